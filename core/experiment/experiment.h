@@ -1,0 +1,137 @@
+// The experiment: one YAML file, read and validated whole, as one immutable value. This is the only room that knows yaml-cpp. Everything that can be
+// found wrong without touching MPI, a GPU or a model is found here, all problems at once, each with file, line, key path and what would be right.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace infalign::experiment {
+
+enum class Stage { kFinetune, kReward, kCalibrate, kAlign, kEvaluate, kReport, kExport };
+std::string stage_name(Stage stage);
+
+/// AdamW with warm-up and decay; shared by every stage that trains.
+struct OptimizerSettings {
+  double learning_rate = 1e-4;
+  std::string schedule = "constant";  // constant | linear | cosine (to final_learning_rate_fraction)
+  double final_learning_rate_fraction = 0.1;
+  std::int64_t warmup_steps = 0;
+  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
+  double weight_decay = 0;
+  double max_gradient_norm = 1.0;  // 0: no clipping
+};
+
+struct Model {
+  std::filesystem::path reference;             // Hugging Face folder; "" only when finetune starts from scratch
+  std::filesystem::path reward;                // folder with a score head; "" when the reward stage makes it
+  std::filesystem::path judge;                 // "" : the reward model judges
+};
+
+/// `finetune:` next-token training on packed text.
+struct Finetune {
+  std::filesystem::path text;                  // documents separated by blank lines or <|endoftext|>, or .jsonl of {"text"}
+  std::filesystem::path initial;               // folder whose config.json and tokenizer are used; weights too unless from_scratch
+  bool from_scratch = false;
+  std::int64_t steps = 1000, sequences_per_step = 16, sequence_length = 256;
+  double heldout_fraction = 0.02;
+  OptimizerSettings optimizer;
+};
+
+/// `reward:` Bradley-Terry training from preferences.
+struct Reward {
+  std::filesystem::path preferences;
+  std::filesystem::path backbone;              // folder; "" : model.reference
+  std::string part = "all";                    // all | first_half | second_half of the pairs (by hash of the pair)
+  std::int64_t epochs = 1, pairs_per_step = 32;
+  std::int64_t max_tokens = 256;               // longer sequences lose their beginning
+  double heldout_fraction = 0.1;
+  OptimizerSettings optimizer;
+  std::uint64_t seed_offset = 0;               // another initialisation for a judge
+};
+
+struct Prompts {
+  std::filesystem::path train, heldout;
+  std::int64_t max_train = 0, max_heldout = 0;  // 0: all
+};
+
+struct Sampling {
+  double temperature = 1, top_p = 1;
+  std::int64_t max_new_tokens = 16;
+};
+
+struct Inference {
+  std::string procedure = "standard";
+  std::int64_t n = 1;
+};
+
+struct Calibration {
+  std::string mode = "prompt";                 // prompt | global | hierarchical
+  std::int64_t rollouts_per_prompt = 64;       // K
+  bool exact_quantiles = true;                 // the second pass
+  double prior_strength = 8;                   // hierarchical
+  std::filesystem::path reuse;                 // calibration.h5 of another run; "" : none
+};
+
+struct Variant {
+  std::string name;
+  std::string transform = "optimal";
+  double exponent = 0;                         // exponential; 0: 2.5 N (negative for worst_of_n)
+  std::optional<double> beta;                  // exactly one of beta and target_kl
+  std::optional<double> target_kl;
+  OptimizerSettings optimizer;                 // the alignment's, unless overridden
+};
+
+struct Alignment {
+  std::string objective = "reinforce";
+  std::int64_t steps = 120, prompts_per_step = 32, samples_per_prompt = 32;
+  double max_sampler_trainer_gap = 1e-4;
+  std::int64_t max_skipped_steps = 10;
+  std::vector<Variant> variants;               // at least one; a file without `variants` has one named after the transform
+};
+
+struct Evaluation {
+  std::int64_t samples_per_prompt = 32;        // M
+  std::int64_t examples = 5;                   // prompts shown side by side in the report
+};
+
+struct Distributed {
+  std::int64_t sharding = 1;                   // ZeRO stage; 1 so far
+  bool reproducible = true;
+  std::int64_t micro_batch_prompts = 4;
+  std::int64_t threads = 1;                    // per rank
+};
+
+struct Checkpoint {
+  std::int64_t every = 20, keep = 2;
+};
+
+struct Experiment {
+  std::string name;
+  std::uint64_t seed = 1;
+  std::filesystem::path output;
+  std::vector<Stage> stages;
+  std::string device = "auto";
+  Model model;
+  std::optional<Finetune> finetune;
+  std::optional<Reward> reward;
+  std::optional<Reward> judge;                 // `judge:` a second reward model trained like the first
+  Prompts prompts;
+  Sampling sampling;
+  Inference inference;
+  Calibration calibration;
+  Alignment alignment;
+  Evaluation evaluation;
+  Distributed distributed;
+  Checkpoint checkpoint;
+
+  std::string yaml;                            // the resolved configuration: every key with its value, paths absolute
+};
+
+/// Reads a configuration. Relative paths are relative to the file; `${NAME}` and `${NAME:-default}` in a string are environment variables.
+/// `overrides` are "key.path=value". Errors: ConfigurationError whose text has one line per problem: "FILE:LINE: key.path: what is wrong; what would be right".
+Experiment load_experiment(const std::filesystem::path& file, const std::vector<std::string>& overrides = {});
+
+}  // namespace infalign::experiment

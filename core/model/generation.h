@@ -1,0 +1,52 @@
+// Sampling responses: the prompts of a batch are prefilled once, then all samples of all prompts decode together, one
+// token each a step, over a shared prompt cache; finished rows leave the batch. Every draw is a pure function of
+// (seed, purpose, prompt id, sample id, position).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/model/transformer.h"
+#include "kernels/random/philox.h"
+
+namespace infalign::model {
+
+struct SamplingSettings {
+  float temperature = 1;
+  float top_p = 1;
+  bool greedy = false;
+  std::int64_t max_new_tokens = 16;
+  std::vector<std::int32_t> stop_tokens;  // a drawn stop token ends the response and is its last token
+};
+
+struct Prompt {
+  std::vector<std::int32_t> tokens;  // at least one
+  std::uint64_t id = 0;              // names its random numbers
+};
+
+struct Response {
+  std::vector<std::int32_t> tokens;            // [L], the stop token included
+  std::vector<float> log_probabilities;        // [L], under softmax(logits / temperature): what training compares with
+  std::vector<float> log_probabilities_at_1;   // [L], under softmax(logits)
+  bool stopped = false;                        // by a stop token, rather than by max_new_tokens
+};
+
+class Generator {
+ public:
+  explicit Generator(const Transformer& transformer) : transformer_(&transformer) {}
+
+  /// Draws samples first_sample .. first_sample + samples - 1 of each prompt; result [prompts][samples].
+  /// Errors: std::invalid_argument for an empty prompt, or one that with max_new_tokens exceeds max_positions.
+  std::vector<std::vector<Response>> generate(const kernels::Stream& on, std::span<const float> parameters,
+                                              std::span<const Prompt> prompts, std::int64_t samples,
+                                              const SamplingSettings& settings, kernels::RandomKey key,
+                                              std::uint32_t first_sample = 0);
+
+ private:
+  const Transformer* transformer_;
+  Activations activations_;
+  std::vector<kernels::Buffer<float>> buffers_;
+};
+
+}  // namespace infalign::model

@@ -1,0 +1,93 @@
+// The decoder: hidden states of a packed batch, and the gradient back to the parameters, written out by hand. The same
+// forward serves training, scoring and the prefill of generation, so that all agree on every log-probability.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/model/model_config.h"
+#include "core/model/packed_batch.h"
+#include "core/model/parameters.h"
+#include "kernels/device.h"
+
+namespace infalign::model {
+
+/// Memory of one forward pass, kept for its backward pass and reused by the next.
+class Activations {
+ public:
+  /// After forward: final hidden states, normalised, [T, C].
+  const float* hidden() const { return hidden_.data(); }
+  /// After forward with kKeep::kKeysValues or more: rotated q-k-v rows of a layer, [T, config.qkv_width()].
+  const float* qkv(std::int64_t layer) const;
+
+ private:
+  friend class Transformer;
+  struct Layer {
+    kernels::Buffer<float> residual_in, normed, inverse_rms, qkv, attended, log_sum_exp, residual_mid, post_normed,
+        post_inverse_rms, gate_up, gated;
+  };
+  std::vector<Layer> layers_;
+  kernels::Buffer<float> residual_, hidden_, final_inverse_rms_, branch_;
+  std::vector<kernels::Buffer<float>> scratch_;  // of the backward pass
+  std::int64_t tokens_ = 0;
+  bool kept_for_backward_ = false;
+};
+
+/// What a forward pass leaves behind besides the hidden states.
+enum class Keep { kNothing, kKeysValues, kEverything };
+
+class Transformer {
+ public:
+  explicit Transformer(const ModelConfig& config);
+
+  const ModelConfig& config() const { return config_; }
+  const ParameterLayout& layout() const { return layout_; }
+  const kernels::AttentionShape& attention_shape() const { return attention_shape_; }
+  std::span<const float> inverse_frequency() const { return inverse_frequency_; }
+
+  /// Runs the decoder on a batch. parameters [layout().size()].
+  /// Errors: std::invalid_argument for a token outside the vocabulary or a position beyond max_positions.
+  void forward(const kernels::Stream& on, std::span<const float> parameters, const PackedBatch& batch, Keep keep,
+               Activations& activations) const;
+
+  /// From d_hidden [T, C] (gradient of activations.hidden()) adds the parameters' gradient to `gradient`. Needs a
+  /// forward pass with Keep::kEverything on the same batch and parameters.
+  void backward(const kernels::Stream& on, std::span<const float> parameters, const PackedBatch& batch,
+                Activations& activations, std::span<const float> d_hidden, std::span<float> gradient) const;
+
+ private:
+  ModelConfig config_;
+  ParameterLayout layout_;
+  kernels::AttentionShape attention_shape_;
+  std::vector<float> inverse_frequency_;  // [head_dim / 2]
+};
+
+/// Log-probabilities of targets under softmax(logits / temperature), with what their backward pass needs.
+class TokenLogProbabilities {
+ public:
+  /// log p(targets.tokens[i]) into values(), from hidden states of `activations`.
+  void forward(const kernels::Stream& on, const Transformer& transformer, std::span<const float> parameters,
+               const Activations& activations, const Targets& targets, float temperature);
+  std::span<const float> values() const { return {log_probability_.data(), static_cast<std::size_t>(count_)}; }
+
+  /// From d_values [n]: overwrites d_hidden [T, C] with the sum over targets, adds the head's gradient to `gradient`.
+  void backward(const kernels::Stream& on, const Transformer& transformer, std::span<const float> parameters,
+                const Targets& targets, float temperature, std::span<const float> d_values,
+                std::span<float> d_hidden, std::span<float> gradient);
+
+ private:
+  std::int64_t count_ = 0;
+  kernels::Buffer<float> gathered_, d_gathered_, log_probability_, log_sum_exp_;
+};
+
+/// reward[i] = score . hidden[rows[i]]; the transformer has a score head.
+std::vector<float> score_rows(const Transformer& transformer, std::span<const float> parameters,
+                              const Activations& activations, std::span<const std::int32_t> rows);
+
+/// From d_reward: overwrites d_hidden [T, C], adds the score head's gradient to `gradient`.
+void score_rows_backward(const Transformer& transformer, std::span<const float> parameters,
+                         const Activations& activations, std::span<const std::int32_t> rows,
+                         std::span<const float> d_reward, std::span<float> d_hidden, std::span<float> gradient);
+
+}  // namespace infalign::model

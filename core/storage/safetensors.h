@@ -1,0 +1,54 @@
+// Model weights in the safetensors format: eight bytes of header length, a JSON header, raw little-endian data. Read by
+// memory map, checked whole before any tensor is handed out; nothing in the header is trusted.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace infalign::storage {
+
+enum class DataType { kFloat32, kBFloat16, kFloat16 };
+
+/// The weights of a model folder: `model.safetensors`, or the shards of `model.safetensors.index.json`.
+class SafetensorsReader {
+ public:
+  struct Tensor {
+    DataType type = DataType::kFloat32;
+    std::vector<std::int64_t> shape;
+    std::span<const std::byte> data;
+  };
+
+  /// Errors: InputError naming file and tensor for anything missing, truncated, overlapping, of unsupported type, or beyond the file.
+  static SafetensorsReader open_folder(const std::filesystem::path& folder);
+  static SafetensorsReader open_file(const std::filesystem::path& file);
+
+  SafetensorsReader(SafetensorsReader&&) noexcept;
+  SafetensorsReader& operator=(SafetensorsReader&&) noexcept;
+  ~SafetensorsReader();
+
+  const std::map<std::string, Tensor>& tensors() const;
+  /// Copies a tensor, converted to float32. Errors: InputError if it is missing, not of `shape`, or holds a non-finite value.
+  void read(const std::string& name, std::span<const std::int64_t> shape, std::span<float> out) const;
+
+ private:
+  struct Impl;
+  explicit SafetensorsReader(std::unique_ptr<const Impl> impl);
+  std::unique_ptr<const Impl> impl_;
+};
+
+struct NamedTensor {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  std::span<const float> values;
+};
+
+/// Writes one safetensors file of float32 or (rounded to nearest even) bfloat16/float16 values, durably (see durable.h), with metadata format "pt".
+void write_safetensors(const std::filesystem::path& file, std::span<const NamedTensor> tensors,
+                       DataType type = DataType::kFloat32);
+
+}  // namespace infalign::storage

@@ -1,0 +1,39 @@
+// Prompts and preferences as JSON lines, plain or gzip (told by content), checked line by line.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace infalign::text {
+
+struct Preference {
+  std::string prompt;  // may be empty
+  std::string chosen;
+  std::string rejected;
+};
+
+/// Calls visit(line, number) for each non-empty line of a file, plain or gzip; numbers count from 1.
+/// Errors: InputError naming file (and line) for a file that cannot be read, broken gzip, or invalid UTF-8.
+void for_each_line(const std::filesystem::path& path,
+                   const std::function<void(std::string_view line, std::int64_t number)>& visit);
+
+/// `{"prompt": "..."}` a line, or a bare JSON string. Errors: InputError with file and line number for invalid JSON, a missing key,
+/// an empty prompt, or a file without prompts.
+std::vector<std::string> read_prompts(const std::filesystem::path& path);
+
+/// `{"prompt": "...", "chosen": "...", "rejected": "..."}` a line, or HH-RLHF transcripts as they are (`chosen` and `rejected`
+/// whole dialogues "\n\nHuman: ...\n\nAssistant: ..." without a `prompt`: the prompt is the shared beginning through the last
+/// "\n\nAssistant:"). Errors: InputError with file and line number.
+std::vector<Preference> read_preferences(const std::filesystem::path& path);
+
+/// The whole of a text file, plain or gzip, as valid UTF-8. Errors: InputError.
+std::string read_text(const std::filesystem::path& path);
+
+/// The byte offset of the first invalid UTF-8 sequence, or std::string_view::npos.
+std::size_t find_invalid_utf8(std::string_view text);
+
+}  // namespace infalign::text

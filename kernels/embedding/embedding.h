@@ -1,0 +1,18 @@
+// Token embedding: rows of a table picked by token id, and the gradient's way back.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/device.h"
+
+namespace infalign::kernels {
+
+/// out[t] = table[tokens[t]]; tokens [T], table [V, C], out [T, C].
+void embedding_forward(const Stream& on, std::int64_t T, std::int64_t C, const std::int32_t* tokens,
+                       const float* table, float* out);
+
+/// d_table[tokens[t]] += d_out[t], in ascending t for each row (deterministic); d_table [V, C].
+void embedding_backward(const Stream& on, std::int64_t T, std::int64_t C, const std::int32_t* tokens,
+                        const float* d_out, float* d_table);
+
+}  // namespace infalign::kernels
