@@ -1,0 +1,59 @@
+// AdamW on the CPU, one fused pass that memory bandwidth limits. Each line is written so that only one fused
+// multiply-add can be made of it: the vector body of the loop and its remainder then round alike, and a
+// parameter's update does not depend on where its shard begins.
+#include "kernels/adamw/adamw.h"
+
+#include <cmath>
+
+#include "kernels/parallel.h"
+#include "kernels/vectorise.h"
+
+namespace infalign::kernels {
+namespace {
+
+constexpr std::int64_t kGrain = 16384;
+
+/// The step's constants, computed once in float64.
+struct Constants {
+  float gradient_scale, forget1, forget2, decay, rate, root_scale, epsilon;
+};
+
+INFALIGN_VECTORISE
+void update(const Constants& k, std::int64_t n, const float* gradient, float* parameter, float* first_moment,
+            float* second_moment) {
+  const Constants is = k;
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float g = gradient[i] * is.gradient_scale;
+    const float m = first_moment[i] + is.forget1 * (g - first_moment[i]);
+    const float v = second_moment[i] + is.forget2 * (g * g - second_moment[i]);
+    first_moment[i] = m;
+    second_moment[i] = v;
+    const float direction = m / (std::sqrt(v) * is.root_scale + is.epsilon);
+    const float decayed = parameter[i] - is.decay * parameter[i];
+    parameter[i] = decayed - is.rate * direction;
+  }
+}
+
+}  // namespace
+
+void adamw(const Stream&, const AdamWStep& hyper, std::int64_t n, const float* gradient, float* parameter,
+           float* first_moment, float* second_moment) {
+  const double step = static_cast<double>(hyper.step);
+  const double correction1 = 1 - std::pow(static_cast<double>(hyper.beta1), step);
+  const double correction2 = 1 - std::pow(static_cast<double>(hyper.beta2), step);
+  const Constants constants{
+      .gradient_scale = hyper.gradient_scale,
+      .forget1 = static_cast<float>(1 - static_cast<double>(hyper.beta1)),
+      .forget2 = static_cast<float>(1 - static_cast<double>(hyper.beta2)),
+      .decay = static_cast<float>(static_cast<double>(hyper.learning_rate) * hyper.weight_decay),
+      .rate = static_cast<float>(hyper.learning_rate / correction1),
+      .root_scale = static_cast<float>(1 / std::sqrt(correction2)),
+      .epsilon = hyper.epsilon};
+  parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
+    update(constants, end - begin, gradient + begin, parameter + begin, first_moment + begin,
+           second_moment + begin);
+  });
+}
+
+}  // namespace infalign::kernels

@@ -1,0 +1,150 @@
+// Register tiles are written with GCC's vector types rather than loops, because what matters here is that the
+// whole tile of sums stays in registers. The row softmax is plain loops.
+#include "kernels/attention/tiles.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "kernels/exponential.h"
+#include "kernels/vectorise.h"
+
+namespace infalign::kernels {
+namespace {
+
+template <int kWidth>
+struct Vector {
+  typedef float Type __attribute__((vector_size(kWidth * sizeof(float))));
+};
+template <>
+struct Vector<1> {
+  typedef float Type;
+};
+
+struct Operands {
+  const float* a;
+  std::int64_t a_row, a_column;
+  const float* b;
+  std::int64_t ldb;
+  float* c;
+  std::int64_t ldc;
+  std::int64_t k;
+  Store store;
+};
+
+/// kRows x (kColumns * kWidth) entries of c.
+template <int kWidth, int kRows, int kColumns>
+[[gnu::always_inline]] static inline void tile(const Operands& is, std::int64_t i0, std::int64_t j0) {
+  using Lane = typename Vector<kWidth>::Type;
+  const float* a = is.a + i0 * is.a_row;
+  const float* b = is.b + j0;
+  float* c = is.c + i0 * is.ldc + j0;
+  Lane sum[kRows][kColumns];
+  for (int i = 0; i < kRows; ++i)
+    for (int j = 0; j < kColumns; ++j) {
+      if (is.store == Store::kAdd)
+        __builtin_memcpy(&sum[i][j], c + i * is.ldc + j * kWidth, sizeof(Lane));
+      else
+        sum[i][j] = Lane{};
+    }
+  for (std::int64_t k = 0; k < is.k; ++k) {
+    Lane row[kColumns];
+    for (int j = 0; j < kColumns; ++j) __builtin_memcpy(&row[j], b + k * is.ldb + j * kWidth, sizeof(Lane));
+    for (int i = 0; i < kRows; ++i) {
+      const float factor = a[i * is.a_row + k * is.a_column];
+      for (int j = 0; j < kColumns; ++j) sum[i][j] += factor * row[j];
+    }
+  }
+  for (int i = 0; i < kRows; ++i)
+    for (int j = 0; j < kColumns; ++j)
+      __builtin_memcpy(c + i * is.ldc + j * kWidth, &sum[i][j], sizeof(Lane));
+}
+
+/// All m rows of kColumns vectors from column j0: tiles of kRows, then of one row.
+template <int kWidth, int kRows, int kColumns>
+[[gnu::always_inline]] static inline void strip(const Operands& is, std::int64_t m, std::int64_t j0) {
+  std::int64_t i = 0;
+  for (; i + kRows <= m; i += kRows) tile<kWidth, kRows, kColumns>(is, i, j0);
+  if constexpr (kRows > 4)
+    for (; i + 4 <= m; i += 4) tile<kWidth, 4, kColumns>(is, i, j0);
+  if constexpr (kRows > 2)
+    for (; i + 2 <= m; i += 2) tile<kWidth, 2, kColumns>(is, i, j0);
+  for (; i < m; ++i) tile<kWidth, 1, kColumns>(is, i, j0);
+}
+
+INFALIGN_VECTORISE
+void product(const Operands& is, std::int64_t m, std::int64_t n) {
+  std::int64_t j = 0;
+  for (; j + 64 <= n; j += 64) strip<16, 4, 4>(is, m, j);
+  for (; j + 32 <= n; j += 32) strip<16, 8, 2>(is, m, j);
+  for (; j + 16 <= n; j += 16) strip<16, 8, 1>(is, m, j);
+  for (; j + 8 <= n; j += 8) strip<8, 8, 1>(is, m, j);
+  for (; j < n; ++j) strip<1, 8, 1>(is, m, j);
+}
+
+constexpr float kNone = -std::numeric_limits<float>::infinity();
+
+/// Calls body(score, present) for each place of both regions of a row and stores what it returns.
+template <class Body>
+[[gnu::always_inline]] static inline void regions(const ScoreRows& at, std::int64_t r, Body&& body) {
+  float* prefix = at.scores + r * at.stride;
+  float* own = prefix + padded(at.prefix);
+  body(prefix, static_cast<std::int32_t>(at.prefix));
+  body(own, at.own[r]);
+}
+
+INFALIGN_VECTORISE
+void exponentiate(const ScoreRows& at, float* maximum, float* sum) {
+  for (std::int64_t r = 0; r < at.rows; ++r) {
+    float most = kNone;
+    regions(
+        at, r, [&](float* score, std::int32_t count) __attribute__((always_inline)) {
+          const std::int32_t places = static_cast<std::int32_t>(padded(count));
+#pragma omp simd reduction(max : most)
+          for (std::int32_t j = 0; j < places; ++j) {
+            const float s = j < count ? score[j] : kNone;
+            score[j] = s;
+            most = s > most ? s : most;
+          }
+        });
+    float total = 0;
+    regions(
+        at, r, [&](float* score, std::int32_t count) __attribute__((always_inline)) {
+          const std::int32_t places = static_cast<std::int32_t>(padded(count));
+#pragma omp simd reduction(+ : total)
+          for (std::int32_t j = 0; j < places; ++j) {
+            const float e = exponential(score[j] - most);
+            score[j] = e;
+            total += e;
+          }
+        });
+    maximum[r] = most;
+    sum[r] = total;
+  }
+}
+
+INFALIGN_VECTORISE
+void probabilities(const ScoreRows& at, const float* log_sum_exp) {
+  for (std::int64_t r = 0; r < at.rows; ++r) {
+    const float base = log_sum_exp[r];
+    regions(
+        at, r, [&](float* score, std::int32_t count) __attribute__((always_inline)) {
+          const std::int32_t places = static_cast<std::int32_t>(padded(count));
+#pragma omp simd
+          for (std::int32_t j = 0; j < places; ++j)
+            score[j] = j < count ? exponential(score[j] - base) : 0.0f;
+        });
+  }
+}
+
+}  // namespace
+
+void tile_product(std::int64_t m, std::int64_t n, std::int64_t k, const Strided& a, const float* b,
+                  std::int64_t ldb, Store store, float* c, std::int64_t ldc) {
+  product({a.data, a.row, a.column, b, ldb, c, ldc, k, store}, m, n);
+}
+
+void exponentiate_rows(const ScoreRows& at, float* maximum, float* sum) { exponentiate(at, maximum, sum); }
+
+void probability_rows(const ScoreRows& at, const float* log_sum_exp) { probabilities(at, log_sum_exp); }
+
+}  // namespace infalign::kernels

@@ -1,0 +1,157 @@
+// Decoding attention on the CPU. Consecutive rows that continue the same prompt meet its cached keys and
+// values together, as a matrix; each then meets its own cache alone. The arithmetic of a row is the same
+// chain whatever rows stand beside it.
+#include "kernels/decode_attention/decode_attention.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "kernels/attention/tiles.h"
+#include "kernels/parallel.h"
+#include "kernels/vectorise.h"
+
+namespace infalign::kernels {
+namespace {
+
+/// Rows of the batch handled together at most; bounds the scratch.
+constexpr std::int64_t kRowBlock = 32;
+
+/// One layer's decoding step, as the caller gave it.
+struct Step {
+  const AttentionShape& shape;
+  const float* qkv;
+  const CacheView& prefix;
+  const std::int32_t* prefix_slot;
+  const std::int32_t* prefix_length;
+  const CacheView& own;
+  const std::int32_t* own_slot;
+  const std::int32_t* own_length;
+  float* out;
+};
+
+/// One slot's keys [head_dim, capacity] and values [capacity, head_dim] of a key/value head.
+struct SlotView {
+  float* keys;
+  float* values;
+  std::int64_t capacity, head_dim;
+
+  SlotView(const AttentionShape& shape, const CacheView& cache, std::int64_t slot, std::int64_t kv_head)
+      : keys(cache.keys + (slot * shape.kv_heads + kv_head) * shape.head_dim * cache.capacity),
+        values(cache.values + (slot * shape.kv_heads + kv_head) * shape.head_dim * cache.capacity),
+        capacity(cache.capacity),
+        head_dim(shape.head_dim) {}
+
+  /// scores [rows, stride] = queries [rows, head_dim] x the first `count` keys; whole vectors where they fit.
+  void score(std::int64_t rows, const float* queries, std::int64_t count, float* scores,
+             std::int64_t stride) const {
+    tile_product(rows, std::min(padded(count), capacity), head_dim, {queries, head_dim, 1}, keys, capacity,
+                 Store::kOverwrite, scores, stride);
+  }
+
+  /// result [rows, head_dim] = or += weights [rows, stride] x the first `count` values.
+  void combine(std::int64_t rows, const float* weights, std::int64_t stride, std::int64_t count, Store store,
+               float* result) const {
+    tile_product(rows, head_dim, count, {weights, stride, 1}, values, head_dim, store, result, head_dim);
+  }
+};
+
+INFALIGN_VECTORISE
+void store_scaled(std::int64_t n, const float* from, float factor, float* to) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) to[i] = from[i] * factor;
+}
+
+struct Scratch {
+  Buffer<float> queries, scores, result;
+  std::vector<float> maximum, sum;
+  std::vector<std::int32_t> own_length;
+};
+
+/// Rows [begin, begin + n), all with the same prefix, for one key/value head.
+void attend(const Step& step, std::int64_t begin, std::int64_t n, std::int64_t kv_head) {
+  static thread_local Scratch s;
+  const AttentionShape& shape = step.shape;
+  const std::int64_t head_dim = shape.head_dim, group = shape.heads / shape.kv_heads;
+  const std::int64_t rows = n * group, first_query = kv_head * group * head_dim;
+  const std::int64_t prefix = step.prefix_length[begin];
+  const std::int64_t longest_own = *std::max_element(step.own_length + begin, step.own_length + begin + n);
+  const std::int64_t stride = padded(prefix) + padded(longest_own);
+  s.queries.reserve(static_cast<std::size_t>(rows * head_dim));
+  s.result.reserve(static_cast<std::size_t>(rows * head_dim));
+  s.scores.reserve(static_cast<std::size_t>(rows * stride));
+  s.maximum.resize(static_cast<std::size_t>(rows));
+  s.sum.resize(static_cast<std::size_t>(rows));
+  s.own_length.resize(static_cast<std::size_t>(rows));
+  float* queries = s.queries.data();  // [rows, head_dim], scaled
+  float* scores = s.scores.data();    // [rows, stride]
+  float* result = s.result.data();    // [rows, head_dim]
+
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::int64_t row = begin + i;
+    store_scaled(group * head_dim, step.qkv + row * shape.row() + first_query, shape.scale,
+                 queries + i * group * head_dim);
+    std::fill_n(s.own_length.data() + i * group, group, step.own_length[row]);
+  }
+  if (prefix > 0)
+    SlotView(shape, step.prefix, step.prefix_slot[begin], kv_head)
+        .score(rows, queries, prefix, scores, stride);
+  for (std::int64_t i = 0; i < n; ++i)
+    SlotView(shape, step.own, step.own_slot[begin + i], kv_head)
+        .score(group, queries + i * group * head_dim, step.own_length[begin + i],
+               scores + i * group * stride + padded(prefix), stride);
+
+  exponentiate_rows({scores, rows, stride, prefix, s.own_length.data()}, s.maximum.data(), s.sum.data());
+
+  if (prefix > 0)
+    SlotView(shape, step.prefix, step.prefix_slot[begin], kv_head)
+        .combine(rows, scores, stride, prefix, Store::kOverwrite, result);
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::int64_t row = begin + i;
+    SlotView(shape, step.own, step.own_slot[row], kv_head)
+        .combine(group, scores + i * group * stride + padded(prefix), stride, step.own_length[row],
+                 prefix > 0 ? Store::kAdd : Store::kOverwrite, result + i * group * head_dim);
+    for (std::int64_t g = 0; g < group; ++g) {
+      const std::int64_t r = i * group + g;
+      store_scaled(head_dim, result + r * head_dim, 1.0f / s.sum[static_cast<std::size_t>(r)],
+                   step.out + row * shape.heads * head_dim + first_query + g * head_dim);
+    }
+  }
+}
+
+}  // namespace
+
+void cache_store(const Stream&, const AttentionShape& shape, std::int64_t n, const float* qkv,
+                 const std::int32_t* slot, const std::int32_t* position, const CacheView& cache) {
+  for (std::int64_t i = 0; i < n; ++i)
+    for (std::int64_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head) {
+      const SlotView view(shape, cache, slot[i], kv_head);
+      const float* key = qkv + i * shape.row() + (shape.heads + kv_head) * shape.head_dim;
+      const float* value = key + shape.kv_heads * shape.head_dim;
+      for (std::int64_t d = 0; d < shape.head_dim; ++d) view.keys[d * cache.capacity + position[i]] = key[d];
+      std::copy_n(value, shape.head_dim, view.values + position[i] * shape.head_dim);
+    }
+}
+
+void decode_attention(const Stream&, const AttentionShape& shape, std::int64_t n, const float* qkv,
+                      const CacheView& prefix, const std::int32_t* prefix_slot,
+                      const std::int32_t* prefix_length, const CacheView& own, const std::int32_t* own_slot,
+                      const std::int32_t* own_length, float* out) {
+  const Step step{shape, qkv, prefix, prefix_slot, prefix_length, own, own_slot, own_length, out};
+  static thread_local std::vector<std::int64_t> starts;  // of the groups of rows, and n
+  starts.clear();
+  for (std::int64_t i = 0; i < n; ++i) {
+    const bool joins = !starts.empty() && i - starts.back() < kRowBlock &&
+                       prefix_length[i] == prefix_length[i - 1] && prefix_slot[i] == prefix_slot[i - 1];
+    if (!joins) starts.push_back(i);
+  }
+  starts.push_back(n);
+  const std::vector<std::int64_t>& groups = starts;  // the caller's, for the other threads to read
+  parallel_for((std::ssize(groups) - 1) * shape.kv_heads, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t item = begin; item < end; ++item) {
+      const auto at = static_cast<std::size_t>(item / shape.kv_heads);
+      attend(step, groups[at], groups[at + 1] - groups[at], item % shape.kv_heads);
+    }
+  });
+}
+
+}  // namespace infalign::kernels

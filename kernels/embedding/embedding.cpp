@@ -1,0 +1,43 @@
+// Embedding on the CPU. The gradient is split over columns, not rows, so that each sum keeps its order on any
+// number of threads.
+#include "kernels/embedding/embedding.h"
+
+#include <cstring>
+
+#include "kernels/parallel.h"
+#include "kernels/vectorise.h"
+
+namespace infalign::kernels {
+namespace {
+
+constexpr std::int64_t kRowGrain = 256, kColumnGrain = 64;
+
+INFALIGN_VECTORISE
+void add_columns(std::int64_t T, std::int64_t C, std::int64_t begin, std::int64_t end,
+                 const std::int32_t* tokens, const float* d_out, float* d_table) {
+  for (std::int64_t t = 0; t < T; ++t) {
+    const float* from = d_out + t * C;
+    float* to = d_table + tokens[t] * C;
+#pragma omp simd
+    for (std::int64_t c = begin; c < end; ++c) to[c] += from[c];
+  }
+}
+
+}  // namespace
+
+void embedding_forward(const Stream&, std::int64_t T, std::int64_t C, const std::int32_t* tokens,
+                       const float* table, float* out) {
+  parallel_for(T, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = begin; t < end; ++t)
+      std::memcpy(out + t * C, table + tokens[t] * C, static_cast<std::size_t>(C) * sizeof(float));
+  });
+}
+
+void embedding_backward(const Stream&, std::int64_t T, std::int64_t C, const std::int32_t* tokens,
+                        const float* d_out, float* d_table) {
+  parallel_for(C, kColumnGrain, [&](std::int64_t begin, std::int64_t end) {
+    add_columns(T, C, begin, end, tokens, d_out, d_table);
+  });
+}
+
+}  // namespace infalign::kernels

@@ -1,0 +1,25 @@
+// The seam to oneDNN. Its C interface dnnl_sgemm is row-major and takes what we take.
+#include "kernels/matmul/matmul.h"
+
+#include <dnnl.h>
+
+#include <stdexcept>
+#include <string>
+
+namespace infalign::kernels {
+
+void matmul(const Stream&, Transpose transpose_a, Transpose transpose_b, std::int64_t m, std::int64_t n,
+            std::int64_t k, const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float beta,
+            float* c, std::int64_t ldc) {
+  if (m == 0 || n == 0) return;
+  const char a_letter = transpose_a == Transpose::kYes ? 'T' : 'N';
+  const char b_letter = transpose_b == Transpose::kYes ? 'T' : 'N';
+  const dnnl_status_t status = dnnl_sgemm(a_letter, b_letter, m, n, k, 1.0f, a, lda, b, ldb, beta, c, ldc);
+  if (status != dnnl_success)
+    throw std::runtime_error(
+        "dnnl_sgemm refused the product " + std::string{a_letter} + b_letter + " m=" + std::to_string(m) +
+        " n=" + std::to_string(n) + " k=" + std::to_string(k) + " lda=" + std::to_string(lda) +
+        " ldb=" + std::to_string(ldb) + " ldc=" + std::to_string(ldc) + ": status " + std::to_string(status));
+}
+
+}  // namespace infalign::kernels

@@ -1,0 +1,61 @@
+// SwiGLU on the CPU: one vectorised pass each way; the backward pass computes the sigmoid again rather than
+// store it.
+#include "kernels/swiglu/swiglu.h"
+
+#include "kernels/exponential.h"
+#include "kernels/parallel.h"
+#include "kernels/vectorise.h"
+
+namespace infalign::kernels {
+namespace {
+
+constexpr std::int64_t kGrain = 32;  // rows
+
+[[gnu::always_inline]] static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+
+INFALIGN_VECTORISE
+void forward_rows(std::int64_t T, std::int64_t F, const float* gate_up, float* out) {
+  for (std::int64_t t = 0; t < T; ++t) {
+    const float* gate = gate_up + t * 2 * F;
+    const float* up = gate + F;
+    float* y = out + t * F;
+#pragma omp simd
+    for (std::int64_t f = 0; f < F; ++f) y[f] = gate[f] * sigmoid(gate[f]) * up[f];
+  }
+}
+
+INFALIGN_VECTORISE
+void backward_rows(std::int64_t T, std::int64_t F, const float* gate_up, const float* d_out,
+                   float* d_gate_up) {
+  for (std::int64_t t = 0; t < T; ++t) {
+    const float* gate = gate_up + t * 2 * F;
+    const float* up = gate + F;
+    const float* dy = d_out + t * F;
+    float* d_gate = d_gate_up + t * 2 * F;
+    float* d_up = d_gate + F;
+#pragma omp simd
+    for (std::int64_t f = 0; f < F; ++f) {
+      const float open = sigmoid(gate[f]);
+      const float silu = gate[f] * open;
+      d_gate[f] = dy[f] * up[f] * (open + silu * (1.0f - open));
+      d_up[f] = dy[f] * silu;
+    }
+  }
+}
+
+}  // namespace
+
+void swiglu_forward(const Stream&, std::int64_t T, std::int64_t F, const float* gate_up, float* out) {
+  parallel_for(T, kGrain, [&](std::int64_t begin, std::int64_t end) {
+    forward_rows(end - begin, F, gate_up + begin * 2 * F, out + begin * F);
+  });
+}
+
+void swiglu_backward(const Stream&, std::int64_t T, std::int64_t F, const float* gate_up, const float* d_out,
+                     float* d_gate_up) {
+  parallel_for(T, kGrain, [&](std::int64_t begin, std::int64_t end) {
+    backward_rows(end - begin, F, gate_up + begin * 2 * F, d_out + begin * F, d_gate_up + begin * 2 * F);
+  });
+}
+
+}  // namespace infalign::kernels
