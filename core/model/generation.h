@@ -1,12 +1,13 @@
-// Sampling responses: the prompts of a batch are prefilled once, then all samples of all prompts decode together, one
-// token each a step, over a shared prompt cache; finished rows leave the batch. Every draw is a pure function of
-// (seed, purpose, prompt id, sample id, position).
+// Sampling responses: the prompts of a batch are prefilled once, then all samples of all prompts decode
+// together, one token each a step, over a shared prompt cache; finished rows leave the batch. Every draw is a
+// pure function of (seed, purpose, prompt id, sample id, position).
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "core/model/decoder.h"
 #include "core/model/transformer.h"
 #include "kernels/random/philox.h"
 
@@ -26,27 +27,34 @@ struct Prompt {
 };
 
 struct Response {
-  std::vector<std::int32_t> tokens;            // [L], the stop token included
-  std::vector<float> log_probabilities;        // [L], under softmax(logits / temperature): what training compares with
-  std::vector<float> log_probabilities_at_1;   // [L], under softmax(logits)
-  bool stopped = false;                        // by a stop token, rather than by max_new_tokens
+  std::vector<std::int32_t> tokens;           // [L], the stop token included
+  std::vector<float> log_probabilities;       // [L], under softmax(logits / temperature), as trained with
+  std::vector<float> log_probabilities_at_1;  // [L], under softmax(logits)
+  bool stopped = false;                       // by a stop token, rather than by max_new_tokens
 };
 
 class Generator {
  public:
-  explicit Generator(const Transformer& transformer) : transformer_(&transformer) {}
+  explicit Generator(const Transformer& transformer) : decoder_(transformer) {}
 
   /// Draws samples first_sample .. first_sample + samples - 1 of each prompt; result [prompts][samples].
-  /// Errors: std::invalid_argument for an empty prompt, or one that with max_new_tokens exceeds max_positions.
+  /// Errors: std::invalid_argument for an empty prompt, or one that with max_new_tokens exceeds
+  /// max_positions.
   std::vector<std::vector<Response>> generate(const kernels::Stream& on, std::span<const float> parameters,
                                               std::span<const Prompt> prompts, std::int64_t samples,
                                               const SamplingSettings& settings, kernels::RandomKey key,
                                               std::uint32_t first_sample = 0);
 
  private:
-  const Transformer* transformer_;
-  Activations activations_;
-  std::vector<kernels::Buffer<float>> buffers_;
+  /// One token for each row of hidden states [uniform_.size(), C], by the numbers in uniform_.
+  void draw(const kernels::Stream& on, std::span<const float> parameters, std::span<const float> hidden,
+            const SamplingSettings& settings);
+
+  Decoder decoder_;
+  kernels::Buffer<float> logits_;
+  std::vector<double> uniform_;                                // [rows]
+  std::vector<std::int32_t> token_;                            // [rows]
+  std::vector<float> log_probability_, log_probability_at_1_;  // [rows]
 };
 
 }  // namespace infalign::model

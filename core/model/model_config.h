@@ -1,5 +1,5 @@
-// What a decoder-only transformer looks like, read from and written to a Hugging Face `config.json`. One value
-// describes the model; there is no class for each family.
+// What a decoder-only transformer looks like, read from and written to a Hugging Face `config.json`. One
+// value describes the model; there is no class for each family.
 #pragma once
 
 #include <cstdint>
@@ -24,11 +24,13 @@ struct ModelConfig {
   bool score_head = false;           // *ForSequenceClassification with one label: a reward model, no LM head
   float initializer_range = 0.02f;
 
-  /// From the JSON of `config.json`. Errors: InputError that names `where`, the key, and what is supported, for a missing
-  /// key, an impossible value, an unsupported architecture or a key that would change the result and is not understood.
+  /// From the JSON of `config.json`. Errors: InputError that names `where`, the key, and what is supported,
+  /// for a missing key, an impossible value, an unsupported architecture or a key that would change the
+  /// result and is not understood.
   static ModelConfig from_json(const nlohmann::json& json, const std::string& where);
 
-  /// The keys this description fixes, for a folder of our own (hf-export minimum: architectures, model_type, sizes...).
+  /// The keys this description fixes, for a folder of our own (hf-export minimum: architectures, model_type,
+  /// sizes...).
   nlohmann::json to_json() const;
 
   std::int64_t qkv_width() const { return (heads + 2 * kv_heads) * head_dim; }

@@ -1,5 +1,6 @@
-// All parameters of a model live in one flat float32 buffer; this is the map of it: names as Hugging Face writes them,
-// shapes, offsets. Sharding, the optimizer and checkpoints see only intervals of the flat buffer.
+// All parameters of a model live in one flat float32 buffer; this is the map of it: names as Hugging Face
+// writes them, shapes, offsets. Sharding, the optimizer and checkpoints see only intervals of the flat
+// buffer.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +21,8 @@ struct ParameterView {
   bool decayed() const { return shape.size() >= 2; }  // weight decay applies to matrices, not to norms
 };
 
-/// Offsets of what the forward pass reads; q, k, v and gate, up stand next to each other, so that each group is one
-/// matrix: qkv [(heads + 2 kv_heads) head_dim, C], gate_up [2F, C].
+/// Offsets of what the forward pass reads; q, k, v and gate, up stand next to each other, so that each group
+/// is one matrix: qkv [(heads + 2 kv_heads) head_dim, C], gate_up [2F, C].
 struct LayerOffsets {
   std::int64_t input_norm, qkv, attention_out, post_norm, gate_up, down;
 };
@@ -44,8 +45,8 @@ class ParameterLayout {
   std::int64_t size_ = 0, embedding_ = -1, final_norm_ = -1, head_ = -1, score_ = -1;
 };
 
-/// Fresh weights: normal with deviation initializer_range (residual outputs divided by sqrt(2 layers)), norms 1, score 0
-/// deviation initializer_range; counter-based, so the same on every rank.
+/// Fresh weights: normal with deviation initializer_range (residual outputs divided by sqrt(2 layers)), norms
+/// 1, score 0 deviation initializer_range; counter-based, so the same on every rank.
 void initialise(const ModelConfig& config, const ParameterLayout& layout, std::uint64_t seed,
                 std::span<float> parameters);
 

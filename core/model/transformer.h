@@ -1,5 +1,6 @@
-// The decoder: hidden states of a packed batch, and the gradient back to the parameters, written out by hand. The same
-// forward serves training, scoring and the prefill of generation, so that all agree on every log-probability.
+// The decoder: hidden states of a packed batch, and the gradient back to the parameters, written out by hand.
+// The same forward serves training, scoring and the prefill of generation, so that all agree on every
+// log-probability.
 #pragma once
 
 #include <cstdint>
@@ -13,29 +14,45 @@
 
 namespace infalign::model {
 
+/// What a forward pass leaves behind besides the hidden states.
+enum class Keep { kNothing, kKeysValues, kEverything };
+
 /// Memory of one forward pass, kept for its backward pass and reused by the next.
 class Activations {
  public:
   /// After forward: final hidden states, normalised, [T, C].
   const float* hidden() const { return hidden_.data(); }
-  /// After forward with kKeep::kKeysValues or more: rotated q-k-v rows of a layer, [T, config.qkv_width()].
+  /// After forward with Keep::kKeysValues or more: rotated q-k-v rows of a layer, [T, config.qkv_width()].
   const float* qkv(std::int64_t layer) const;
 
  private:
   friend class Transformer;
+  /// What one decoder block computes; its backward pass reads all of it.
   struct Layer {
-    kernels::Buffer<float> residual_in, normed, inverse_rms, qkv, attended, log_sum_exp, residual_mid, post_normed,
-        post_inverse_rms, gate_up, gated;
+    kernels::Buffer<float> residual_in, residual_mid;      // [T, C] the sums that the two norms normalise
+    kernels::Buffer<float> normed, post_normed;            // [T, C]
+    kernels::Buffer<float> inverse_rms, post_inverse_rms;  // [T]
+    kernels::Buffer<float> qkv;                            // [T, qkv_width], rotated
+    kernels::Buffer<float> attended;                       // [T, heads * head_dim]
+    kernels::Buffer<float> log_sum_exp;                    // [T, heads]
+    kernels::Buffer<float> gate_up;                        // [T, 2F]
+    kernels::Buffer<float> gated;                          // [T, F]
   };
-  std::vector<Layer> layers_;
-  kernels::Buffer<float> residual_, hidden_, final_inverse_rms_, branch_;
-  std::vector<kernels::Buffer<float>> scratch_;  // of the backward pass
-  std::int64_t tokens_ = 0;
-  bool kept_for_backward_ = false;
-};
+  /// Gradients on their way down, shared by all layers.
+  struct Gradients {
+    kernels::Buffer<float> residual, normed;  // [T, C]
+    kernels::Buffer<float> qkv, attended;     // [T, qkv_width], [T, heads * head_dim]
+    kernels::Buffer<float> gate_up, gated;    // [T, 2F], [T, F]
+  };
+  void reserve(const ModelConfig& config, std::int64_t T, Keep keep);
 
-/// What a forward pass leaves behind besides the hidden states.
-enum class Keep { kNothing, kKeysValues, kEverything };
+  std::vector<Layer>
+      layers_;  // one, used again and again, unless everything is kept (or the keys and values)
+  kernels::Buffer<float> residual_, hidden_, inverse_rms_;  // of the final norm: [T, C], [T, C], [T]
+  Gradients d_;
+  std::int64_t tokens_ = 0;
+  Keep kept_ = Keep::kNothing;
+};
 
 class Transformer {
  public:
@@ -48,11 +65,11 @@ class Transformer {
 
   /// Runs the decoder on a batch. parameters [layout().size()].
   /// Errors: std::invalid_argument for a token outside the vocabulary or a position beyond max_positions.
-  void forward(const kernels::Stream& on, std::span<const float> parameters, const PackedBatch& batch, Keep keep,
-               Activations& activations) const;
+  void forward(const kernels::Stream& on, std::span<const float> parameters, const PackedBatch& batch,
+               Keep keep, Activations& activations) const;
 
-  /// From d_hidden [T, C] (gradient of activations.hidden()) adds the parameters' gradient to `gradient`. Needs a
-  /// forward pass with Keep::kEverything on the same batch and parameters.
+  /// From d_hidden [T, C] (gradient of activations.hidden()) adds the parameters' gradient to `gradient`.
+  /// Needs a forward pass with Keep::kEverything on the same batch and parameters.
   void backward(const kernels::Stream& on, std::span<const float> parameters, const PackedBatch& batch,
                 Activations& activations, std::span<const float> d_hidden, std::span<float> gradient) const;
 
@@ -69,9 +86,12 @@ class TokenLogProbabilities {
   /// log p(targets.tokens[i]) into values(), from hidden states of `activations`.
   void forward(const kernels::Stream& on, const Transformer& transformer, std::span<const float> parameters,
                const Activations& activations, const Targets& targets, float temperature);
-  std::span<const float> values() const { return {log_probability_.data(), static_cast<std::size_t>(count_)}; }
+  std::span<const float> values() const {
+    return {log_probability_.data(), static_cast<std::size_t>(count_)};
+  }
 
-  /// From d_values [n]: overwrites d_hidden [T, C] with the sum over targets, adds the head's gradient to `gradient`.
+  /// From d_values [n]: overwrites d_hidden [T, C] with the sum over targets, adds the head's gradient to
+  /// `gradient`.
   void backward(const kernels::Stream& on, const Transformer& transformer, std::span<const float> parameters,
                 const Targets& targets, float temperature, std::span<const float> d_values,
                 std::span<float> d_hidden, std::span<float> gradient);
@@ -88,6 +108,7 @@ std::vector<float> score_rows(const Transformer& transformer, std::span<const fl
 /// From d_reward: overwrites d_hidden [T, C], adds the score head's gradient to `gradient`.
 void score_rows_backward(const Transformer& transformer, std::span<const float> parameters,
                          const Activations& activations, std::span<const std::int32_t> rows,
-                         std::span<const float> d_reward, std::span<float> d_hidden, std::span<float> gradient);
+                         std::span<const float> d_reward, std::span<float> d_hidden,
+                         std::span<float> gradient);
 
 }  // namespace infalign::model

@@ -1,0 +1,144 @@
+// The same kernels as the training forward pass, one token for each row, with the cache in place of the
+// earlier rows.
+#include "core/model/decoder.h"
+
+#include <algorithm>
+
+#include "kernels/embedding/embedding.h"
+#include "kernels/matmul/matmul.h"
+#include "kernels/rms_norm/rms_norm.h"
+#include "kernels/rotary/rotary.h"
+#include "kernels/swiglu/swiglu.h"
+
+namespace infalign::model {
+namespace {
+
+/// Positions of a slot are rounded up to whole vectors of 16 floats.
+constexpr std::int64_t kCapacityGrain = 16;
+
+}  // namespace
+
+void DecodeRows::add(std::int32_t prompt_index, std::int32_t length_of_prompt) {
+  slot.push_back(static_cast<std::int32_t>(token.size()));
+  token.push_back(0);
+  position.push_back(length_of_prompt - 1);
+  prompt.push_back(prompt_index);
+  prompt_length.push_back(length_of_prompt);
+  own_position.push_back(-1);
+  own_length.push_back(0);
+}
+
+void DecodeRows::advance() {
+  for (auto* places : {&position, &own_position, &own_length}) {
+    for (std::int32_t& place : *places) ++place;
+  }
+}
+
+void DecodeRows::compact(std::span<const char> keep) {
+  for (auto* column : {&token, &position, &prompt, &prompt_length, &slot, &own_position, &own_length}) {
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < column->size(); ++i) {
+      if (keep[i]) (*column)[kept++] = (*column)[i];
+    }
+    column->resize(kept);
+  }
+}
+
+void KeyValueCache::reserve(const ModelConfig& config, std::int64_t slots, std::int64_t capacity) {
+  slots_ = slots;
+  capacity_ = (capacity + kCapacityGrain - 1) / kCapacityGrain * kCapacityGrain;
+  stride_ = slots_ * config.kv_heads * config.head_dim * capacity_;
+  keys_.reserve(static_cast<std::size_t>(config.layers * stride_));
+  values_.reserve(static_cast<std::size_t>(config.layers * stride_));
+}
+
+kernels::CacheView KeyValueCache::layer(std::int64_t i) {
+  return {.keys = keys_.data() + i * stride_,
+          .values = values_.data() + i * stride_,
+          .slots = slots_,
+          .capacity = capacity_};
+}
+
+std::span<const float> Decoder::prefill(const kernels::Stream& on, std::span<const float> parameters,
+                                        const PackedBatch& prompts, const DecodeRows& rows,
+                                        std::int64_t max_new_tokens) {
+  const ModelConfig& config = transformer_->config();
+  const std::int64_t n = rows.size(), C = config.hidden_size, F = config.intermediate_size;
+  std::int32_t longest = 0;
+  for (const kernels::Segment& segment : prompts.segments) longest = std::max(longest, segment.length);
+  prompts_.reserve(config, static_cast<std::int64_t>(prompts.segments.size()), longest);
+  responses_.reserve(config, n, max_new_tokens);
+  const auto reserve = [n](kernels::Buffer<float>& buffer, std::int64_t width) {
+    buffer.reserve(static_cast<std::size_t>(n * width));
+  };
+  reserve(residual_, C);
+  reserve(branch_, C);
+  reserve(normed_, C);
+  reserve(inverse_rms_, 1);
+  reserve(qkv_, config.qkv_width());
+  reserve(attended_, config.heads * config.head_dim);
+  reserve(gate_up_, 2 * F);
+  reserve(gated_, F);
+  reserve(hidden_, C);
+
+  transformer_->forward(on, parameters, prompts, Keep::kKeysValues, activations_);
+  std::vector<std::int32_t> slot;
+  for (std::size_t i = 0; i < prompts.segments.size(); ++i) {
+    slot.insert(slot.end(), static_cast<std::size_t>(prompts.segments[i].length),
+                static_cast<std::int32_t>(i));
+  }
+  for (std::int64_t i = 0; i < config.layers; ++i) {
+    kernels::cache_store(on, transformer_->attention_shape(), prompts.size(), activations_.qkv(i),
+                         slot.data(), prompts.positions.data(), prompts_.layer(i));
+  }
+  for (std::int64_t i = 0; i < n; ++i) {
+    const kernels::Segment& prompt =
+        prompts.segments[static_cast<std::size_t>(rows.prompt[static_cast<std::size_t>(i)])];
+    const std::int64_t last = prompt.begin + prompt.length - 1;
+    std::copy_n(activations_.hidden() + last * C, C, hidden_.data() + i * C);
+  }
+  return {hidden_.data(), static_cast<std::size_t>(n * C)};
+}
+
+std::span<const float> Decoder::step(const kernels::Stream& on, std::span<const float> parameters,
+                                     const DecodeRows& rows) {
+  const ModelConfig& config = transformer_->config();
+  const ParameterLayout& layout = transformer_->layout();
+  const kernels::AttentionShape& shape = transformer_->attention_shape();
+  const std::int64_t n = rows.size(), C = config.hidden_size, F = config.intermediate_size;
+  const std::int64_t q_width = config.heads * config.head_dim;
+  const auto weight = [&](std::int64_t offset) { return parameters.data() + offset; };
+  const auto linear = [&](const kernels::Buffer<float>& in, std::int64_t k, std::int64_t offset,
+                          kernels::Buffer<float>& out, std::int64_t width) {
+    kernels::matmul(on, kernels::Transpose::kNo, kernels::Transpose::kYes, n, width, k, in.data(), k,
+                    weight(offset), k, 0, out.data(), width);
+  };
+  const auto normalise = [&](const float* branch, std::int64_t norm, kernels::Buffer<float>& out) {
+    kernels::add_rms_norm_forward(on, n, C, config.rms_norm_epsilon, residual_.data(), branch, weight(norm),
+                                  out.data(), inverse_rms_.data());
+  };
+
+  kernels::embedding_forward(on, n, C, rows.token.data(), weight(layout.embedding()), residual_.data());
+  for (std::int64_t i = 0; i < config.layers; ++i) {
+    const LayerOffsets& at = layout.layer(i);
+    const kernels::CacheView responses = responses_.layer(i);
+    normalise(i == 0 ? nullptr : branch_.data(), at.input_norm, normed_);
+    linear(normed_, C, at.qkv, qkv_, config.qkv_width());
+    kernels::rotary(on, kernels::Rotation::kForward, n, config.heads + config.kv_heads, config.head_dim,
+                    rows.position.data(), transformer_->inverse_frequency().data(), qkv_.data(),
+                    config.qkv_width());
+    kernels::cache_store(on, shape, n, qkv_.data(), rows.slot.data(), rows.own_position.data(), responses);
+    kernels::decode_attention(on, shape, n, qkv_.data(), prompts_.layer(i), rows.prompt.data(),
+                              rows.prompt_length.data(), responses, rows.slot.data(), rows.own_length.data(),
+                              attended_.data());
+    linear(attended_, q_width, at.attention_out, branch_, C);
+    normalise(branch_.data(), at.post_norm, normed_);
+    linear(normed_, C, at.gate_up, gate_up_, 2 * F);
+    kernels::swiglu_forward(on, n, F, gate_up_.data(), gated_.data());
+    linear(gated_, F, at.down, branch_, C);
+  }
+  normalise(branch_.data(), layout.final_norm(), hidden_);
+  return {hidden_.data(), static_cast<std::size_t>(n * C)};
+}
+
+}  // namespace infalign::model

@@ -1,0 +1,70 @@
+// Decoding step by step: the prompts' keys and values computed once, then one new token for every live row at
+// a time. It stands apart from generation.h, which decides what the tokens are; here they are only carried
+// through the model.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/model/transformer.h"
+#include "kernels/decode_attention/decode_attention.h"
+#include "kernels/device.h"
+
+namespace infalign::model {
+
+/// The rows of a step, each a response being written. Arrays of equal length, as kernels read them.
+struct DecodeRows {
+  std::vector<std::int32_t> token;          // the newest token of the response
+  std::vector<std::int32_t> position;       // its position in prompt and response together
+  std::vector<std::int32_t> prompt;         // whose cache stands before the response
+  std::vector<std::int32_t> prompt_length;  // positions in it
+  std::vector<std::int32_t> slot;           // the response's own place in the cache
+  std::vector<std::int32_t> own_position;   // the token's position in the response
+  std::vector<std::int32_t> own_length;     // own_position + 1: positions it attends to
+
+  std::int64_t size() const { return static_cast<std::int64_t>(token.size()); }
+  /// The first token of each response comes next.
+  void add(std::int32_t prompt_index, std::int32_t length_of_prompt);
+  /// Moves every row on to its next token.
+  void advance();
+  /// Drops the rows for which keep is false; the others stay in order, and in their slots.
+  void compact(std::span<const char> keep);
+};
+
+/// Keys and values of all layers for a number of slots.
+class KeyValueCache {
+ public:
+  void reserve(const ModelConfig& config, std::int64_t slots, std::int64_t capacity);
+  kernels::CacheView layer(std::int64_t i);
+
+ private:
+  kernels::Buffer<float> keys_, values_;  // [layers, ...CacheView]
+  std::int64_t slots_ = 0, capacity_ = 0, stride_ = 0;
+};
+
+class Decoder {
+ public:
+  explicit Decoder(const Transformer& transformer) : transformer_(&transformer) {}
+  const Transformer& transformer() const { return *transformer_; }
+
+  /// Runs the prompts and makes room for rows.size() responses of up to max_new_tokens. The result [rows, C]
+  /// holds for each row the last hidden state of its prompt, which predicts the first token.
+  std::span<const float> prefill(const kernels::Stream& on, std::span<const float> parameters,
+                                 const PackedBatch& prompts, const DecodeRows& rows,
+                                 std::int64_t max_new_tokens);
+
+  /// Runs the rows' newest tokens; the result [rows, C] holds the normalised hidden states that predict the
+  /// next.
+  std::span<const float> step(const kernels::Stream& on, std::span<const float> parameters,
+                              const DecodeRows& rows);
+
+ private:
+  const Transformer* transformer_;
+  Activations activations_;
+  KeyValueCache prompts_, responses_;
+  kernels::Buffer<float> residual_, branch_, normed_, inverse_rms_, qkv_, attended_, gate_up_, gated_,
+      hidden_;
+};
+
+}  // namespace infalign::model

@@ -1,0 +1,106 @@
+// What stands on top of the decoder: the language-model head at chosen rows and the score head of a reward
+// model, with their gradients back to the hidden states.
+#include <algorithm>
+#include <stdexcept>
+
+#include "core/model/transformer.h"
+#include "kernels/head/head.h"
+
+namespace infalign::model {
+namespace {
+
+float* row_of(float* rows, std::int32_t row, std::int64_t C) { return rows + row * C; }
+const float* row_of(const float* rows, std::int32_t row, std::int64_t C) { return rows + row * C; }
+
+const float* score_weight(const Transformer& transformer, std::span<const float> parameters) {
+  const std::int64_t at = transformer.layout().score();
+  if (at < 0) throw std::logic_error("score_rows: the model has no score head");
+  return parameters.data() + at;
+}
+
+std::int64_t head_offset(const Transformer& transformer) {
+  const std::int64_t at = transformer.layout().head();
+  if (at < 0) throw std::logic_error("TokenLogProbabilities: the model has no language-model head");
+  return at;
+}
+
+}  // namespace
+
+void TokenLogProbabilities::forward(const kernels::Stream& on, const Transformer& transformer,
+                                    std::span<const float> parameters, const Activations& activations,
+                                    const Targets& targets, float temperature) {
+  const std::int64_t C = transformer.config().hidden_size;
+  const float* weight = parameters.data() + head_offset(transformer);
+  count_ = targets.size();
+  const auto n = static_cast<std::size_t>(count_);
+  gathered_.reserve(n * static_cast<std::size_t>(C));
+  log_probability_.reserve(n);
+  log_sum_exp_.reserve(n);
+  if (count_ == 0) return;
+
+  for (std::size_t i = 0; i < n; ++i) {
+    std::copy_n(row_of(activations.hidden(), targets.rows[i], C), C,
+                gathered_.data() + static_cast<std::int64_t>(i) * C);
+  }
+  kernels::head_forward(on, count_, C, transformer.config().vocab_size, gathered_.data(), weight,
+                        targets.tokens.data(), 1.0f / temperature, log_probability_.data(),
+                        log_sum_exp_.data());
+}
+
+void TokenLogProbabilities::backward(const kernels::Stream& on, const Transformer& transformer,
+                                     std::span<const float> parameters, const Targets& targets,
+                                     float temperature, std::span<const float> d_values,
+                                     std::span<float> d_hidden, std::span<float> gradient) {
+  if (targets.size() != count_) {
+    throw std::logic_error("TokenLogProbabilities::backward: not the targets of the forward pass");
+  }
+  const std::int64_t C = transformer.config().hidden_size;
+  const std::int64_t head = head_offset(transformer);
+  std::fill(d_hidden.begin(), d_hidden.end(), 0.0f);
+  if (count_ == 0) return;
+
+  d_gathered_.reserve(static_cast<std::size_t>(count_ * C));
+  kernels::head_backward(on, count_, C, transformer.config().vocab_size, gathered_.data(),
+                         parameters.data() + head, targets.tokens.data(), 1.0f / temperature,
+                         log_sum_exp_.data(), d_values.data(), d_gathered_.data(), gradient.data() + head);
+  for (std::int64_t i = 0; i < count_; ++i) {
+    const float* from = d_gathered_.data() + i * C;
+    float* to = row_of(d_hidden.data(), targets.rows[static_cast<std::size_t>(i)], C);
+    for (std::int64_t c = 0; c < C; ++c) to[c] += from[c];
+  }
+}
+
+std::vector<float> score_rows(const Transformer& transformer, std::span<const float> parameters,
+                              const Activations& activations, std::span<const std::int32_t> rows) {
+  const std::int64_t C = transformer.config().hidden_size;
+  const float* weight = score_weight(transformer, parameters);
+  std::vector<float> rewards;
+  rewards.reserve(rows.size());
+  for (const std::int32_t row : rows) {
+    const float* hidden = row_of(activations.hidden(), row, C);
+    double reward = 0;
+    for (std::int64_t c = 0; c < C; ++c) reward += double{weight[c]} * double{hidden[c]};
+    rewards.push_back(static_cast<float>(reward));
+  }
+  return rewards;
+}
+
+void score_rows_backward(const Transformer& transformer, std::span<const float> parameters,
+                         const Activations& activations, std::span<const std::int32_t> rows,
+                         std::span<const float> d_reward, std::span<float> d_hidden,
+                         std::span<float> gradient) {
+  const std::int64_t C = transformer.config().hidden_size;
+  const float* weight = score_weight(transformer, parameters);
+  float* d_weight = gradient.data() + transformer.layout().score();
+  std::fill(d_hidden.begin(), d_hidden.end(), 0.0f);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const float* hidden = row_of(activations.hidden(), rows[i], C);
+    float* to = row_of(d_hidden.data(), rows[i], C);
+    for (std::int64_t c = 0; c < C; ++c) {
+      to[c] += d_reward[i] * weight[c];
+      d_weight[c] += d_reward[i] * hidden[c];
+    }
+  }
+}
+
+}  // namespace infalign::model

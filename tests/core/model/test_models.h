@@ -1,0 +1,63 @@
+// Models for tests: tiny ones with random weights, and those of the shared test data.
+#pragma once
+
+#include <filesystem>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "core/model/model_config.h"
+#include "core/model/transformer.h"
+#include "support/tiny_safetensors.h"
+
+namespace infalign::model::testing {
+
+/// A model with its weights.
+struct Model {
+  Transformer transformer;
+  std::vector<float> parameters;
+};
+
+/// Two layers in which every size differs from every other, and head_dim from hidden_size / heads.
+inline ModelConfig tiny_config() {
+  ModelConfig config;
+  config.vocab_size = 13;
+  config.hidden_size = 8;
+  config.intermediate_size = 10;
+  config.layers = 2;
+  config.heads = 4;
+  config.kv_heads = 2;
+  config.head_dim = 6;
+  config.max_positions = 32;
+  return config;
+}
+
+/// Weights far from the start of training: deviation 0.4 about 0, norms about 1, so that every term counts.
+inline Model random_model(const ModelConfig& config, unsigned seed) {
+  Model model{Transformer(config), {}};
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal(0, 0.4f);
+  for (const ParameterView& view : model.transformer.layout().views()) {
+    for (std::int64_t i = 0; i < view.size; ++i) {
+      model.parameters.push_back((view.decayed() ? 0.0f : 1.0f) + normal(generator));
+    }
+  }
+  return model;
+}
+
+/// The model of a Hugging Face folder with one float32 file.
+inline Model load_model(const std::filesystem::path& folder) {
+  const auto path = folder / "config.json";
+  Model model{Transformer(ModelConfig::from_json(infalign::testing::read_json(path), path.string())), {}};
+  const auto tensors = infalign::testing::read_safetensors(folder / "model.safetensors");
+  for (const ParameterView& view : model.transformer.layout().views()) {
+    const infalign::testing::TinyTensor& tensor = tensors.at(view.name);
+    if (tensor.shape != view.shape)
+      throw std::runtime_error(view.name + ": the shape differs from the file's");
+    model.parameters.insert(model.parameters.end(), tensor.values.begin(), tensor.values.end());
+  }
+  return model;
+}
+
+}  // namespace infalign::model::testing
