@@ -1,16 +1,19 @@
-// Ranks and what they do together. Four implementations behind one interface: Local (one rank, nothing initialised), Threads (ranks as
-// threads of one process, for tests), Mpi (processes, host memory); Nccl (device memory) comes with the GPU back end.
-// Every rank calls the same collectives in the same order, whatever its data.
+// Ranks and what they do together. Three implementations behind one interface: Local (one rank, nothing
+// initialised), Threads (ranks as threads of one process, for tests) and Mpi (processes, host memory); Nccl
+// (device memory) comes with the GPU back end. Every rank calls the same collectives in the same order,
+// whatever its data; each call is numbered, so that what a rank was last in can always be named, and Threads
+// checks that ranks agree.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace infalign::distributed {
@@ -20,9 +23,11 @@ struct Interval {
   std::int64_t begin = 0;
   std::int64_t end = 0;
   std::int64_t size() const { return end - begin; }
+  bool operator==(const Interval&) const = default;
 };
 
-/// Contiguous shares of [0, n), one per rank, in rank order; borders at multiples of `granularity`; sizes differ by at most one grain.
+/// Contiguous shares of [0, n), one per rank, in rank order; borders at multiples of `granularity`; sizes
+/// differ by at most one grain, and are empty for some ranks where there are fewer grains than ranks.
 std::vector<Interval> shares(std::int64_t n, int ranks, std::int64_t granularity = 1);
 
 /// Thrown in a collective because another rank has failed; the cause is reported by that rank.
@@ -31,52 +36,138 @@ class PeerFailed : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// Ranks met in different collectives; the message names both calls. A mistake in the program.
+class CollectiveMismatch : public std::logic_error {
+ public:
+  using std::logic_error::logic_error;
+};
+
+enum class Collective {
+  kNone,
+  kBarrier,
+  kBroadcast,
+  kAllReduceSum,
+  kAllReduceMax,
+  kReduceScatterSum,
+  kAllGather,
+  kAllGatherBytes,
+};
+enum class Element { kByte, kFloat32, kFloat64, kInt64, kUint64 };
+enum class Reduction { kSum, kMax };
+
+std::size_t size_of(Element element);
+
+/// What a collective is known by. All ranks' n-th calls are equal, or one of them took a wrong turn.
+struct CollectiveCall {
+  std::uint64_t sequence = 0;  // counts from 1; 0: no call yet
+  Collective kind = Collective::kNone;
+  Element element = Element::kByte;
+  std::int64_t count = 0;  // elements of the whole; 0 for all_gather_bytes, whose ranks differ in size
+  int from = 0;            // broadcast: the rank that gives
+  bool operator==(const CollectiveCall&) const = default;
+};
+
+/// For people: "all_reduce_sum #17 (3 float64)".
+std::string to_string(const CollectiveCall& call);
+
+/// Collectives are called from the one thread that made the communicator; only last_collective() from any.
+/// Errors: std::invalid_argument where a rank's own arguments contradict each other; PeerFailed,
+/// CollectiveMismatch; std::runtime_error naming the call where the transport fails.
 class Communicator {
  public:
   virtual ~Communicator() = default;
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
   virtual int rank() const = 0;
   virtual int size() const = 0;
   bool root() const { return rank() == 0; }
 
-  virtual void barrier() = 0;
-  virtual void broadcast(std::span<std::byte> data, int from) = 0;
+  void barrier();
+  void broadcast(std::span<std::byte> data, int from);
 
-  /// Element-wise over ranks, in place; sums of integers are exact, of floats in rank order only where stated.
-  virtual void all_reduce_sum(std::span<std::uint64_t> values) = 0;
-  virtual void all_reduce_sum(std::span<std::int64_t> values) = 0;
-  virtual void all_reduce_sum(std::span<double> values) = 0;
-  virtual void all_reduce_max(std::span<double> values) = 0;
+  /// Element-wise over ranks, in place. Sums of integers are exact; float64 is folded in rank order, so a
+  /// result has the same bits each time and on all ranks. A maximum is NaN where any rank has NaN.
+  void all_reduce_sum(std::span<std::uint64_t> values);
+  void all_reduce_sum(std::span<std::int64_t> values);
+  void all_reduce_sum(std::span<double> values);
+  void all_reduce_max(std::span<double> values);
 
-  /// The sum over ranks of `values`, of which this rank keeps intervals[rank()] in `mine`.
-  virtual void reduce_scatter_sum(std::span<const float> values, std::span<const Interval> intervals,
-                                  std::span<float> mine) = 0;
-  virtual void reduce_scatter_sum(std::span<const std::int64_t> values, std::span<const Interval> intervals,
-                                  std::span<std::int64_t> mine) = 0;
+  /// The sum over ranks of `values`, of which this rank keeps intervals[rank()] in `mine` (not part of
+  /// `values`). The intervals cover `values` one after the other in rank order. On Mpi the order of float32
+  /// additions is the library's; integers are exact everywhere.
+  void reduce_scatter_sum(std::span<const float> values, std::span<const Interval> intervals,
+                          std::span<float> mine);
+  void reduce_scatter_sum(std::span<const std::int64_t> values, std::span<const Interval> intervals,
+                          std::span<std::int64_t> mine);
 
-  /// Each rank gives intervals[rank()] of `values`; afterwards all have the whole.
-  virtual void all_gather(std::span<float> values, std::span<const Interval> intervals) = 0;
-  virtual void all_gather(std::span<double> values, std::span<const Interval> intervals) = 0;
+  /// Each rank gives intervals[rank()] of `values`; afterwards all have the whole. In place, intervals as
+  /// above.
+  void all_gather(std::span<float> values, std::span<const Interval> intervals);
+  void all_gather(std::span<double> values, std::span<const Interval> intervals);
 
   /// Byte strings of any length from every rank, in rank order, on all ranks.
-  virtual std::vector<std::vector<std::byte>> all_gather_bytes(std::span<const std::byte> mine) = 0;
+  std::vector<std::vector<std::byte>> all_gather_bytes(std::span<const std::byte> mine);
 
-  /// Ends all ranks with this exit code; does not return on process-based implementations.
+  /// The collective this rank is in, or was last in. May be asked from another thread (a watchdog's).
+  CollectiveCall last_collective() const;
+
+  /// Brings the other ranks down. On Mpi it ends every process with this exit code and does not return;
+  /// elsewhere it returns, and the caller ends itself.
   virtual void abort(int exit_code) = 0;
+
+ protected:
+  Communicator() = default;
+
+ private:
+  // What an implementation provides; arguments are checked and the call is recorded before. Data is `count`
+  // elements from an untyped pointer.
+  virtual void do_barrier() = 0;
+  virtual void do_broadcast(std::span<std::byte> data, int from) = 0;
+  virtual void do_all_reduce(Reduction reduction, Element element, std::int64_t count, std::byte* values) = 0;
+  virtual void do_reduce_scatter_sum(Element element, const std::byte* values,
+                                     std::span<const Interval> intervals, std::byte* mine) = 0;
+  virtual void do_all_gather(Element element, std::byte* values, std::span<const Interval> intervals) = 0;
+  virtual std::vector<std::vector<std::byte>> do_all_gather_bytes(std::span<const std::byte> mine) = 0;
+
+  void begin(Collective kind, Element element, std::int64_t count, int from = 0);
+  template <class T>
+  void all_reduce(Collective kind, Reduction reduction, std::span<T> values);
+  template <class T>
+  void reduce_scatter(std::span<const T> values, std::span<const Interval> intervals, std::span<T> mine);
+  template <class T>
+  void gather(std::span<T> values, std::span<const Interval> intervals);
+
+  mutable std::mutex record_;
+  CollectiveCall last_;
 };
 
 /// Rank 0 of 1.
 std::unique_ptr<Communicator> make_local();
 
-/// The processes that mpirun or srun started; Local when there is none. Initialises MPI (once) and finalises it at the end.
-std::unique_ptr<Communicator> make_mpi(int* argc, char*** argv);
+struct MpiOptions {
+  /// Elements in one message; more travel in pieces. MPI counts in int, and some of its algorithms copy a
+  /// message.
+  std::int64_t largest_message = std::int64_t{1} << 28;
+};
+
+/// The processes that mpirun or srun started; Local, with MPI untouched, when there is none. Initialises MPI
+/// (once) and finalises it when the communicator goes, unless that is because of an exception: finalising
+/// would then wait for ranks that wait for this one. So whoever handles the exception is to outlive the
+/// communicator's scope, or better, own it and call abort(). Errors: std::runtime_error if MPI sees another
+/// number of ranks than the launcher started.
+std::unique_ptr<Communicator> make_mpi(int* argc, char*** argv, const MpiOptions& options = {});
 
 /// True if the environment says that mpirun, srun or the like started this process as one of several ranks.
 bool started_by_launcher();
 
-/// The rank among the launcher's processes as the environment tells it before MPI is initialised; 0 when there is no launcher.
+/// The rank among the launcher's processes as the environment tells it before MPI is initialised; 0 when
+/// there is no launcher.
 int launcher_rank();
 
-/// Runs body(communicator) on `ranks` threads and waits. When one throws, the collectives of the others throw PeerFailed, and the first cause is rethrown here.
+/// Runs body(communicator) on `ranks` threads and waits. When one throws, or returns while others still wait
+/// for it, the collectives of the others throw PeerFailed, and the first cause (that is not itself a
+/// PeerFailed) is rethrown here.
 void run_threads(int ranks, const std::function<void(Communicator&)>& body);
 
 /// Gathers one trivially copyable vector per rank, concatenated in rank order.

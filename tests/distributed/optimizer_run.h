@@ -1,0 +1,99 @@
+// A small training run of the sharded optimizer with gradients that are a pure function of (step,
+// micro-batch, index), for comparing runs that must agree: on threads (sharded_optimizer_test.cpp) and under
+// mpirun (mpi_collectives.cpp).
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "distributed/communicator.h"
+#include "distributed/sharded_optimizer.h"
+
+namespace infalign::distributed::testing {
+
+/// A number in [-1, 1) that looks random (splitmix64's finaliser).
+inline float scattered(std::uint64_t a, std::uint64_t b, std::uint64_t c) {
+  std::uint64_t x = a * 0x9E3779B97F4A7C15 + b * 0xBF58476D1CE4E5B9 + c * 0x94D049BB133111EB + 1;
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
+  x ^= x >> 31;
+  return static_cast<float>(static_cast<double>(x >> 11) * 0x1p-52 - 1);
+}
+
+struct OptimizerRun {
+  std::int64_t parameters = 5000;
+  std::int64_t micro_batches = 5;
+  int steps = 4;
+  SumMode mode = SumMode::kReproducible;
+  double max_norm = 20;  // below the norm of most of these gradients
+  kernels::AdamWStep hyper{.learning_rate = 0.01f, .weight_decay = 0.1f};
+  std::vector<Interval> decayed{{0, 700}, {1500, 1501}, {2047, 4099}};
+
+  float gradient(std::int64_t step, std::int64_t micro_batch, std::int64_t i) const {
+    const float spread = std::exp2(static_cast<float>(i % 24) - 20);  // entries of very different size
+    return spread * scattered(static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(micro_batch),
+                              static_cast<std::uint64_t>(i));
+  }
+  float start(std::int64_t i) const { return scattered(99, 99, static_cast<std::uint64_t>(i)); }
+
+  std::vector<Interval> decayed_here() const {
+    std::vector<Interval> result;
+    for (const Interval& interval : decayed)
+      if (interval.end <= parameters) result.push_back(interval);
+    return result;
+  }
+};
+
+/// What a run leaves: everything whole, as a checkpoint would hold it.
+struct OptimizerState {
+  std::vector<float> parameters, first_moment, second_moment;
+  std::vector<double> norms;
+  std::int64_t steps = 0;
+  bool operator==(const OptimizerState&) const = default;
+};
+
+inline OptimizerState fresh_state(const OptimizerRun& run) {
+  OptimizerState state;
+  for (std::int64_t i = 0; i < run.parameters; ++i) state.parameters.push_back(run.start(i));
+  state.first_moment.assign(state.parameters.size(), 0);
+  state.second_moment.assign(state.parameters.size(), 0);
+  return state;
+}
+
+/// May change gradient() of a micro-batch before it is added.
+using Meddle = std::function<void(std::int64_t step, std::int64_t micro_batch, std::span<float> gradient)>;
+
+/// Goes on from `state` to `run.steps` steps in all, with contiguous shares of micro-batches, and gives back
+/// the same on all ranks.
+inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, OptimizerState state,
+                            const Meddle& meddle = {}) {
+  ShardedOptimizer optimizer(ranks, run.parameters, run.mode, run.decayed_here());
+  const Interval own = optimizer.own();
+  std::copy_n(state.first_moment.begin() + own.begin, own.size(), optimizer.first_moment().begin());
+  std::copy_n(state.second_moment.begin() + own.begin, own.size(), optimizer.second_moment().begin());
+  optimizer.set_steps(state.steps);
+  const Interval mine = shares(run.micro_batches, ranks.size())[static_cast<std::size_t>(ranks.rank())];
+  for (std::int64_t step = state.steps; step < run.steps; ++step) {
+    for (std::int64_t micro_batch = mine.begin; micro_batch < mine.end; ++micro_batch) {
+      const std::span<float> gradient = optimizer.gradient();
+      for (std::int64_t i = 0; i < run.parameters; ++i)
+        gradient[static_cast<std::size_t>(i)] += run.gradient(step, micro_batch, i);
+      if (meddle) meddle(step, micro_batch, gradient);
+      optimizer.end_micro_batch(run.micro_batches);
+    }
+    state.norms.push_back(optimizer.step(run.hyper, run.max_norm, state.parameters).gradient_norm);
+  }
+  state.steps = optimizer.steps();
+  state.first_moment = all_gather_concatenated(ranks, std::span<const float>(optimizer.first_moment()));
+  state.second_moment = all_gather_concatenated(ranks, std::span<const float>(optimizer.second_moment()));
+  return state;
+}
+
+inline OptimizerState whole_run(Communicator& ranks, const OptimizerRun& run) {
+  return go_on(ranks, run, fresh_state(run));
+}
+
+}  // namespace infalign::distributed::testing
