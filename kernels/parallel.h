@@ -1,5 +1,5 @@
-// Work split over the threads of this rank. Kernels split outputs, never a reduction, so that no result depends
-// on the number of threads. The threads are OpenMP's, which oneDNN shares.
+// Work split over the threads of this rank. Kernels split outputs, never a reduction, so that no result
+// depends on the number of threads. The threads are OpenMP's, which oneDNN shares.
 #pragma once
 
 #include <omp.h>
@@ -9,8 +9,9 @@
 
 namespace infalign::kernels {
 
-/// Calls body(begin, end) on disjoint intervals that cover [0, n), at most one for each thread, each a multiple of
-/// `grain` items long but the last. One call on the calling thread when there is too little to share.
+/// Calls body(begin, end) on disjoint intervals that cover [0, n), at most one for each thread, each a
+/// multiple of `grain` items long but the last. One call on the calling thread when there is too little to
+/// share.
 template <class Body>
 void parallel_for(std::int64_t n, std::int64_t grain, Body&& body) {
   const std::int64_t pieces = std::min<std::int64_t>(omp_get_max_threads(), (n + grain - 1) / grain);
@@ -19,7 +20,7 @@ void parallel_for(std::int64_t n, std::int64_t grain, Body&& body) {
     return;
   }
   const std::int64_t grains = (n + grain - 1) / grain;
-#pragma omp parallel for num_threads(static_cast<int>(pieces)) schedule(static, 1)
+#pragma omp parallel for num_threads(static_cast <int>(pieces)) schedule(static, 1)
   for (std::int64_t piece = 0; piece < pieces; ++piece) {
     const std::int64_t begin = grains * piece / pieces * grain;
     const std::int64_t end = std::min(n, grains * (piece + 1) / pieces * grain);

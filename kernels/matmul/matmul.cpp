@@ -3,6 +3,7 @@
 
 #include <dnnl.h>
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 
@@ -12,6 +13,10 @@ void matmul(const Stream&, Transpose transpose_a, Transpose transpose_b, std::in
             std::int64_t k, const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float beta,
             float* c, std::int64_t ldc) {
   if (m == 0 || n == 0) return;
+  if (k == 0) {  // an empty sum, which the library would leave unwritten
+    for (std::int64_t i = 0; beta == 0 && i < m; ++i) std::fill_n(c + i * ldc, n, 0.0f);
+    return;
+  }
   const char a_letter = transpose_a == Transpose::kYes ? 'T' : 'N';
   const char b_letter = transpose_b == Transpose::kYes ? 'T' : 'N';
   const dnnl_status_t status = dnnl_sgemm(a_letter, b_letter, m, n, k, 1.0f, a, lda, b, ldb, beta, c, ldc);
