@@ -1,0 +1,23 @@
+# Fails, naming file and line, if a source is not as clang-format would write it. Versions format differently: only Debian 12's counts.
+find_program(CLANG_FORMAT NAMES clang-format-14 clang-format)
+set(version "")
+if(CLANG_FORMAT)
+  execute_process(COMMAND ${CLANG_FORMAT} --version OUTPUT_VARIABLE version)
+endif()
+if(NOT version MATCHES "version 14\\.")
+  message("SKIPPED: clang-format 14 is not installed")
+  return()
+endif()
+
+set(sources "")
+foreach(folder core distributed kernels launch tests benchmarks)
+  file(GLOB_RECURSE found ${SOURCE}/${folder}/*.h ${SOURCE}/${folder}/*.cpp ${SOURCE}/${folder}/*.cu)
+  list(APPEND sources ${found})
+endforeach()
+execute_process(COMMAND ${CLANG_FORMAT} --style=file --dry-run --Werror ${sources}
+                RESULT_VARIABLE result ERROR_VARIABLE complaints)
+if(NOT result EQUAL 0)
+  string(REGEX MATCHALL "[^\n]*code should be clang-formatted[^\n]*" complaints "${complaints}")
+  list(JOIN complaints "\n" complaints)
+  message(FATAL_ERROR "clang-format -i would change:\n${complaints}")
+endif()
