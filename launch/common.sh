@@ -74,10 +74,3 @@ prepare_mpi() {
 mpirun_program() {
   sed -n 's/^MPIEXEC_EXECUTABLE:[A-Z]*=//p' "$build/CMakeCache.txt"
 }
-
-# threads_per_rank RANKS: the cores of this machine, shared out.
-threads_per_rank() {
-  local cores
-  cores=$(nproc)
-  echo $((cores > $1 ? cores / $1 : 1))
-}
