@@ -20,6 +20,14 @@ std::string read_if_there(const std::filesystem::path& path) {
   return content.str();
 }
 
+/// null if there is no such file. Errors: InputError for a file that is not JSON.
+json json_if_there(const std::filesystem::path& path) {
+  if (!std::filesystem::exists(path)) return nullptr;
+  json parsed = json::parse(read_if_there(path), nullptr, /*allow_exceptions=*/false);
+  if (parsed.is_discarded()) throw InputError(path.string() + ": not valid JSON");
+  return parsed;
+}
+
 /// The value of the top-level `name:` of the resolved configuration; the folder's own name without one.
 std::string run_name(const std::string& configuration, const std::filesystem::path& folder) {
   std::istringstream lines(configuration);
@@ -84,11 +92,14 @@ RunFolder read_run_folder(const std::filesystem::path& folder) {
   run.configuration = read_if_there(folder / "experiment.yaml");
   run.name = run_name(run.configuration, folder);
 
-  const std::filesystem::path evaluation = folder / "evaluation.json";
-  if (std::filesystem::exists(evaluation)) {
-    const json parsed = json::parse(read_if_there(evaluation), nullptr, /*allow_exceptions=*/false);
-    if (parsed.is_discarded()) throw InputError(evaluation.string() + ": not valid JSON");
-    run.evaluation = parse_evaluation(parsed);
+  if (const json evaluation = json_if_there(folder / "evaluation.json"); !evaluation.is_null()) {
+    run.evaluation = parse_evaluation(evaluation);
+  }
+  for (const std::string model : {"reward", "judge"}) {
+    const json accuracy = json_if_there(folder / (model + ".json"));
+    if (!accuracy.is_object()) continue;
+    run.preference_accuracy.push_back({model, accuracy.value("heldout_pairs", std::int64_t{0}),
+                                       accuracy.value("heldout_accuracy", kMissing)});
   }
 
   std::istringstream metrics(read_if_there(folder / "metrics.jsonl"));

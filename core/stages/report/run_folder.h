@@ -23,18 +23,25 @@ struct TrainingRecord {
   std::vector<std::pair<double, double>> series(const std::string& key) const;
 };
 
+/// How well a reward model learned the annotators' choices, from reward.json or judge.json.
+struct PreferenceAccuracy {
+  std::string model;  // "reward" or "judge"
+  std::int64_t heldout_pairs = 0;
+  double heldout_accuracy = kMissing;
+};
+
 struct RunFolder {
   std::string name;
   std::string configuration;                   // experiment.yaml, "" if absent
   std::optional<EvaluationRecord> evaluation;  // evaluation.json
   std::vector<TrainingRecord> training;        // metrics.jsonl, in order of first appearance
-  std::int64_t unreadable_lines = 0;           // of metrics.jsonl: a killed run leaves half a line
+  std::vector<PreferenceAccuracy> preference_accuracy;
+  std::int64_t unreadable_lines = 0;  // of metrics.jsonl: a killed run leaves half a line
 
   const TrainingRecord* find(const std::string& stage, const std::string& variant = "") const;
 };
 
-/// Errors: InputError for a folder that is not there, or an evaluation.json that is not what the evaluate
-/// stage writes.
+/// Errors: InputError for a folder that is not there, or a JSON file that is not what its stage writes.
 RunFolder read_run_folder(const std::filesystem::path& folder);
 
 }  // namespace infalign::stages

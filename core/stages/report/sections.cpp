@@ -62,10 +62,10 @@ std::string figure_html(const Figure& figure, const std::string& gnuplot) {
   if (drawing.svg.empty()) {
     html += fmt::format("<p class=\"trouble\">No picture: {}. These are its numbers.</p>\n",
                         escape(drawing.trouble));
-    return html + table_html(figure.numbers) + "</figure>\n";
+    return html + table_html(figure.numbers, "compact") + "</figure>\n";
   }
   drawing.svg.insert(4, fmt::format(" role=\"img\" aria-label=\"{}\"", escape(figure.description)));
-  return html + drawing.svg + "<details><summary>Numbers</summary>" + table_html(figure.numbers) +
+  return html + drawing.svg + "<details><summary>Numbers</summary>" + table_html(figure.numbers, "compact") +
          "</details></figure>\n";
 }
 
@@ -186,6 +186,11 @@ std::string header_section(const RunFolder& run) {
     html +=
         fact("Wins decided by", evaluation.independent_judge ? "an independent judge" : "the reward model");
   }
+  for (const PreferenceAccuracy& accuracy : run.preference_accuracy) {
+    html += fact(
+        accuracy.model == "judge" ? "Judge, on held-out pairs" : "Reward model, on held-out pairs",
+        fmt::format("{} % right of {}", number(100 * accuracy.heldout_accuracy, 1), accuracy.heldout_pairs));
+  }
   if (const double tokens = total(run, "tokens"); tokens > 0)
     html += fact("Tokens in training", count(tokens));
   if (const double seconds = total(run, "seconds"); seconds > 0)
@@ -255,12 +260,18 @@ std::string training_section(const RunFolder& run, const std::string& gnuplot) {
     if (!series.empty()) figures.push_back(training_figure(stage + "_" + key, title, series, target));
   };
   add(aligned, "align", "kl", "KL divergence (nats)", common_target_kl(run));
-  add(aligned, "align", "calibrated_reward", "Calibrated reward (standard win rate on training prompts)");
+  const std::string procedure =
+      run.evaluation && run.evaluation->has_procedure() ? run.evaluation->procedure_name() : "Inference-time";
+  add(aligned, "align", "inference_win_rate", escape(procedure) + " win rate on training prompts");
+  add(aligned, "align", "calibrated_reward", "Standard win rate on training prompts (calibrated reward)");
+  add(aligned, "align", "response_length", "Length of answers (tokens)");
   add(aligned, "align", "beta", "β, the weight of the KL");
   add(aligned, "align", "gradient_norm", "Gradient norm");
   add(before, "finetune", "loss", "Fine-tuning: loss (nats per token)");
   add(before, "reward", "loss", "Reward model: loss");
   add(before, "reward", "accuracy", "Reward model: share of pairs ordered rightly");
+  add(before, "judge", "loss", "Judge: loss");
+  add(before, "judge", "accuracy", "Judge: share of pairs ordered rightly");
   if (aligned.empty() && before.empty()) {
     return section("training", "Training", absent("This run has no training steps in metrics.jsonl."));
   }
@@ -278,7 +289,7 @@ std::string training_section(const RunFolder& run, const std::string& gnuplot) {
                       short_number(gap)));
     }
   }
-  if (!before.empty()) body += figures_html(before, gnuplot);
+  if (!before.empty()) body += paragraph("Before alignment:") + figures_html(before, gnuplot);
   if (run.unreadable_lines > 0) {
     body += paragraph(fmt::format(
         "{} unreadable line(s) of metrics.jsonl were left out; a run that is killed leaves such a line.",
@@ -356,11 +367,11 @@ std::string guide_section(const RunFolder& run) {
         "missing to it is the model's limited power to foresee the reward of its own answer. Transforms of "
         "the raw "
         "reward have none.");
-  entry(
-      "95 % interval",
-      "Bootstrap over prompts. Differences are paired: both variants answer the same prompts, so their "
-      "common "
-      "luck cancels. An interval clear of zero is a difference that another set of prompts would show too.");
+  entry("95 % interval",
+        "Bootstrap over prompts. Differences are paired: both variants answer the same prompts, so their "
+        "common "
+        "luck cancels. An interval clear of zero is a difference that another set of prompts would very "
+        "likely show too.");
   entry("Transform",
         "What the policy gradient sees of the calibrated reward: identity is ordinary alignment, optimal the "
         "fixed point "

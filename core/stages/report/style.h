@@ -62,9 +62,9 @@ figure details { margin-top: 0.3rem; }
 figcaption { font-weight: 600; font-size: 0.95rem; }
 .trouble { font-size: 0.9rem; color: var(--muted); margin: 0.5rem 0; }
 summary { cursor: pointer; color: var(--accent); font-size: 0.85rem; }
-details table { font-size: 0.85rem; }
-details th, details td { padding: 0.3rem 0.6rem; }
-details .interval { display: inline; margin-left: 0.4rem; }
+table.compact { font-size: 0.85rem; }
+.compact th, .compact td { padding: 0.25rem 0.6rem; }
+.compact .interval { display: inline; margin-left: 0.4rem; }
 .example { margin-top: 1.25rem; padding: 1.1rem 1.25rem 1.25rem; }
 .prompt { font-weight: 600; white-space: pre-wrap; overflow-wrap: anywhere; }
 .answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 13rem), 1fr)); gap: 1rem; margin-top: 0.9rem; }

@@ -58,6 +58,15 @@ TEST_F(RunFolderTest, VariantsAreApart) {
   EXPECT_EQ(run.find("reward"), nullptr);
 }
 
+TEST_F(RunFolderTest, ReadsHowWellTheRewardModelLearned) {
+  std::ofstream(folder_ / "reward.json") << R"({"heldout_pairs": 40, "heldout_accuracy": 0.925})";
+  const RunFolder run = read("");
+  ASSERT_EQ(run.preference_accuracy.size(), 1u);
+  EXPECT_EQ(run.preference_accuracy[0].model, "reward");
+  EXPECT_EQ(run.preference_accuracy[0].heldout_pairs, 40);
+  EXPECT_EQ(run.preference_accuracy[0].heldout_accuracy, 0.925);
+}
+
 TEST_F(RunFolderTest, NameComesFromTheConfigurationElseTheFolder) {
   EXPECT_EQ(read("").name, folder_.filename().string());
   std::ofstream(folder_ / "experiment.yaml") << "seed: 1\nname: \"my run\"\nmodel:\n  name: other\n";
