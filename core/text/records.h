@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/text/utf8.h"
+
 namespace infalign::text {
 
 struct Preference {
@@ -16,24 +18,23 @@ struct Preference {
   std::string rejected;
 };
 
-/// Calls visit(line, number) for each non-empty line of a file, plain or gzip; numbers count from 1.
-/// Errors: InputError naming file (and line) for a file that cannot be read, broken gzip, or invalid UTF-8.
+/// Calls visit(line, number) for each line of a file, plain or gzip, that is not blank; numbers count from 1.
+/// Lines end with "\n" or "\r\n", which is not given on. `line` is valid only during the call. Errors:
+/// InputError naming file (and line) for a file that cannot be read, broken gzip, or invalid UTF-8.
 void for_each_line(const std::filesystem::path& path,
                    const std::function<void(std::string_view line, std::int64_t number)>& visit);
 
-/// `{"prompt": "..."}` a line, or a bare JSON string. Errors: InputError with file and line number for invalid JSON, a missing key,
-/// an empty prompt, or a file without prompts.
+/// `{"prompt": "..."}` a line, or a bare JSON string. Errors: InputError with file and line number for
+/// invalid JSON, a missing key, an empty prompt, or a file without prompts.
 std::vector<std::string> read_prompts(const std::filesystem::path& path);
 
-/// `{"prompt": "...", "chosen": "...", "rejected": "..."}` a line, or HH-RLHF transcripts as they are (`chosen` and `rejected`
-/// whole dialogues "\n\nHuman: ...\n\nAssistant: ..." without a `prompt`: the prompt is the shared beginning through the last
-/// "\n\nAssistant:"). Errors: InputError with file and line number.
+/// `{"prompt": "...", "chosen": "...", "rejected": "..."}` a line, or HH-RLHF transcripts as they are
+/// (`chosen` and `rejected` whole dialogues "\n\nHuman: ...\n\nAssistant: ..." without a `prompt`: the prompt
+/// is the shared beginning through the last "\n\nAssistant:"). Errors: InputError with file and line number,
+/// or for a file without preferences.
 std::vector<Preference> read_preferences(const std::filesystem::path& path);
 
 /// The whole of a text file, plain or gzip, as valid UTF-8. Errors: InputError.
 std::string read_text(const std::filesystem::path& path);
-
-/// The byte offset of the first invalid UTF-8 sequence, or std::string_view::npos.
-std::size_t find_invalid_utf8(std::string_view text);
 
 }  // namespace infalign::text

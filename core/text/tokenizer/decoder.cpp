@@ -1,0 +1,130 @@
+#include "core/text/tokenizer/decoder.h"
+
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "core/text/tokenizer/byte_level.h"
+#include "core/text/tokenizer/pattern.h"
+#include "core/text/utf8.h"
+
+namespace infalign::text {
+namespace {
+
+using Tokens = std::vector<std::string>;
+
+std::string joined(const Tokens& tokens) {
+  std::string text;
+  for (const std::string& token : tokens) text += token;
+  return text;
+}
+
+Decoder build_fuse(const Construct& construct) {
+  construct.allow_only({});
+  return [](Tokens& tokens, bool) { tokens = {joined(tokens)}; };
+}
+
+Decoder build_replace(const Construct& construct) {
+  return [replace = build_replacement(construct)](Tokens& tokens, bool) {
+    for (std::string& token : tokens) token = replace(token);
+  };
+}
+
+/// The byte that a token such as "<0x0A>" stands for.
+std::optional<char> fallback_byte(std::string_view token) {
+  if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return std::nullopt;
+  unsigned char byte = 0;
+  const auto [end, error] = std::from_chars(token.data() + 3, token.data() + 5, byte, 16);
+  if (error != std::errc{} || end != token.data() + 5) return std::nullopt;
+  return static_cast<char>(byte);
+}
+
+/// Runs of byte tokens become the text they spell or, where a run is not UTF-8, one U+FFFD for each of its
+/// bytes.
+Decoder build_byte_fallback(const Construct& construct) {
+  construct.allow_only({});
+  return [](Tokens& tokens, bool) {
+    Tokens result;
+    std::string bytes;
+    const auto finish_run = [&] {
+      if (bytes.empty()) return;
+      const bool valid = find_invalid_utf8(bytes) == std::string_view::npos;
+      if (valid) result.push_back(bytes);
+      if (!valid) result.insert(result.end(), bytes.size(), "\xEF\xBF\xBD");
+      bytes.clear();
+    };
+    for (std::string& token : tokens) {
+      if (const auto byte = fallback_byte(token)) {
+        bytes += *byte;
+      } else {
+        finish_run();
+        result.push_back(std::move(token));
+      }
+    }
+    finish_run();
+    tokens = std::move(result);
+  };
+}
+
+/// Cuts up to `start` of the character from the front of each token and up to `stop` from its back.
+Decoder build_strip(const Construct& construct) {
+  construct.allow_only({"content", "start", "stop"});
+  const std::string content = construct.character("content");
+  const std::int64_t start = construct.number("start");
+  const std::int64_t stop = construct.number("stop");
+  if (start < 0 || stop < 0) construct.refuse("'start' and 'stop' must not be negative");
+  return [=](Tokens& tokens, bool continues) {
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      std::string_view rest = tokens[i];
+      const bool keeps_front = continues && i == 0;
+      for (std::int64_t n = 0; n < start && !keeps_front && rest.starts_with(content); ++n)
+        rest.remove_prefix(content.size());
+      for (std::int64_t n = 0; n < stop && rest.ends_with(content); ++n) rest.remove_suffix(content.size());
+      tokens[i] = std::string(rest);
+    }
+  };
+}
+
+/// Tokens in the byte alphabet become one text; a token that is not wholly of it stands for itself.
+Decoder build_byte_level(const Construct& construct) {
+  construct.allow_only({"add_prefix_space", "trim_offsets", "use_regex"});
+  return [](Tokens& tokens, bool) {
+    std::string bytes;
+    for (const std::string& token : tokens) bytes += bytes_of_byte_level(token).value_or(token);
+    tokens = {repaired_utf8(bytes)};
+  };
+}
+
+Decoder build_metaspace(const Construct& construct) {
+  construct.allow_only({"replacement", "prepend_scheme", "split", "add_prefix_space", "str_rep"});
+  const std::string replacement = construct.character("replacement");
+  const bool prepends = construct.flag("add_prefix_space", true) &&
+                        construct.optional_text("prepend_scheme").value_or("always") != "never";
+  return [=](Tokens& tokens, bool continues) {
+    for (std::size_t i = 0; i < tokens.size(); ++i)
+      tokens[i] = replaced(tokens[i], replacement, i == 0 && prepends && !continues ? "" : " ");
+  };
+}
+
+const std::map<std::string_view, Decoder (*)(const Construct&)> kDecoders = {
+    {"ByteFallback", build_byte_fallback}, {"ByteLevel", build_byte_level}, {"Fuse", build_fuse},
+    {"Metaspace", build_metaspace},        {"Replace", build_replace},      {"Strip", build_strip},
+};
+
+Decoder join_with_spaces() {
+  return [](Tokens& tokens, bool) {
+    for (std::size_t i = 1; i < tokens.size(); ++i) tokens[i].insert(0, 1, ' ');
+  };
+}
+
+}  // namespace
+
+std::vector<Decoder> build_decoders(const Json& part, const std::string& file) {
+  if (part.is_null()) return {join_with_spaces()};
+  std::vector<Decoder> decoders;
+  for (const Construct& construct : flattened(part, file + ": decoder", "decoders"))
+    decoders.push_back(known(kDecoders, construct)(construct));
+  return decoders;
+}
+
+}  // namespace infalign::text

@@ -1,0 +1,194 @@
+// The tokenizer as its callers meet it: borders of continuations, special tokens, errors.
+#include "core/text/tokenizer.h"
+
+#include <gmock/gmock.h>
+
+#include "core/error.h"
+#include "core/text/test_data.h"
+
+namespace infalign::text {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::ThrowsMessage;
+using Ids = std::vector<std::int32_t>;
+
+/// A SentencePiece-like tokenizer of a few words; the model's pieces in order of id, from 3 on.
+constexpr std::string_view kSmall = R"({
+  "added_tokens": [{"id": 0, "content": "<unk>", "special": true}, {"id": 1, "content": "<s>", "special": true},
+                   {"id": 2, "content": "</s>", "special": true}],
+  "normalizer": {"type": "Sequence", "normalizers": [
+    {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
+  "pre_tokenizer": null,
+  "post_processor": {"type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+    "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}},
+  "decoder": {"type": "Sequence", "decoders": [
+    {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
+    {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+  "model": {"type": "BPE", "unk_token": "<unk>", "fuse_unk": true,
+    "vocab": {"<unk>": 0, "<s>": 1, "</s>": 2, "▁": 3, "H": 4, "e": 5, "l": 6, "y": 7, "He": 8, "▁He": 9, "ly": 10},
+    "merges": ["H e", "▁ He", "l y"]}})";
+
+Tokenizer small() { return Tokenizer::parse(kSmall, "small.json"); }
+
+nlohmann::json small_json() { return nlohmann::json::parse(kSmall); }
+
+/// Expects that parsing fails and that the message names the file and `what`.
+void expect_refused(const nlohmann::json& json, const std::string& what) {
+  EXPECT_THAT([&] { Tokenizer::parse(json.dump(), "small.json"); },
+              ThrowsMessage<InputError>(testing::AllOf(HasSubstr("small.json"), HasSubstr(what))));
+}
+
+TEST(Tokenizer, PutsSpecialTokensAndTheDummySpaceBeforeAText) {
+  EXPECT_THAT(small().encode("He"), ElementsAre(1, 9));
+  EXPECT_THAT(small().encode("He", false), ElementsAre(9));
+  EXPECT_THAT(small().encode(""), ElementsAre(1));
+}
+
+TEST(Tokenizer, ContinuesWithoutADummySpace) {
+  EXPECT_THAT(small().encode_continuation(" He"), ElementsAre(9));
+  EXPECT_THAT(small().encode_continuation("He"), ElementsAre(8));
+  EXPECT_THAT(small().encode_continuation("ly"), ElementsAre(10));
+  EXPECT_THAT(small().encode_continuation(""), IsEmpty());
+}
+
+TEST(Tokenizer, KeepsTheLeadingSpaceOfAContinuation) {
+  EXPECT_EQ(small().decode({9, 10}), "Hely");
+  EXPECT_EQ(small().decode_continuation({9, 10}), " Hely");
+  EXPECT_EQ(small().decode_continuation({10}), "ly");
+}
+
+TEST(Tokenizer, MetaspaceContinuesWithoutADummySpaceToo) {
+  auto json = small_json();
+  json["normalizer"] = nullptr;
+  json["pre_tokenizer"] = {
+      {"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", "always"}, {"split", true}};
+  json["decoder"] = {
+      {"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", "always"}, {"split", true}};
+  const auto tokenizer = Tokenizer::parse(json.dump(), "metaspace");
+  EXPECT_THAT(tokenizer.encode("He He", false), ElementsAre(9, 9));
+  EXPECT_THAT(tokenizer.encode_continuation(" He He"), ElementsAre(9, 9));
+  EXPECT_THAT(tokenizer.encode_continuation("He He"), ElementsAre(8, 9));
+  EXPECT_EQ(tokenizer.decode({9, 9}), "He He");
+  EXPECT_EQ(tokenizer.decode_continuation({9, 9}), " He He");
+}
+
+TEST(Tokenizer, FusesUnknownCharacters) {
+  EXPECT_THAT(small().encode("日本ly", false), ElementsAre(3, 0, 10));
+}
+
+TEST(Tokenizer, SkipsSpecialTokensOnRequest) {
+  EXPECT_EQ(small().decode({1, 9, 2}, true), "He");
+  EXPECT_EQ(small().decode({1, 9, 2}, false), "<s> He</s>");
+}
+
+TEST(Tokenizer, KnowsIdsByName) {
+  EXPECT_EQ(small().id_of("</s>"), 2);
+  EXPECT_EQ(small().id_of("▁He"), 9);
+  EXPECT_EQ(small().id_of("absent"), std::nullopt);
+}
+
+TEST(Tokenizer, RefusesWhatItCannotEncodeOrDecode) {
+  EXPECT_THAT([] { small().encode("He\xFF"); }, ThrowsMessage<std::invalid_argument>(HasSubstr("byte 2")));
+  EXPECT_THROW(small().decode({11}), std::out_of_range);
+  EXPECT_THROW(small().decode({-1}), std::out_of_range);
+}
+
+TEST(Tokenizer, NamesFileAndConstructThatIsNotSupported) {
+  auto json = small_json();
+  json["normalizer"]["normalizers"][0]["type"] = "Precompiled";
+  expect_refused(json, "normalizer (Precompiled)");
+  json = small_json();
+  json["pre_tokenizer"] = {{"type", "UnicodeScripts"}};
+  expect_refused(json, "pre_tokenizer (UnicodeScripts)");
+  json = small_json();
+  json["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", "(a"}}}, {"behavior", "Isolated"}};
+  expect_refused(json, "(a");
+  json = small_json();
+  json["model"]["type"] = "WordLevel";
+  expect_refused(json, "model (WordLevel)");
+  json = small_json();
+  json["model"]["dropout"] = 0.1;
+  expect_refused(json, "dropout");
+  json = small_json();
+  json["model"]["end_of_word_suffix"] = "</w>";
+  expect_refused(json, "end_of_word_suffix");
+  json = small_json();
+  json["decoder"]["decoders"][3]["from_the_future"] = 1;
+  expect_refused(json, "from_the_future");
+  json = small_json();
+  json["post_processor"]["type"] = "Unheard";
+  expect_refused(json, "post_processor (Unheard)");
+}
+
+TEST(Tokenizer, NamesWhatIsInconsistent) {
+  auto json = small_json();
+  json["model"]["merges"].push_back("l H");
+  expect_refused(json, "merge 'l H'");
+  json = small_json();
+  json["model"]["vocab"]["x"] = 3;
+  expect_refused(json, "has the id of another token");
+  json = small_json();
+  json["model"]["vocab"]["x"] = 1LL << 31;
+  expect_refused(json, "31 bits");
+  json = small_json();
+  json["added_tokens"][1]["id"] = 5;
+  expect_refused(json, "'<s>' contradicts the model's vocabulary");
+  json = small_json();
+  json["model"]["unk_token"] = "<none>";
+  expect_refused(json, "<none>");
+  json = small_json();
+  json["post_processor"]["special_tokens"]["<s>"]["ids"][0] = 77;
+  expect_refused(json, "token id 77");
+  json = small_json();
+  json.erase("model");
+  expect_refused(json, "model");
+}
+
+TEST(Tokenizer, NamesTheFileThatIsNotThere) {
+  const TemporaryFolder folder;
+  EXPECT_THAT([&] { Tokenizer::load(folder.path()); },
+              ThrowsMessage<InputError>(HasSubstr("tokenizer.json")));
+}
+
+TEST(Tokenizer, HugeIdsCostNothing) {
+  auto json = small_json();
+  json["added_tokens"].push_back({{"id", 2147483647}, {"content", "<far>"}, {"special", true}});
+  const auto tokenizer = Tokenizer::parse(json.dump(), "far");
+  EXPECT_EQ(tokenizer.vocabulary_size(), 2147483648);
+  EXPECT_THAT(tokenizer.encode("<far>", false), ElementsAre(2147483647));
+  EXPECT_EQ(tokenizer.decode({8, 1000, 2147483647}, false), "He<far>");
+}
+
+TEST(Tokenizer, NestedSequencesCostNoStack) {
+  std::string nested;
+  for (int i = 0; i < 100000; ++i) nested += R"({"type": "Sequence", "normalizers": [)";
+  nested += R"({"type": "NFC"})";
+  for (int i = 0; i < 100000; ++i) nested += "]}";
+  std::string json(kSmall);
+  const auto begin = json.find(R"("normalizer": )") + 14;
+  json.replace(begin, json.find(R"("pre_tokenizer")") - begin, nested + ",");
+  EXPECT_THAT(Tokenizer::parse(json, "nested").encode("ly", false), ElementsAre(10));
+}
+
+TEST(Tokenizer, EncodesTheReferenceModelsTexts) {
+  const auto golden = data_folder() / "stories260K/golden.json";
+  const auto model = data_folder() / "stories260K-hf";
+  SKIP_WITHOUT(golden);
+  SKIP_WITHOUT(model);
+  const auto tokenizer = Tokenizer::load(model);
+  for (const auto& test : json_content(golden)["cases"]) {
+    EXPECT_EQ(tokenizer.encode(test["text"].get<std::string>()), test["ids"].get<Ids>()) << test["text"];
+    EXPECT_EQ(tokenizer.decode(test["ids"].get<Ids>()), test["text"].get<std::string>());
+  }
+  EXPECT_EQ(tokenizer.decode(tokenizer.encode_continuation(" He ran"), false), "He ran");
+  EXPECT_EQ(tokenizer.decode_continuation(tokenizer.encode_continuation(" He ran")), " He ran");
+  EXPECT_EQ(tokenizer.special().bos, 1);
+  EXPECT_THAT(tokenizer.special().stop, ElementsAre(1));
+}
+
+}  // namespace
+}  // namespace infalign::text
