@@ -1,5 +1,7 @@
-// The experiment: one YAML file, read and validated whole, as one immutable value. This is the only room that knows yaml-cpp. Everything that can be
-// found wrong without touching MPI, a GPU or a model is found here, all problems at once, each with file, line, key path and what would be right.
+// The experiment: one YAML file, read and validated whole, as one immutable value. This is the only room that
+// knows yaml-cpp. Everything that can be found wrong without touching MPI, a GPU or a model is found here,
+// all problems at once, each with file, line, key path and what would be right. The fields' YAML keys are
+// their names; their ranges and meanings stand in keys.cpp.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +14,8 @@ namespace infalign::experiment {
 
 enum class Stage { kFinetune, kReward, kCalibrate, kAlign, kEvaluate, kReport, kExport };
 std::string stage_name(Stage stage);
+/// All stages in the order in which a run goes through them.
+const std::vector<Stage>& all_stages();
 
 /// AdamW with warm-up and decay; shared by every stage that trains.
 struct OptimizerSettings {
@@ -22,66 +26,85 @@ struct OptimizerSettings {
   double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
   double weight_decay = 0;
   double max_gradient_norm = 1.0;  // 0: no clipping
+
+  bool operator==(const OptimizerSettings&) const = default;
 };
 
 struct Model {
-  std::filesystem::path reference;             // Hugging Face folder; "" only when finetune starts from scratch
-  std::filesystem::path reward;                // folder with a score head; "" when the reward stage makes it
-  std::filesystem::path judge;                 // "" : the reward model judges
+  std::filesystem::path reference;  // Hugging Face folder; "" only when finetune starts from scratch
+  std::filesystem::path reward;     // folder with a score head; "" when the reward stage makes it
+  std::filesystem::path judge;      // "" : the reward model judges
+
+  bool operator==(const Model&) const = default;
 };
 
 /// `finetune:` next-token training on packed text.
 struct Finetune {
-  std::filesystem::path text;                  // documents separated by blank lines or <|endoftext|>, or .jsonl of {"text"}
-  std::filesystem::path initial;               // folder whose config.json and tokenizer are used; weights too unless from_scratch
+  std::filesystem::path text;  // documents separated by blank lines or <|endoftext|>, or .jsonl of {"text"}
+  std::filesystem::path
+      initial;  // config.json and tokenizer; weights too unless from_scratch; "" : model.reference
   bool from_scratch = false;
   std::int64_t steps = 1000, sequences_per_step = 16, sequence_length = 256;
   double heldout_fraction = 0.02;
   OptimizerSettings optimizer;
+
+  bool operator==(const Finetune&) const = default;
 };
 
 /// `reward:` Bradley-Terry training from preferences.
 struct Reward {
   std::filesystem::path preferences;
-  std::filesystem::path backbone;              // folder; "" : model.reference
-  std::string part = "all";                    // all | first_half | second_half of the pairs (by hash of the pair)
+  std::filesystem::path backbone;  // folder; "" : where the policy starts
+  std::string part = "all";        // all | first_half | second_half of the pairs (by hash of the pair)
   std::int64_t epochs = 1, pairs_per_step = 32;
-  std::int64_t max_tokens = 256;               // longer sequences lose their beginning
+  std::int64_t max_tokens = 256;  // longer sequences lose their beginning
   double heldout_fraction = 0.1;
   OptimizerSettings optimizer;
-  std::uint64_t seed_offset = 0;               // another initialisation for a judge
+  std::uint64_t seed_offset = 0;  // another initialisation for a judge
+
+  bool operator==(const Reward&) const = default;
 };
 
 struct Prompts {
   std::filesystem::path train, heldout;
   std::int64_t max_train = 0, max_heldout = 0;  // 0: all
+
+  bool operator==(const Prompts&) const = default;
 };
 
 struct Sampling {
   double temperature = 1, top_p = 1;
   std::int64_t max_new_tokens = 16;
+
+  bool operator==(const Sampling&) const = default;
 };
 
 struct Inference {
   std::string procedure = "standard";
   std::int64_t n = 1;
+
+  bool operator==(const Inference&) const = default;
 };
 
 struct Calibration {
-  std::string mode = "prompt";                 // prompt | global | hierarchical
-  std::int64_t rollouts_per_prompt = 64;       // K
-  bool exact_quantiles = true;                 // the second pass
-  double prior_strength = 8;                   // hierarchical
-  std::filesystem::path reuse;                 // calibration.h5 of another run; "" : none
+  std::string mode = "prompt";            // prompt | global | hierarchical
+  std::int64_t rollouts_per_prompt = 64;  // K
+  bool exact_quantiles = true;            // the second pass
+  double prior_strength = 8;              // hierarchical
+  std::filesystem::path reuse;            // calibration.h5 of another run; "" : none
+
+  bool operator==(const Calibration&) const = default;
 };
 
 struct Variant {
   std::string name;
   std::string transform = "optimal";
-  double exponent = 0;                         // exponential; 0: 2.5 N (negative for worst_of_n)
-  std::optional<double> beta;                  // exactly one of beta and target_kl
+  double exponent = 0;         // exponential; 0 in the file: 2.5 N (negative for worst_of_n); resolved here
+  std::optional<double> beta;  // exactly one of beta and target_kl
   std::optional<double> target_kl;
-  OptimizerSettings optimizer;                 // the alignment's, unless overridden
+  OptimizerSettings optimizer;  // the alignment's, unless overridden
+
+  bool operator==(const Variant&) const = default;
 };
 
 struct Alignment {
@@ -89,23 +112,33 @@ struct Alignment {
   std::int64_t steps = 120, prompts_per_step = 32, samples_per_prompt = 32;
   double max_sampler_trainer_gap = 1e-4;
   std::int64_t max_skipped_steps = 10;
-  std::vector<Variant> variants;               // at least one; a file without `variants` has one named after the transform
+  Variant shared;  // what the section itself says and variants inherit; nameless, never trained
+  std::vector<Variant>
+      variants;  // at least one; without `variants` in the file one, named after its transform
+
+  bool operator==(const Alignment&) const = default;
 };
 
 struct Evaluation {
-  std::int64_t samples_per_prompt = 32;        // M
-  std::int64_t examples = 5;                   // prompts shown side by side in the report
+  std::int64_t samples_per_prompt = 32;  // M
+  std::int64_t examples = 5;             // prompts shown side by side in the report
+
+  bool operator==(const Evaluation&) const = default;
 };
 
 struct Distributed {
-  std::int64_t sharding = 1;                   // ZeRO stage; 1 so far
+  std::int64_t sharding = 1;  // ZeRO stage; 1 so far
   bool reproducible = true;
   std::int64_t micro_batch_prompts = 4;
-  std::int64_t threads = 1;                    // per rank
+  std::int64_t threads = 1;  // per rank
+
+  bool operator==(const Distributed&) const = default;
 };
 
 struct Checkpoint {
   std::int64_t every = 20, keep = 2;
+
+  bool operator==(const Checkpoint&) const = default;
 };
 
 struct Experiment {
@@ -113,11 +146,11 @@ struct Experiment {
   std::uint64_t seed = 1;
   std::filesystem::path output;
   std::vector<Stage> stages;
-  std::string device = "auto";
+  std::string device = "auto";  // once loaded: cpu | cuda
   Model model;
   std::optional<Finetune> finetune;
   std::optional<Reward> reward;
-  std::optional<Reward> judge;                 // `judge:` a second reward model trained like the first
+  std::optional<Reward> judge;  // `judge:` a second reward model trained like the first
   Prompts prompts;
   Sampling sampling;
   Inference inference;
@@ -127,11 +160,43 @@ struct Experiment {
   Distributed distributed;
   Checkpoint checkpoint;
 
-  std::string yaml;                            // the resolved configuration: every key with its value, paths absolute
+  std::string yaml;                   // the resolved configuration: every key with its value, paths absolute
+  std::vector<std::string> warnings;  // "FILE:LINE: key.path: ..." each: allowed, but hardly meant
+
+  bool operator==(const Experiment&) const = default;
+
+  bool runs(Stage stage) const;
+
+  // Where a run reads and writes its own files.
+
+  /// What the finetune stage writes.
+  std::filesystem::path finetuned_folder() const;
+  /// The policy before alignment, and the reference: the finetuned folder if this run makes it, else
+  /// model.reference.
+  std::filesystem::path policy_start() const;
+  /// What a reward model grows from: its own backbone, else policy_start().
+  std::filesystem::path backbone(const Reward& trained) const;
+  /// model.reward, else where the reward stage writes.
+  std::filesystem::path reward_folder() const;
+  /// model.judge, else where the reward stage writes if there is a `judge:` section, else "".
+  std::filesystem::path judge_folder() const;
+  std::filesystem::path checkpoint_folder(const std::string& variant) const;
+  std::filesystem::path policy_folder(const std::string& variant) const;
+  std::filesystem::path calibration_path() const;
+  std::filesystem::path metrics_path() const;
+  std::filesystem::path evaluation_path() const;
+  std::filesystem::path report_path() const;
 };
 
-/// Reads a configuration. Relative paths are relative to the file; `${NAME}` and `${NAME:-default}` in a string are environment variables.
-/// `overrides` are "key.path=value". Errors: ConfigurationError whose text has one line per problem: "FILE:LINE: key.path: what is wrong; what would be right".
-Experiment load_experiment(const std::filesystem::path& file, const std::vector<std::string>& overrides = {});
+/// Reads a configuration. Relative paths are relative to the file; `${NAME}` and `${NAME:-default}` in a
+/// value are environment variables. `overrides` are "key.path=value", the value in YAML, entries of a list by
+/// their index. Errors: ConfigurationError whose text has one line per problem: "FILE:LINE: key.path: what is
+/// wrong; what would be right", with "--set key.path" in the place of file, line and path for an override.
+/// `only`: that one stage is to be run, which the file has to name too.
+Experiment load_experiment(const std::filesystem::path& file, const std::vector<std::string>& overrides = {},
+                           std::optional<Stage> only = std::nullopt);
+
+/// Every key with its type, default and meaning, in Markdown: the text of docs/configuration.md.
+std::string configuration_reference();
 
 }  // namespace infalign::experiment

@@ -1,0 +1,44 @@
+#include "core/experiment/writer.h"
+
+#include "core/experiment/keys.h"
+
+namespace infalign::experiment {
+namespace {
+
+void write_section(const Section& section, const std::string& indent, std::string& yaml);
+
+/// The entries of a list; keys that say what `around` says are inherited and left out.
+void write_entries(const Section& list, const Section& around, const std::string& indent, std::string& yaml) {
+  for (const Section& entry : list.sections) {
+    std::string lead = indent + "- ";
+    for (const Key& key : entry.keys) {
+      const Key* inherited = around.find(key.name);
+      if (inherited != nullptr && to_yaml(*inherited) == to_yaml(key)) continue;
+      yaml += lead + key.name + ": " + to_yaml(key) + "\n";
+      lead = indent + "  ";
+    }
+  }
+}
+
+void write_section(const Section& section, const std::string& indent, std::string& yaml) {
+  for (const Key& key : section.keys) yaml += indent + key.name + ": " + to_yaml(key) + "\n";
+  for (const Section& child : section.sections) {
+    yaml += (indent.empty() ? "\n" : indent) + child.name + ":\n";
+    if (child.is_list) {
+      write_entries(child, section, indent + "  ", yaml);
+    } else {
+      write_section(child, indent + "  ", yaml);
+    }
+  }
+}
+
+}  // namespace
+
+std::string resolved_yaml(const Experiment& experiment) {
+  Experiment described = experiment;
+  std::string yaml;
+  write_section(describe(described), "", yaml);
+  return yaml;
+}
+
+}  // namespace infalign::experiment

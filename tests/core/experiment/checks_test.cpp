@@ -1,0 +1,218 @@
+// How values fit each other, what stages need, and what is absent.
+#include "core/experiment/experiment_fixture.h"
+
+namespace infalign::experiment {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class Checks : public ExperimentTest {
+ protected:
+  std::vector<std::string> warnings(const std::string& yaml,
+                                    const std::vector<std::string>& overrides = {}) const {
+    std::vector<std::string> lines = load(yaml, overrides).warnings;
+    for (std::string& line : lines) {
+      if (line.starts_with(file().string())) line.erase(0, folder_.string().size() + 1);
+    }
+    return lines;
+  }
+};
+
+TEST_F(Checks, PromptsFillMicroBatches) {
+  EXPECT_EQ(refusal(good(), {"alignment.prompts_per_step=30"}),
+            "--set alignment.prompts_per_step: 30 is not a multiple of distributed.micro_batch_prompts (4); "
+            "use 28 or "
+            "32");
+  EXPECT_EQ(
+      refusal(good(), {"alignment.prompts_per_step=3"}),
+      "--set alignment.prompts_per_step: 3 is not a multiple of distributed.micro_batch_prompts (4); use 4");
+  EXPECT_EQ(
+      refusal(good(), {"distributed.micro_batch_prompts=5"}),
+      "run.yaml:14: alignment.prompts_per_step: 32 is not a multiple of distributed.micro_batch_prompts (5); "
+      "use 30 or 35");
+}
+
+TEST_F(Checks, SampleCountsHaveTheirLeast) {
+  EXPECT_THAT(refusal(good(), {"alignment.samples_per_prompt=1"}),
+              HasSubstr("whole number, at least 2; found `1`"));
+  EXPECT_THAT(refusal(good(), {"calibration.rollouts_per_prompt=1"}), HasSubstr("at least 2; found `1`"));
+  EXPECT_EQ(
+      refusal(good(), {"evaluation.samples_per_prompt=3"}),
+      "--set evaluation.samples_per_prompt: 3 samples hold no best_of_n of 4 (inference.n); use 4 or more");
+}
+
+TEST_F(Checks, TheProcedureAndItsNAgree) {
+  EXPECT_EQ(
+      refusal(good(), {"inference.procedure=standard"}),
+      "run.yaml:8: inference.n: the standard procedure draws one answer, not 4; use 1, or name a procedure");
+  EXPECT_EQ(refusal(good(), {"inference.n=1"}),
+            "--set inference.n: best_of_n of 1 is ordinary sampling; use 2 or more, or procedure: standard");
+  EXPECT_EQ(refusal(good(), {"inference.procedure=best_of"}),
+            "--set inference.procedure: expected one of standard, best_of_n, worst_of_n; found `best_of`");
+}
+
+TEST_F(Checks, TransformsAreThoseOfTheRegistry) {
+  for (const std::string name : {"identity", "log", "exponential", "power", "optimal", "raw", "zscore"}) {
+    EXPECT_EQ(refusal(good(), {"alignment.transform=" + name}), "");
+  }
+  EXPECT_EQ(refusal(good(), {"alignment.transform=sqrt"}),
+            "--set alignment.transform: expected one of identity, log, exponential, power, optimal, raw, "
+            "zscore; found "
+            "`sqrt`");
+}
+
+TEST_F(Checks, AnExponentPointsTheProceduresWay) {
+  const std::string yaml = good("  transform: exponential\n  exponent: 5\n");
+  EXPECT_EQ(refusal(yaml), "");
+  EXPECT_EQ(refusal(yaml, {"inference.procedure=worst_of_n"}),
+            "run.yaml:16: alignment.exponent: 5 rewards the wrong end for worst_of_n; use -5, or 0 to have "
+            "it chosen");
+  EXPECT_EQ(refusal(yaml, {"alignment.exponent=-5", "inference.procedure=worst_of_n"}), "");
+  EXPECT_THAT(refusal(yaml, {"alignment.exponent=-5"}),
+              HasSubstr("rewards the wrong end for best_of_n; use 5"));
+}
+
+TEST_F(Checks, AlignmentSamplesFromThePolicyItself) {
+  EXPECT_THAT(
+      refusal(good(), {"sampling.top_p=0.9"}),
+      HasSubstr(
+          "--set sampling.top_p: with 0.9 the sampler would no longer be the policy whose KL divergence "
+          "is measured"));
+  EXPECT_THAT(
+      warnings(good(), {"sampling.top_p=0.9", "stages=[evaluate]"}),
+      ElementsAre("--set sampling.top_p: with 0.9 the measured KL divergence is not that of the sampler"));
+}
+
+TEST_F(Checks, StagesAreKnownInOrderAndOnce) {
+  EXPECT_EQ(refusal(good(), {"stages=[align, calibrate]"}),
+            "--set stages: calibrate comes before align; the order is finetune, reward, calibrate, align, "
+            "evaluate, "
+            "report and export");
+  EXPECT_EQ(refusal(good(), {"stages=[calibrate, calibrate]"}), "--set stages: calibrate is named twice");
+  EXPECT_EQ(
+      refusal(good(), {"stages=[calibrte]"}),
+      "--set stages: expected a list of: finetune, reward, calibrate, align, evaluate, report, export; found "
+      "`calibrte`");
+  EXPECT_THAT(refusal(good(), {"stages=[]"}), HasSubstr("--set stages: names no stage"));
+  EXPECT_THAT(refusal(good(), {"stages=align"}), HasSubstr("--set stages: expected a list of: "));
+}
+
+TEST_F(Checks, StagesHaveWhatTheyNeed) {
+  EXPECT_EQ(
+      refusal(good(), {"model=null", "prompts=null"}),
+      "--set model: model.reference: missing, but needed to calibrate, align and evaluate; name a model "
+      "folder\n"
+      "--set model: model.reward: missing, but needed to calibrate, align and evaluate; name a folder with a "
+      "score head, or add a reward section and the reward stage\n"
+      "--set prompts: prompts.train: missing, but needed to calibrate and align; name a file of JSON lines "
+      "{\"prompt\": ...}\n"
+      "--set prompts: prompts.heldout: missing, but needed to evaluate; name a file of JSON lines "
+      "{\"prompt\": "
+      "...}");
+  EXPECT_EQ(refusal(good(), {"stages=[finetune, reward]"}),
+            "run.yaml: finetune: missing, but needed to finetune; add the section\n"
+            "run.yaml: reward: missing, but needed to reward; add the section");
+}
+
+TEST_F(Checks, AlignNeedsACalibrationFromSomewhere) {
+  EXPECT_EQ(refusal(good(), {"stages=[align]"}),
+            "--set stages: align needs a calibration; name calibrate before it, or set calibration.reuse");
+  write("old.h5", "");
+  EXPECT_EQ(refusal(good(), {"stages=[align]", "calibration.reuse=old.h5"}), "");
+  write("out/calibration.h5", "");
+  EXPECT_EQ(refusal(good(), {"stages=[align]"}), "") << "an earlier run of this file left one";
+}
+
+TEST_F(Checks, TheRewardStageMakesTheRewardModel) {
+  const std::vector<std::string> trained = {"model.reward=null", "reward.preferences=pairs.jsonl"};
+  std::vector<std::string> overrides = trained;
+  overrides.push_back("stages=[reward, calibrate, align, evaluate]");
+  EXPECT_EQ(refusal(good(), overrides), "");
+  EXPECT_THAT(refusal(good(), trained),
+              HasSubstr("out/models/reward has not been trained yet; name reward in stages"));
+  write("out/models/reward/config.json", "{}");
+  EXPECT_EQ(refusal(good(), trained), "") << "trained by an earlier run of this file";
+}
+
+TEST_F(Checks, AFolderThatThisRunWillWriteNeedNotBeThere) {
+  EXPECT_EQ(refusal(good(), {"model.reward=later", "reward.preferences=pairs.jsonl",
+                             "stages=[reward, calibrate, align, evaluate]"}),
+            "");
+  EXPECT_EQ(refusal(good(), {"model.reward=later"}), "--set model.reward: there is no folder later");
+}
+
+TEST_F(Checks, FinetuneNeedsAStart) {
+  const std::string yaml = good("finetune: {text: text.txt}\n");
+  EXPECT_EQ(load(yaml, {"stages=[finetune]"}).finetune->initial, folder_ / "model");
+  EXPECT_EQ(
+      refusal(yaml, {"stages=[finetune]", "finetune.from_scratch=true"}),
+      "run.yaml:15: finetune.initial: missing, but needed to finetune; name the folder whose config.json and "
+      "tokenizer are used");
+  EXPECT_EQ(refusal(yaml, {"stages=[finetune, calibrate, align, evaluate]", "finetune.from_scratch=true",
+                           "finetune.initial=model", "model.reference=null"}),
+            "")
+      << "the fine-tuned model is the reference";
+  EXPECT_THAT(warnings(yaml),
+              ElementsAre("run.yaml:15: finetune: has no effect: stages does not name finetune"));
+}
+
+TEST_F(Checks, AbsentInputsAreNamed) {
+  std::filesystem::create_directories(folder_ / "hollow");
+  EXPECT_EQ(refusal(good(), {"model.reference=hollow"}),
+            "--set model.reference: hollow is not a Hugging Face model folder: it has no config.json");
+  EXPECT_EQ(refusal(good(), {"prompts.train=hollow"}),
+            "--set prompts.train: hollow is a folder; name a file");
+  EXPECT_EQ(refusal(good(), {"prompts.train=none.jsonl"}),
+            "--set prompts.train: there is no file none.jsonl");
+}
+
+TEST_F(Checks, WhatIsNotBuiltIsRefused) {
+#ifndef INFALIGN_CUDA
+  EXPECT_EQ(refusal(good(), {"device=cuda"}),
+            "--set device: this build has no CUDA back end; use cpu or auto");
+#endif
+  EXPECT_EQ(refusal(good(), {"distributed.sharding=2"}),
+            "--set distributed.sharding: only stage 1 so far (optimizer state); use 1");
+}
+
+TEST_F(Checks, VariantNamesAreFoldersOfTheirOwn) {
+  EXPECT_EQ(refusal(good("  variants:\n    - {name: a}\n    - {name: b}\n    - {name: a}\n")),
+            "run.yaml:18: alignment.variants.2: is named `a` like variant 0; give each a name of its own");
+  EXPECT_EQ(
+      refusal(good("  variants: [{}, {}]\n")),
+      "run.yaml:15: alignment.variants.1: is named `optimal` like variant 0; give each a name of its own");
+  for (const std::string name : {"a/b", "..", ".hidden", "-rf", "two words", "\xC3\xA9"}) {
+    EXPECT_THAT(refusal(good("  variants: [{name: \"" + name + "\"}]\n")),
+                HasSubstr("alignment.variants.0.name: `" + name + "` cannot name a folder"));
+  }
+}
+
+TEST_F(Checks, WhatIsHardlyMeantIsWarnedOf) {
+  EXPECT_THAT(warnings(good(), {"alignment.learning_rate=0"}),
+              ElementsAre("--set alignment.learning_rate: with 0 nothing is learned"));
+  EXPECT_THAT(warnings(good("  variants: [{name: a}, {name: b}]\n"), {"alignment.learning_rate=1"}),
+              ElementsAre("--set alignment.learning_rate: 1 is unusually large for AdamW"))
+      << "inherited, so said once";
+  EXPECT_THAT(
+      warnings(good(), {"alignment.warmup_steps=100"}),
+      ElementsAre(
+          "--set alignment.warmup_steps: 100 of 100 steps are warm-up: the full learning rate is never "
+          "reached"));
+  EXPECT_THAT(
+      warnings(good(), {"calibration.rollouts_per_prompt=16", "alignment.transform=exponential"}),
+      ElementsAre(
+          "--set calibration.rollouts_per_prompt: 16 are few for an exponential transform with exponent "
+          "10; about 100 are right"));
+  // H_16 = 3.38 nats.
+  EXPECT_THAT(
+      warnings(good(), {"calibration.rollouts_per_prompt=16", "alignment.target_kl=3.4"}),
+      ElementsAre(
+          "--set alignment.target_kl: 3.4 nats are more than 16 rollouts per prompt can tell apart; add "
+          "rollouts or aim lower"));
+  EXPECT_THAT(warnings(good(), {"calibration.rollouts_per_prompt=16", "alignment.target_kl=3.38"}),
+              ElementsAre());
+}
+
+}  // namespace
+}  // namespace infalign::experiment
