@@ -1,0 +1,130 @@
+#include "core/alignment/calibration.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace infalign::alignment {
+namespace {
+
+/// A prompt whose rewards are all equal still has a z-score: zero for that reward, large and finite for
+/// others.
+constexpr double kSmallestDeviation = 1e-6;
+
+struct Ranks {
+  std::size_t below = 0, ties = 0;
+};
+
+/// Without a branch on the data: rewards arrive in no order, and a mispredicted comparison costs more than
+/// the search.
+std::size_t count_below(std::span<const float> sorted, float reward) {
+  const float* first = sorted.data();
+  for (std::size_t length = sorted.size(); length > 1;) {
+    const std::size_t half = length / 2;
+    first += first[half - 1] < reward ? half : 0;
+    length -= half;
+  }
+  return static_cast<std::size_t>(first - sorted.data()) + (*first < reward ? 1 : 0);
+}
+
+Ranks ranks(std::span<const float> sorted, float reward) {
+  if (std::isnan(reward)) throw std::domain_error("a reward is NaN");
+  if (sorted.empty()) throw std::invalid_argument("calibration needs at least one reference reward");
+  Ranks result{count_below(sorted, reward), 0};
+  const auto rest = sorted.subspan(result.below);
+  if (!rest.empty() && rest.front() == reward) {  // ties are rare when rewards are continuous
+    result.ties = static_cast<std::size_t>(std::upper_bound(rest.begin(), rest.end(), reward) - rest.begin());
+  }
+  return result;
+}
+
+double standard_deviation(std::span<const float> values, double mean) {
+  if (values.size() < 2) return kSmallestDeviation;
+  double squares = 0;
+  for (float value : values) squares += (value - mean) * (value - mean);
+  return std::max(kSmallestDeviation, std::sqrt(squares / static_cast<double>(values.size() - 1)));
+}
+
+}  // namespace
+
+double calibrated_reward(std::span<const float> sorted, float reward) {
+  const Ranks r = ranks(sorted, reward);
+  return (static_cast<double>(r.below) + 0.5 * static_cast<double>(r.ties)) /
+         static_cast<double>(sorted.size());
+}
+
+double calibrated_reward_leave_one_out(std::span<const float> sorted, float reward) {
+  const Ranks r = ranks(sorted, reward);
+  if (sorted.size() < 2) throw std::invalid_argument("leaving one out needs at least two reference rewards");
+  if (r.ties == 0) throw std::invalid_argument("the reward to leave out is not among the reference rewards");
+  return (static_cast<double>(r.below) + 0.5 * static_cast<double>(r.ties - 1)) /
+         static_cast<double>(sorted.size() - 1);
+}
+
+Calibration::Calibration(CalibrationMode mode, std::vector<float> rewards, std::int64_t rollouts,
+                         RewardSketch pooled, double prior_strength)
+    : mode_(mode),
+      rewards_(std::move(rewards)),
+      rollouts_(rollouts),
+      pooled_(std::move(pooled)),
+      pooled_distribution_(pooled_),
+      prior_strength_(prior_strength) {
+  if (rollouts < 1 || rewards_.size() % static_cast<std::size_t>(rollouts) != 0) {
+    throw std::invalid_argument("calibration: " + std::to_string(rewards_.size()) +
+                                " rewards are not prompts x " + std::to_string(rollouts) + " rollouts");
+  }
+  if (!(prior_strength >= 0 && std::isfinite(prior_strength))) {
+    throw std::invalid_argument("calibration: prior_strength must be at least 0");
+  }
+  if (mode != CalibrationMode::kPrompt && pooled_.total() == 0) {
+    throw std::invalid_argument("calibration: this mode needs the pooled sketch, and it is empty");
+  }
+  const auto k = static_cast<std::size_t>(rollouts);
+  for (std::size_t prompt = 0; prompt < rewards_.size() / k; ++prompt) {
+    const std::span<const float> row(rewards_.data() + prompt * k, k);
+    const bool finite =
+        std::all_of(row.begin(), row.end(), [](float reward) { return std::isfinite(reward); });
+    if (!finite || !std::is_sorted(row.begin(), row.end())) {
+      throw std::invalid_argument("calibration: the rewards of prompt " + std::to_string(prompt) +
+                                  (finite ? " are not ascending" : " are not all finite"));
+    }
+    double sum = 0;
+    for (float reward : row) sum += reward;
+    mean_.push_back(sum / static_cast<double>(k));
+    deviation_.push_back(standard_deviation(row, mean_.back()));
+  }
+}
+
+std::span<const float> Calibration::rewards(std::int64_t prompt) const {
+  if (prompt < 0 || prompt >= prompts()) {
+    throw std::out_of_range("calibration: prompt " + std::to_string(prompt) + " of " +
+                            std::to_string(prompts()));
+  }
+  return {rewards_.data() + prompt * rollouts_, static_cast<std::size_t>(rollouts_)};
+}
+
+double Calibration::operator()(std::int64_t prompt, float reward) const {
+  const std::span<const float> own = rewards(prompt);
+  switch (mode_) {
+    case CalibrationMode::kPrompt:
+      return calibrated_reward(own, reward);
+    case CalibrationMode::kGlobal:
+      return pooled_distribution_.cumulative(reward);
+    case CalibrationMode::kHierarchical: {
+      const auto k = static_cast<double>(rollouts_);
+      return (k * calibrated_reward(own, reward) +
+              prior_strength_ * pooled_distribution_.cumulative(reward)) /
+             (k + prior_strength_);
+    }
+  }
+  throw std::logic_error("calibration: unknown mode");
+}
+
+double Calibration::mean(std::int64_t prompt) const { return mean_.at(static_cast<std::size_t>(prompt)); }
+double Calibration::deviation(std::int64_t prompt) const {
+  return deviation_.at(static_cast<std::size_t>(prompt));
+}
+
+}  // namespace infalign::alignment
