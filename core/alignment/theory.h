@@ -1,19 +1,25 @@
-// Closed forms: what the best policy for a transform reaches. With C uniform under pi_ref the optimum is p(u) = exp(Phi(u)/beta)/Z on [0, 1],
-// whatever the prompt, the reward model or the model (method, section 3).
+// Closed forms: what the best policy for a transform reaches. With C uniform under pi_ref the optimum is
+// p(u) = exp(Phi(u)/beta)/Z on [0, 1], whatever the prompt, the reward model or the model (method, section
+// 3), so a run can be designed in milliseconds, before any model is loaded. The derivations are in
+// docs/method.md.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <vector>
 
 #include "core/alignment/procedures.h"
+#include "core/alignment/quadrature.h"
 
 namespace infalign::alignment {
 
-/// The optimal policy's density of u = C and its cumulative, on a grid fine enough for 1e-7.
+/// The optimal policy's density of u = C and its cumulative, on panels fine enough for 1e-9.
 class OptimalPolicy {
  public:
-  /// For R = transform and KL weight beta > 0. The maximum is shifted out, so any beta is safe.
+  /// For R = transform (increasing) and KL weight beta > 0. The maximum is shifted out, so any beta is safe.
+  /// Errors: std::invalid_argument for beta, std::domain_error for a transform that is NaN, +infinite, or not
+  /// finite at 1, std::runtime_error for one too rough to be integrated.
   OptimalPolicy(const std::function<double(double)>& transform, double beta);
 
   double density(double u) const;     // p
@@ -21,23 +27,42 @@ class OptimalPolicy {
   double kl() const { return kl_; }   // KL(pi || pi_ref), nats
   /// W_T with the same procedure on both sides: 1 - integral of H(G(u)) h(u) du.
   double win_rate(const Procedure& procedure) const;
+  /// 1 - integral of H_1(G(u)) dH_2(u): the policy under one procedure against the reference under another.
   double win_rate(const Procedure& policy_side, const Procedure& opponent_side) const;
 
  private:
-  std::vector<double> node_, weight_, density_, cumulative_;
+  struct Panel {
+    double begin, end;
+    double below;                                              // G(begin)
+    PanelRule::Values log_density{}, density{}, cumulative{};  // at the panel's nodes
+  };
+  Panel sample(double begin, double end) const;
+  void refine(const Panel& panel, double tolerance, int depth);
+  double log_relative_density(double u) const;  // (Phi(u) - peak)/beta
+
+  std::function<double(double)> transform_;
+  double beta_, peak_ = 0, log_normaliser_ = 0;
+  std::vector<Panel> panel_;  // left to right over [0, 1]
   double kl_ = 0;
 };
 
-/// The fixed point Phi' = h(u) h(G(u)), p = G' proportional to exp(Phi/beta), of Best-of-N or Worst-of-N (method, section 4).
+/// The fixed point Phi' = h(u) h(G(u)), p = G' proportional to exp(Phi/beta), of Best-of-N or Worst-of-N
+/// (method, section 4): the transform whose ordinary RLHF optimum maximises the inference-time win rate
+/// itself.
 struct FixedPoint {
-  std::vector<double> u;    // ascending grid on [0, 1]
-  std::vector<double> phi;  // Phi there, Phi(0) = 0
+  std::vector<double> u;      // ascending grid on [0, 1]
+  std::vector<double> phi;    // Phi there, Phi(0) = 0
+  std::vector<double> slope;  // Phi' there
   double density_at_0 = 1, density_at_1 = 1;
-  double residual = 0;            // how far the identity W_BoN = (beta/N)(p(1) - 1), W_WoN = 1 - (beta/N)(1 - p(0)), is missed
+  double residual =
+      0;  // how far the identity W_BoN = (beta/N)(p(1) - 1), W_WoN = 1 - (beta/N)(1 - p(0)), is missed
   double inference_win_rate = 0;
   double kl = 0;
 };
-/// Errors: std::runtime_error when the iteration does not converge (never a wrong curve).
+/// Not by iteration: the equation is unchanged under a scaling of u and G, so one initial-value integration
+/// along its universal curve meets the boundary condition at exactly one point (docs/method.md). Errors:
+/// std::invalid_argument for beta <= 0 or a procedure other than standard, best_of_n and worst_of_n;
+/// std::runtime_error when the identity is missed or a panel cannot be solved (never a wrong curve).
 FixedPoint solve_fixed_point(const Procedure& procedure, double beta);
 
 struct Prediction {
@@ -46,7 +71,8 @@ struct Prediction {
 /// What `transform_at(beta)` reaches under `procedure` at beta.
 Prediction predict(const std::function<std::function<double(double)>(double beta)>& transform_at,
                    const Procedure& procedure, double beta);
-/// The same at the beta that gives this KL (found by bisection on log beta). Errors: std::runtime_error if no beta gives it.
+/// The same at the beta that gives this KL (a bracketed search on log beta, KL to a relative 1e-10).
+/// Errors: std::runtime_error if no beta gives it.
 Prediction predict_at_kl(const std::function<std::function<double(double)>(double beta)>& transform_at,
                          const Procedure& procedure, double kl);
 

@@ -1,4 +1,6 @@
-// Step 2 of CTRL: the transform Phi of the calibrated reward; R = Phi(C) is what the policy gradient sees (method, section 4).
+// Step 2 of CTRL: the transform Phi of the calibrated reward; R = Phi(C) is what the policy gradient sees
+// (method, section 4). This is the only place where training learns which inference-time procedure it is
+// meant for.
 #pragma once
 
 #include <cstdint>
@@ -12,9 +14,11 @@ namespace infalign::alignment {
 
 enum class TransformKind { kIdentity, kLog, kExponential, kPower, kOptimal, kRaw, kZScore };
 
-/// Errors: std::invalid_argument listing the known names. "identity", "log", "exponential", "power", "optimal", "raw", "zscore".
+/// "identity", "log", "exponential", "power", "optimal", "raw", "zscore".
+/// Errors: std::invalid_argument listing the known names.
 TransformKind transform_kind(const std::string& name);
 std::string transform_name(TransformKind kind);
+const std::vector<std::string>& transform_names();
 
 /// True for transforms of C; false for raw and zscore, which see the uncalibrated reward.
 bool is_calibrated(TransformKind kind);
@@ -23,13 +27,16 @@ bool depends_on_beta(TransformKind kind);
 
 struct TransformSettings {
   TransformKind kind = TransformKind::kIdentity;
-  double exponent = 10;       // t of exponential; its sign is given by the procedure's side in make_transform's caller
+  double exponent = 10;       // t of exponential, positive for best_of_n, negative for worst_of_n
   std::int64_t rollouts = 0;  // K of the calibration: log uses rank (i + 1)/(K + 1); 0: log u itself (theory)
   bool normalised = true;     // to [0, 1] (identity, log and optimal keep their own scale)
 };
 
-/// Phi, increasing on [0, 1]. Exponential: sign(t) e^(tu); power: u^(2N-1), or -(1-u)^(2N-1) for worst_of_n; optimal: the fixed point for
-/// (procedure, beta), as an interpolated table. Errors: std::invalid_argument for raw and zscore or an impossible setting.
-std::function<double(double)> make_transform(const TransformSettings& settings, const Procedure& procedure, double beta);
+/// Phi, increasing on [0, 1]. Exponential: sign(t) e^(tu); power: u^(2N-1), or -(1-u)^(2N-1) for worst_of_n;
+/// optimal: the fixed point for (procedure, beta), as a monotone cubic table, constant outside [0, 1]; only
+/// optimal reads beta. Errors: std::invalid_argument for raw and zscore or an impossible setting; those of
+/// solve_fixed_point.
+std::function<double(double)> make_transform(const TransformSettings& settings, const Procedure& procedure,
+                                             double beta);
 
 }  // namespace infalign::alignment

@@ -1,0 +1,51 @@
+#include "core/alignment/monotone_cubic.h"
+
+#include <cmath>
+#include <cstddef>
+#include <stdexcept>
+
+namespace infalign::alignment {
+
+MonotoneCubic::MonotoneCubic(std::span<const double> x, std::span<const double> y,
+                             std::span<const double> slope) {
+  if (x.size() < 2 || y.size() != x.size() || slope.size() != x.size()) {
+    throw std::invalid_argument("a curve needs at least two points, each with its value and slope");
+  }
+  std::vector<double> limited(slope.begin(), slope.end());
+  for (std::size_t i = 0; i + 1 < x.size(); ++i) {
+    const double secant = (y[i + 1] - y[i]) / (x[i + 1] - x[i]);
+    if (!(x[i] < x[i + 1] && secant >= 0 && std::isfinite(secant) && slope[i] >= 0 && slope[i + 1] >= 0)) {
+      throw std::invalid_argument("a curve's points must ascend, and its slopes must not be negative");
+    }
+    // Inside the circle of radius 3 secants the piece is monotone; outside, both slopes shrink onto it.
+    const double length = std::hypot(limited[i], limited[i + 1]);
+    if (length > 3 * secant) {
+      limited[i] *= 3 * secant / length;
+      limited[i + 1] *= 3 * secant / length;
+    }
+  }
+  for (std::size_t i = 0; i + 1 < x.size(); ++i) {
+    const double width = x[i + 1] - x[i], secant = (y[i + 1] - y[i]) / width;
+    start_.push_back(x[i]);
+    piece_.push_back({y[i], limited[i], (3 * secant - 2 * limited[i] - limited[i + 1]) / width,
+                      (limited[i] + limited[i + 1] - 2 * secant) / (width * width)});
+  }
+  last_x_ = x.back();
+  last_y_ = y.back();
+}
+
+double MonotoneCubic::operator()(double x) const {
+  if (x >= last_x_) return last_y_;
+  if (x <= start_.front()) return piece_.front().y;
+  const double* first = start_.data();
+  for (std::size_t length = start_.size(); length > 1;) {
+    const std::size_t half = length / 2;
+    first += first[half] <= x ? half : 0;
+    length -= half;
+  }
+  const Piece& piece = piece_[static_cast<std::size_t>(first - start_.data())];
+  const double t = x - *first;
+  return piece.y + t * (piece.slope + t * (piece.quadratic + t * piece.cubic));
+}
+
+}  // namespace infalign::alignment

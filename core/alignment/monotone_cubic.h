@@ -1,0 +1,29 @@
+// A curve through points that rises wherever they do: cubic Hermite interpolation whose slopes are limited so
+// that no piece overshoots (Fritsch and Carlson 1980). Transforms that have no formula are kept this way,
+// because a training step evaluates them once per sample: a lookup costs a branch-free search and one cubic.
+#pragma once
+
+#include <span>
+#include <vector>
+
+namespace infalign::alignment {
+
+class MonotoneCubic {
+ public:
+  /// x strictly ascending, y ascending, slope >= 0, at least two points of each.
+  /// Errors: std::invalid_argument for anything else.
+  MonotoneCubic(std::span<const double> x, std::span<const double> y, std::span<const double> slope);
+
+  /// Exactly y at the ends, and beyond them; NaN for NaN.
+  double operator()(double x) const;
+
+ private:
+  struct Piece {
+    double y, slope, quadratic, cubic;  // in powers of x minus the piece's start
+  };
+  std::vector<double> start_;  // [points - 1]
+  std::vector<Piece> piece_;   // [points - 1]
+  double last_x_, last_y_;
+};
+
+}  // namespace infalign::alignment

@@ -1,0 +1,202 @@
+#include "core/alignment/theory.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+
+namespace infalign::alignment {
+namespace {
+
+constexpr std::size_t kNodes = PanelRule::kNodes;
+
+/// The first panels shrink by halves towards both ends: u^(1/beta) is singular at 0, a small beta presses all
+/// of p against 1, and a procedure of large N looks at nothing but one end.
+constexpr int kHalvings = 44;
+constexpr int kDeepestRefinement = 40;
+constexpr std::size_t kMostPanels =
+    20'000;  // a transform whose rounding errors, over beta, are no longer small
+constexpr double kPanelTolerance = 1e-13;  // of a panel's share of the whole probability
+
+std::vector<double> first_edges() {
+  std::vector<double> edges{0};
+  for (int i = kHalvings; i >= 1; --i) edges.push_back(std::ldexp(1.0, -i));
+  for (int i = 2; i <= kHalvings; ++i) edges.push_back(1 - std::ldexp(1.0, -i));
+  edges.push_back(1);
+  return edges;
+}
+
+}  // namespace
+
+OptimalPolicy::OptimalPolicy(const std::function<double(double)>& transform, double beta)
+    : transform_(transform), beta_(beta) {
+  if (!(beta > 0 && std::isfinite(beta))) throw std::invalid_argument("beta must be positive");
+  peak_ = transform(1);
+  if (!std::isfinite(peak_)) throw std::domain_error("a transform must be finite at 1");
+  const std::vector<double> edges = first_edges();
+  std::vector<Panel> first;
+  double mass = 0;
+  for (std::size_t i = 0; i + 1 < edges.size(); ++i) {
+    first.push_back(sample(edges[i], edges[i + 1]));
+    mass += first.back().below;  // until the sweep below, a panel's own mass
+  }
+  for (const Panel& panel : first) refine(panel, kPanelTolerance * mass, 0);
+
+  double normaliser = 0;
+  for (const Panel& panel : panel_) normaliser += panel.below;
+  log_normaliser_ = std::log(normaliser);
+  const PanelRule& rule = panel_rule();
+  double below = 0;
+  for (Panel& panel : panel_) {
+    const double width = panel.end - panel.begin, own = panel.below / normaliser;
+    for (double& density : panel.density) density /= normaliser;
+    for (std::size_t i = 0; i < kNodes; ++i) {
+      double sum = 0;
+      for (std::size_t j = 0; j < kNodes; ++j) sum += rule.to_node[i][j] * panel.density[j];
+      panel.cumulative[i] = below + width * sum;
+      kl_ += width * rule.weight[i] * divergence(panel.log_density[i] - log_normaliser_);
+    }
+    panel.below = below;
+    below += own;
+  }
+}
+
+double OptimalPolicy::log_relative_density(double u) const {
+  const double phi = transform_(u);
+  if (std::isnan(phi) || phi == std::numeric_limits<double>::infinity()) {
+    throw std::domain_error("the transform is not a number below infinity at u = " + std::to_string(u));
+  }
+  return (phi - peak_) / beta_;
+}
+
+OptimalPolicy::Panel OptimalPolicy::sample(double begin, double end) const {
+  Panel panel{begin, end, 0};
+  const PanelRule& rule = panel_rule();
+  for (std::size_t i = 0; i < kNodes; ++i) {
+    panel.log_density[i] = log_relative_density(std::lerp(begin, end, rule.node[i]));
+    panel.density[i] = std::exp(panel.log_density[i]);
+    panel.below += (end - begin) * rule.weight[i] * panel.density[i];
+  }
+  return panel;
+}
+
+void OptimalPolicy::refine(const Panel& panel, double tolerance, int depth) {
+  const double middle = std::midpoint(panel.begin, panel.end);
+  const Panel left = sample(panel.begin, middle), right = sample(middle, panel.end);
+  if (std::abs(left.below + right.below - panel.below) <= tolerance || depth == kDeepestRefinement) {
+    panel_.push_back(left);
+    panel_.push_back(right);
+    if (panel_.size() > kMostPanels) {
+      throw std::runtime_error("the transform is too rough for beta = " + std::to_string(beta_));
+    }
+    return;
+  }
+  refine(left, tolerance, depth + 1);
+  refine(right, tolerance, depth + 1);
+}
+
+double OptimalPolicy::density(double u) const {
+  if (!(u >= 0 && u <= 1)) return 0;
+  return std::exp(log_relative_density(u) - log_normaliser_);
+}
+
+double OptimalPolicy::cumulative(double u) const {
+  if (u <= 0) return 0;
+  if (u >= 1) return 1;
+  const auto after = std::upper_bound(panel_.begin(), panel_.end(), u,
+                                      [](double x, const Panel& panel) { return x < panel.begin; });
+  const Panel& panel = *(after - 1);
+  const double width = panel.end - panel.begin;
+  return std::min(1.0, panel.below + width * integrate_to(panel.density, (u - panel.begin) / width));
+}
+
+double OptimalPolicy::win_rate(const Procedure& policy_side, const Procedure& opponent_side) const {
+  const PanelRule& rule = panel_rule();
+  double lost = 0;
+  for (const Panel& panel : panel_) {
+    const double width = panel.end - panel.begin;
+    for (std::size_t i = 0; i < kNodes; ++i) {
+      const double u = std::lerp(panel.begin, panel.end, rule.node[i]);
+      lost += width * rule.weight[i] * policy_side.cumulative(panel.cumulative[i]) * opponent_side.density(u);
+    }
+  }
+  return 1 - lost;
+}
+
+double OptimalPolicy::win_rate(const Procedure& procedure) const { return win_rate(procedure, procedure); }
+
+Prediction predict(const std::function<std::function<double(double)>(double)>& transform_at,
+                   const Procedure& procedure, double beta) {
+  const OptimalPolicy policy(transform_at(beta), beta);
+  return {beta,
+          policy.kl(),
+          policy.win_rate(make_procedure("standard", 1)),
+          policy.win_rate(procedure),
+          policy.density(0),
+          policy.density(1)};
+}
+
+namespace {
+
+/// A root of a decreasing function known to lie between `low` (positive value) and `high` (negative value):
+/// secants through the ends with the stale end's value halved (Illinois), so the bracket always shrinks.
+double bracketed_root(const std::function<double(double)>& f, double low, double f_low, double high,
+                      double f_high) {
+  constexpr double kTolerance = 1e-10;
+  int stale = 0;  // which end was kept last time
+  double x = low;
+  for (int step = 0; step < 200; ++step) {
+    x = step % 8 == 7 ? std::midpoint(low, high) : (low * f_high - high * f_low) / (f_high - f_low);
+    const double value = f(x);
+    if (std::abs(value) < kTolerance || high - low < 1e-14) return x;
+    if (value > 0) {
+      low = x, f_low = value;
+      if (stale > 0) f_high /= 2;
+      stale = 1;
+    } else {
+      high = x, f_high = value;
+      if (stale < 0) f_low /= 2;
+      stale = -1;
+    }
+  }
+  throw std::runtime_error("the search for beta did not converge");
+}
+
+}  // namespace
+
+Prediction predict_at_kl(const std::function<std::function<double(double)>(double)>& transform_at,
+                         const Procedure& procedure, double kl) {
+  const std::string asked = "KL " + std::to_string(kl);
+  if (!(kl > 0 && std::isfinite(kl)))
+    throw std::runtime_error(asked + " is reached at no beta: it must be positive");
+  // log(KL/target) against log beta: nearly straight, falling with a slope between -1 and -2.
+  const auto excess = [&](double log_beta) {
+    const double beta = std::exp(log_beta);
+    const double reached = OptimalPolicy(transform_at(beta), beta).kl();
+    return std::log(std::max(reached, std::numeric_limits<double>::min()) / kl);
+  };
+  constexpr double kStep = 1.5, kFurthest = 30;
+  double low = std::log(0.1), high = low;
+  double f_low = excess(low), f_high = f_low;
+  try {
+    while (f_low < 0) {
+      high = low, f_high = f_low;
+      if ((low -= kStep) < -kFurthest) throw std::runtime_error("beta fell below 1e-13");
+      f_low = excess(low);
+    }
+    while (f_high > 0) {
+      low = high, f_low = f_high;
+      if ((high += kStep) > kFurthest) throw std::runtime_error("beta rose above 1e13");
+      f_high = excess(high);
+    }
+  } catch (const std::runtime_error& error) {
+    throw std::runtime_error(asked + " is reached at no beta: " + error.what());
+  }
+  if (f_low == 0) return predict(transform_at, procedure, std::exp(low));
+  return predict(transform_at, procedure, std::exp(bracketed_root(excess, low, f_low, high, f_high)));
+}
+
+}  // namespace infalign::alignment
