@@ -9,9 +9,12 @@ namespace {
 
 constexpr std::string_view kDash = "–", kMinus = "−";
 
-std::string with_true_minus(std::string text) {
-  if (text.starts_with('-')) text.replace(0, 1, kMinus);
-  return text;
+/// Typeset: a true minus, and none before a number that is rounded to zero.
+std::string with_true_minus(const std::string& text) {
+  if (text.empty() || text.front() != '-') return text;
+  const std::string digits = text.substr(1);
+  const bool zero = digits.find_first_not_of("0.") == std::string::npos;
+  return zero ? digits : std::string(kMinus) + digits;
 }
 
 std::string interval_html(const std::string& value, const Estimate& estimate, int decimals) {
@@ -60,10 +63,7 @@ std::string escape(std::string_view text) {
 }
 
 std::string number(double value, int decimals) {
-  if (!std::isfinite(value)) return std::string(kDash);
-  std::string text = fmt::format("{:.{}f}", value, decimals);
-  if (text.find_first_not_of("-0.") == std::string::npos && text.starts_with('-')) text.erase(0, 1);
-  return with_true_minus(std::move(text));
+  return std::isfinite(value) ? with_true_minus(fmt::format("{:.{}f}", value, decimals)) : std::string(kDash);
 }
 
 std::string signed_number(double value, int decimals) {
