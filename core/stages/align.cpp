@@ -1,0 +1,269 @@
+#include "core/stages/align.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <numeric>
+#include <optional>
+
+#include "core/alignment/estimators.h"
+#include "core/alignment/reinforce.h"
+#include "core/alignment/theory.h"
+#include "core/alignment/transform.h"
+#include "core/error.h"
+#include "core/stages/calibrate.h"
+#include "core/stages/language_problem.h"
+#include "core/stages/shuffle.h"
+#include "core/stages/training.h"
+#include "core/storage/durable.h"
+
+namespace infalign::stages {
+namespace {
+
+/// R(x, y): the reward as the policy gradient sees it.
+class TransformedReward {
+ public:
+  TransformedReward(const alignment::Calibration& calibration, const alignment::Procedure& procedure,
+                    const experiment::Variant& variant)
+      : calibration_(calibration), procedure_(procedure) {
+    settings_.kind = alignment::transform_kind(variant.transform);
+    settings_.exponent = variant.exponent;
+    settings_.rollouts = calibration.rollouts();
+  }
+
+  /// Solves the transform anew where it depends on beta.
+  void set_beta(double beta) {
+    if (!alignment::is_calibrated(settings_.kind)) return;
+    if (transform_ && !alignment::depends_on_beta(settings_.kind)) return;
+    transform_ = alignment::make_transform(settings_, procedure_, beta);
+  }
+
+  double operator()(std::int64_t prompt, float reward, double calibrated) const {
+    if (settings_.kind == alignment::TransformKind::kRaw) return reward;
+    if (settings_.kind == alignment::TransformKind::kZScore)
+      return (reward - calibration_.mean(prompt)) / calibration_.deviation(prompt);
+    return transform_(calibrated);
+  }
+
+  /// Where beta starts: what theory says for the target, or for raw rewards what it says of a normal one of
+  /// their deviation.
+  double initial_beta(const experiment::Variant& variant) const {
+    if (variant.beta) return *variant.beta;
+    const double kl = *variant.target_kl;
+    if (alignment::is_calibrated(settings_.kind)) {
+      const auto at = [&](double beta) { return alignment::make_transform(settings_, procedure_, beta); };
+      return alignment::predict_at_kl(at, procedure_, kl).beta;
+    }
+    double deviation = 1;
+    if (settings_.kind == alignment::TransformKind::kRaw) {
+      deviation = 0;
+      for (std::int64_t p = 0; p < calibration_.prompts(); ++p)
+        deviation += calibration_.deviation(p) / static_cast<double>(calibration_.prompts());
+    }
+    return deviation / std::sqrt(2 * kl);
+  }
+
+ private:
+  const alignment::Calibration& calibration_;
+  const alignment::Procedure& procedure_;
+  alignment::TransformSettings settings_;
+  std::function<double(double)> transform_;
+};
+
+/// What a step reports of each response; gathered over the ranks in micro-batch order.
+struct SampleRecord {
+  double reward, calibrated_reward, transformed_reward, log_ratio, length;
+};
+
+/// Means over all samples of a step.
+struct StepMeans {
+  SampleRecord mean{};
+  double kl_k3 = 0;
+  double tokens = 0;
+};
+
+StepMeans means(const std::vector<SampleRecord>& records) {
+  StepMeans means;
+  const auto n = static_cast<double>(records.size());
+  for (const auto& record : records) {
+    means.mean.reward += record.reward / n;
+    means.mean.calibrated_reward += record.calibrated_reward / n;
+    means.mean.transformed_reward += record.transformed_reward / n;
+    means.mean.log_ratio += alignment::kl_k1(record.log_ratio) / n;
+    means.kl_k3 += alignment::kl_k3(record.log_ratio) / n;
+    means.mean.length += record.length / n;
+    means.tokens += record.length;
+  }
+  return means;
+}
+
+}  // namespace
+
+std::string alignment_fingerprint(const Run& run, const Problem& problem,
+                                  const experiment::Variant& variant) {
+  const auto& experiment = run.experiment;
+  const auto& optimizer = variant.optimizer;
+  storage::Fingerprint fingerprint;
+  fingerprint.add(problem.reference_fingerprint()).add(problem.reward_fingerprint());
+  const std::vector<double> numbers = {static_cast<double>(experiment.seed),
+                                       static_cast<double>(experiment.inference.n),
+                                       variant.exponent,
+                                       variant.beta.value_or(-1),
+                                       variant.target_kl.value_or(-1),
+                                       optimizer.learning_rate,
+                                       optimizer.final_learning_rate_fraction,
+                                       static_cast<double>(optimizer.warmup_steps),
+                                       optimizer.beta1,
+                                       optimizer.beta2,
+                                       optimizer.epsilon,
+                                       optimizer.weight_decay,
+                                       optimizer.max_gradient_norm,
+                                       static_cast<double>(experiment.alignment.steps),
+                                       static_cast<double>(experiment.alignment.prompts_per_step),
+                                       static_cast<double>(experiment.alignment.samples_per_prompt),
+                                       static_cast<double>(experiment.distributed.micro_batch_prompts),
+                                       static_cast<double>(experiment.calibration.rollouts_per_prompt),
+                                       experiment.calibration.prior_strength,
+                                       experiment.sampling.temperature,
+                                       experiment.sampling.top_p,
+                                       static_cast<double>(experiment.sampling.max_new_tokens),
+                                       static_cast<double>(problem.prompt_count(Split::kTrain)),
+                                       experiment.distributed.reproducible ? 1.0 : 0.0};
+  fingerprint.add(to_text(numbers))
+      .add(experiment.inference.procedure)
+      .add(variant.transform)
+      .add(optimizer.schedule);
+  fingerprint.add(experiment.calibration.mode).add(experiment.alignment.objective);
+  return fingerprint.hex();
+}
+
+void align_variant(Run& run, Problem& problem, const alignment::Calibration& calibration,
+                   const experiment::Variant& variant, std::span<float> parameters) {
+  const auto& experiment = run.experiment;
+  const auto& settings = experiment.alignment;
+  const auto n = settings.samples_per_prompt;
+  const auto procedure = alignment::make_procedure(experiment.inference.procedure, experiment.inference.n);
+  const double samples_per_step = static_cast<double>(settings.prompts_per_step * n);
+
+  std::copy(problem.reference().begin(), problem.reference().end(), parameters.begin());
+  Training training(
+      run,
+      {"align", variant.name, settings.steps, variant.optimizer, experiment.checkpoint_folder(variant.name),
+       alignment_fingerprint(run, problem, variant), settings.max_skipped_steps},
+      problem.tensors(), parameters);
+  TransformedReward transformed_reward(calibration, procedure, variant);
+  alignment::KlController controller(transformed_reward.initial_beta(variant), variant.target_kl.value_or(0));
+  if (const auto saved = training.state().find("kl_controller"); saved != training.state().end())
+    controller.restore(from_text(saved->second));
+  const auto beta = [&] { return variant.beta ? *variant.beta : controller.beta(); };
+
+  double step_kl = 0;
+  const auto step_gradients = [&](std::int64_t step) {
+    transformed_reward.set_beta(beta());
+    const auto prompts = shuffled_batch(experiment.seed, problem.prompt_count(Split::kTrain),
+                                        settings.prompts_per_step, step - 1);
+    const auto batches = micro_batches(prompts, experiment.distributed.micro_batch_prompts);
+    const auto own = own_micro_batches(run, static_cast<std::int64_t>(batches.size()));
+    std::vector<SampleRecord> records;
+    std::vector<double> win_rates;
+    double gap = 0;
+    for (auto b = own.begin; b < own.end; ++b) {
+      // Sample from the policy; every step has its own samples of a prompt.
+      auto rollouts = problem.sample(parameters, Split::kTrain, batches[static_cast<std::size_t>(b)], n,
+                                     {experiment.seed, kernels::Purpose::kPolicy},
+                                     static_cast<std::uint32_t>((step - 1) * n));
+      problem.score(rollouts, false);
+      require_finite_rewards(problem, rollouts);
+      problem.score_reference(rollouts);
+      std::vector<double> coefficient;
+      for (std::size_t p = 0; p < rollouts.prompts.size(); ++p) {
+        const auto prompt = rollouts.prompts[p];
+        std::vector<double> reward_seen, log_ratio, advantage(static_cast<std::size_t>(n));
+        for (std::size_t i = p * static_cast<std::size_t>(n); i < (p + 1) * static_cast<std::size_t>(n);
+             ++i) {
+          const float reward = rollouts.reward[i];
+          const double calibrated = calibration(prompt, reward);                  // calibrate
+          reward_seen.push_back(transformed_reward(prompt, reward, calibrated));  // transform
+          log_ratio.push_back(rollouts.log_ratio(i));
+          records.push_back({reward, calibrated, reward_seen.back(), log_ratio.back(),
+                             static_cast<double>(rollouts.response(i).tokens.size())});
+        }
+        alignment::leave_one_out_advantages(reward_seen, log_ratio, beta(), advantage);  // reinforce
+        for (const double a : advantage) coefficient.push_back(-a / samples_per_step);
+        const std::span<const float> policy_rewards(&rollouts.reward[p * static_cast<std::size_t>(n)],
+                                                    static_cast<std::size_t>(n));
+        const auto table = calibration.rewards(prompt);
+        if (n >= procedure.n && static_cast<std::int64_t>(table.size()) >= procedure.n)
+          win_rates.push_back(
+              alignment::win_rate(procedure, {policy_rewards, policy_rewards}, {table, table}));
+      }
+      gap = std::max(gap, problem.accumulate_gradient(parameters, rollouts, coefficient,
+                                                      training.optimizer().gradient()));
+      training.optimizer().end_micro_batch(static_cast<std::int64_t>(batches.size()));
+    }
+    run.ranks.all_reduce_max(std::span(&gap, 1));
+    if (gap > settings.max_sampler_trainer_gap)
+      throw std::runtime_error(
+          "sampler and trainer disagree by " + std::to_string(gap) +
+          " nats on the log-probability of a token (alignment.max_sampler_trainer_gap is " +
+          std::to_string(settings.max_sampler_trainer_gap) + ")");
+    const auto step_means = means(gather(run, records));
+    const auto all_win_rates = gather(run, win_rates);
+    step_kl = step_means.mean.log_ratio;
+
+    StepReport report;
+    report.metrics = {{"tokens", static_cast<std::int64_t>(step_means.tokens)},
+                      {"reward", step_means.mean.reward},
+                      {"calibrated_reward", step_means.mean.calibrated_reward},
+                      {"transformed_reward", step_means.mean.transformed_reward},
+                      {"kl", step_kl},
+                      {"kl_k3", step_means.kl_k3},
+                      {"beta", beta()},
+                      {"loss", beta() * step_kl - step_means.mean.transformed_reward},
+                      {"sampler_trainer_gap", gap},
+                      {"response_length", step_means.mean.length}};
+    char note[80];
+    std::snprintf(note, sizeof note, "kl %.3f, C %.3f", step_kl, step_means.mean.calibrated_reward);
+    report.note = note;
+    if (!all_win_rates.empty()) {
+      const double win_rate = std::accumulate(all_win_rates.begin(), all_win_rates.end(), 0.0) /
+                              static_cast<double>(all_win_rates.size());
+      report.metrics["inference_win_rate"] = win_rate;
+      std::snprintf(note, sizeof note, "kl %.3f, win rate %.3f", step_kl, win_rate);
+      report.note = note;
+    }
+    return report;
+  };
+  training.run(step_gradients, [&](std::int64_t) {
+    if (!variant.beta) controller.observe(step_kl);
+    training.state()["kl_controller"] = to_text(controller.state());
+    const double value = beta();
+    training.state()["beta"] = to_text(std::span(&value, 1));
+  });
+}
+
+void load_aligned(const Run& run, const Problem& problem, const experiment::Variant& variant,
+                  std::span<float> parameters, double* beta) {
+  const auto folder = run.experiment.checkpoint_folder(variant.name);
+  const auto checkpoints = storage::list_checkpoints(folder);
+  if (checkpoints.empty()) throw InputError(folder.string() + ": no checkpoint; run the align stage first");
+  const storage::CheckpointReader reader(checkpoints.back());
+  const auto& state = reader.info().state;
+  const auto fingerprint = state.find("fingerprint");
+  if (fingerprint == state.end() || fingerprint->second != alignment_fingerprint(run, problem, variant) ||
+      reader.info().step != run.experiment.alignment.steps)
+    throw InputError(checkpoints.back().string() +
+                     ": not the finished policy of this configuration; run the align stage first");
+  reader.read("model", problem.tensors(), {0, static_cast<std::int64_t>(parameters.size())}, parameters);
+  if (beta != nullptr) *beta = from_text(state.at("beta")).at(0);
+}
+
+void align(Run& run) {
+  LanguageProblem problem(run.experiment, run.on);
+  const auto calibration = load_calibration(run, problem);
+  std::vector<float> parameters(problem.reference().size());
+  for (const auto& variant : run.experiment.alignment.variants)
+    align_variant(run, problem, calibration, variant, parameters);
+}
+
+}  // namespace infalign::stages

@@ -1,0 +1,296 @@
+#include "core/stages/evaluate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <numeric>
+
+#include "core/alignment/estimators.h"
+#include "core/alignment/reinforce.h"
+#include "core/alignment/theory.h"
+#include "core/alignment/transform.h"
+#include "core/error.h"
+#include "core/stages/align.h"
+#include "core/stages/calibrate.h"
+#include "core/stages/language_problem.h"
+#include "core/stages/progress.h"
+#include "core/stages/result_table.h"
+#include "core/storage/durable.h"
+
+namespace infalign::stages {
+namespace {
+
+using nlohmann::ordered_json;
+
+// Prompts whose fresh reference samples check the calibration: enough for a histogram.
+constexpr std::int64_t kCalibrationCheckPrompts = 64;
+
+ordered_json interval_json(const alignment::Interval95& interval) {
+  return {{"value", interval.value}, {"low", interval.low}, {"high", interval.high}};
+}
+
+ordered_json mean_json(const std::vector<double>& per_prompt) {
+  return interval_json(alignment::bootstrap_mean(per_prompt));
+}
+
+/// The mean over each prompt's M values of f(value).
+template <class T, class F>
+std::vector<double> per_prompt_mean(const std::vector<T>& values, std::size_t M, F f) {
+  std::vector<double> means;
+  for (std::size_t begin = 0; begin < values.size(); begin += M) {
+    double sum = 0;
+    for (std::size_t i = begin; i < begin + M; ++i) sum += f(static_cast<double>(values[i]));
+    means.push_back(sum / static_cast<double>(M));
+  }
+  return means;
+}
+
+std::vector<double> win_rates(const alignment::Procedure& procedure, const PolicySamples& policy,
+                              const PolicySamples& reference, std::size_t M) {
+  std::vector<double> rates;
+  for (std::size_t p = 0; p * M < policy.reward.size(); ++p)
+    rates.push_back(alignment::win_rate(procedure, {policy.selecting(p, M), policy.judging(p, M)},
+                                        {reference.selecting(p, M), reference.judging(p, M)}));
+  return rates;
+}
+
+ordered_json paired_difference(const std::vector<double>& a, const std::vector<double>& b) {
+  std::vector<double> difference(a.size());
+  std::transform(a.begin(), a.end(), b.begin(), difference.begin(), std::minus<>());
+  return mean_json(difference);
+}
+
+std::function<std::function<double(double)>(double)> transform_at(const std::string& name, double exponent,
+                                                                  const alignment::Procedure& procedure) {
+  alignment::TransformSettings settings;
+  settings.kind = alignment::transform_kind(name);
+  settings.exponent = exponent;
+  return [settings, procedure](double beta) { return alignment::make_transform(settings, procedure, beta); };
+}
+
+/// Closed-form win rate against KL of the transforms to be drawn.
+ordered_json curves(const experiment::Experiment& experiment, double largest_kl) {
+  const auto procedure = alignment::make_procedure(experiment.inference.procedure, experiment.inference.n);
+  const double exponent = (experiment.inference.procedure == "worst_of_n" ? -2.5 : 2.5) *
+                          static_cast<double>(experiment.inference.n);
+  constexpr int kPoints = 24;
+  ordered_json curves = ordered_json::array();
+  for (const std::string name : {"identity", "log", "exponential", "optimal"}) {
+    const auto at = transform_at(name, exponent, procedure);
+    ordered_json points = ordered_json::array();
+    for (int i = 1; i <= kPoints; ++i) {
+      const double kl = largest_kl * i * i / (kPoints * kPoints);
+      try {
+        const auto predicted = alignment::predict_at_kl(at, procedure, kl);
+        points.push_back({{"kl", kl},
+                          {"standard_win_rate", predicted.standard_win_rate},
+                          {"inference_win_rate", predicted.inference_win_rate}});
+      } catch (const std::runtime_error&) {
+        break;  // beyond the KL that this transform can reach
+      }
+    }
+    curves.push_back({{"transform", name},
+                      {"exponent", name == "exponential" ? ordered_json(exponent) : ordered_json(nullptr)},
+                      {"points", points}});
+  }
+  return curves;
+}
+
+/// Is C uniform under pi_ref? Calibrated rewards of fresh reference samples of the first training prompts.
+ordered_json calibration_check(Run& run, Problem& problem, const alignment::Calibration& calibration) {
+  std::vector<std::int64_t> prompts(
+      static_cast<std::size_t>(std::min(kCalibrationCheckPrompts, calibration.prompts())));
+  std::iota(prompts.begin(), prompts.end(), 0);
+  const auto batches = micro_batches(prompts, run.experiment.distributed.micro_batch_prompts);
+  const auto own = own_micro_batches(run, static_cast<std::int64_t>(batches.size()));
+  std::vector<double> ranks;
+  for (auto b = own.begin; b < own.end; ++b) {
+    auto rollouts = problem.sample(problem.reference(), Split::kTrain, batches[static_cast<std::size_t>(b)],
+                                   run.experiment.evaluation.samples_per_prompt,
+                                   {run.experiment.seed, kernels::Purpose::kEvaluationReference});
+    problem.score(rollouts, false);
+    for (std::size_t i = 0; i < rollouts.size(); ++i)
+      ranks.push_back(
+          calibration(rollouts.prompts[i / static_cast<std::size_t>(rollouts.samples)], rollouts.reward[i]));
+  }
+  const auto all = gather(run, ranks);
+  return {{"mode", run.experiment.calibration.mode},
+          {"prompts", calibration.prompts()},
+          {"rollouts", calibration.rollouts()},
+          {"uniformity_distance", alignment::uniformity_distance(all)},
+          {"heldout_ranks", all}};
+}
+
+/// Texts of each rank's share, in order, on all ranks.
+std::vector<std::string> gather_texts(const Run& run, const std::vector<std::string>& mine) {
+  const auto packed = nlohmann::json(mine).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  std::vector<std::string> all;
+  for (const auto& bytes : run.ranks.all_gather_bytes(std::as_bytes(std::span(packed)))) {
+    const auto* text = reinterpret_cast<const char*>(bytes.data());
+    for (auto& item : nlohmann::json::parse(text, text + bytes.size())) all.push_back(item);
+  }
+  return all;
+}
+
+}  // namespace
+
+PolicySamples sample_policy(Run& run, Problem& problem, std::span<const float> parameters,
+                            kernels::Purpose purpose) {
+  const auto& experiment = run.experiment;
+  const auto M = experiment.evaluation.samples_per_prompt;
+  const auto procedure = alignment::make_procedure(experiment.inference.procedure, experiment.inference.n);
+  std::vector<std::int64_t> prompts(static_cast<std::size_t>(problem.prompt_count(Split::kHeldout)));
+  std::iota(prompts.begin(), prompts.end(), 0);
+  const auto batches = micro_batches(prompts, experiment.distributed.micro_batch_prompts);
+  const auto own = own_micro_batches(run, static_cast<std::int64_t>(batches.size()));
+  PolicySamples mine;
+  for (auto b = own.begin; b < own.end; ++b) {
+    auto rollouts = problem.sample(parameters, Split::kHeldout, batches[static_cast<std::size_t>(b)], M,
+                                   {experiment.seed, purpose});
+    problem.score(rollouts, true);
+    require_finite_rewards(problem, rollouts);
+    problem.score_reference(rollouts);
+    mine.reward.insert(mine.reward.end(), rollouts.reward.begin(), rollouts.reward.end());
+    mine.judge_reward.insert(mine.judge_reward.end(), rollouts.judge_reward.begin(),
+                             rollouts.judge_reward.end());
+    for (std::size_t i = 0; i < rollouts.size(); ++i) {
+      mine.log_ratio.push_back(rollouts.log_ratio(i));
+      mine.length.push_back(static_cast<double>(rollouts.response(i).tokens.size()));
+    }
+    for (std::size_t p = 0;
+         p < rollouts.prompts.size() && rollouts.prompts[p] < experiment.evaluation.examples; ++p) {
+      const std::span<const float> candidates(&rollouts.reward[p * static_cast<std::size_t>(M)],
+                                              static_cast<std::size_t>(procedure.n));
+      const auto chosen = procedure.select(candidates);
+      mine.example.push_back(problem.response_text(rollouts.responses[p][chosen]));
+      mine.example_reward.push_back(candidates[chosen]);
+    }
+  }
+  PolicySamples all;
+  all.reward = gather(run, mine.reward);
+  all.judge_reward = gather(run, mine.judge_reward);
+  all.log_ratio = gather(run, mine.log_ratio);
+  all.length = gather(run, mine.length);
+  all.example = gather_texts(run, mine.example);
+  all.example_reward = gather(run, mine.example_reward);
+  return all;
+}
+
+ordered_json evaluate_variant(const Run& run, const experiment::Variant& variant, double beta,
+                              const PolicySamples& policy, const PolicySamples& reference,
+                              const std::vector<const PolicySamples*>& previous) {
+  const auto& experiment = run.experiment;
+  const auto M = static_cast<std::size_t>(experiment.evaluation.samples_per_prompt);
+  const auto procedure = alignment::make_procedure(experiment.inference.procedure, experiment.inference.n);
+  const auto standard = alignment::make_procedure("standard", 1);
+  const auto same = [](double x) { return x; };
+  const auto inference_rates = win_rates(procedure, policy, reference, M);
+  const auto standard_rates = win_rates(standard, policy, reference, M);
+  const auto kl = alignment::bootstrap_mean(per_prompt_mean(policy.log_ratio, M, alignment::kl_k1));
+
+  ordered_json entry{{"name", variant.name},
+                     {"transform", variant.transform},
+                     {"exponent", variant.exponent},
+                     {"beta", beta},
+                     {"steps", experiment.alignment.steps},
+                     {"kl", interval_json(kl)},
+                     {"kl_k3", mean_json(per_prompt_mean(policy.log_ratio, M, alignment::kl_k3))},
+                     {"standard_win_rate", mean_json(standard_rates)},
+                     {"inference_win_rate", mean_json(inference_rates)}};
+  entry["predicted"] = nullptr;  // raw and z-scored rewards have no closed form, nor has a KL of zero
+  if (alignment::is_calibrated(alignment::transform_kind(variant.transform)) && kl.value > 1e-3) {
+    try {
+      const auto predicted = alignment::predict_at_kl(
+          transform_at(variant.transform, variant.exponent, procedure), procedure, kl.value);
+      entry["predicted"] = {{"kl", kl.value},
+                            {"standard_win_rate", predicted.standard_win_rate},
+                            {"inference_win_rate", predicted.inference_win_rate}};
+    } catch (const std::runtime_error&) {
+      // This transform cannot reach the measured KL at any beta.
+    }
+  }
+  entry["reward"] = mean_json(per_prompt_mean(policy.reward, M, same));
+  entry["reference_reward"] = mean_json(per_prompt_mean(reference.reward, M, same));
+  entry["response_length"] = mean_json(per_prompt_mean(policy.length, M, same));
+  const auto difference_to = [&](const PolicySamples& other) {
+    return ordered_json{
+        {"inference_win_rate", paired_difference(inference_rates, win_rates(procedure, other, reference, M))},
+        {"standard_win_rate", paired_difference(standard_rates, win_rates(standard, other, reference, M))}};
+  };
+  if (!previous.empty()) {
+    entry["difference_to_first"] = difference_to(*previous.front());
+    entry["difference_to_previous"] = difference_to(*previous.back());
+  }
+  return entry;
+}
+
+void evaluate(Run& run) {
+  const auto& experiment = run.experiment;
+  LanguageProblem problem(experiment, run.on);
+  const auto calibration = load_calibration(run, problem);
+  storage::Fingerprint fingerprint;
+  fingerprint.add(problem.reward_fingerprint())
+      .add(std::to_string(experiment.evaluation.samples_per_prompt))
+      .add(std::to_string(experiment.evaluation.examples));
+  for (std::int64_t p = 0; p < problem.prompt_count(Split::kHeldout); ++p)
+    fingerprint.add(std::to_string(problem.prompt_id(Split::kHeldout, p)));
+  for (const auto& variant : experiment.alignment.variants)
+    fingerprint.add(variant.name).add(alignment_fingerprint(run, problem, variant));
+  const auto path = experiment.evaluation_path();
+  const bool exists =
+      run.from_root([&]() -> std::string { return std::filesystem::exists(path) ? "yes" : ""; }) == "yes";
+  if (exists && run.is_done("evaluate", fingerprint.hex())) {
+    log_line(run, "evaluate: done before, kept");
+    return;
+  }
+
+  const auto& variants = experiment.alignment.variants;
+  Progress progress("evaluate", static_cast<std::int64_t>(variants.size()) + 1, run.root() && run.progress);
+  const auto reference =
+      sample_policy(run, problem, problem.reference(), kernels::Purpose::kEvaluationReference);
+  progress.update(1);
+  std::vector<PolicySamples> policies;
+  std::vector<float> parameters(problem.reference().size());
+  std::vector<const PolicySamples*> previous;
+  policies.reserve(variants.size());
+  ordered_json entries = ordered_json::array();
+  double largest_kl = 1;
+  for (const auto& variant : variants) {
+    run.where = "stage evaluate (variant " + variant.name + ")";
+    double beta = 0;
+    load_aligned(run, problem, variant, parameters, &beta);
+    policies.push_back(sample_policy(run, problem, parameters, kernels::Purpose::kEvaluationPolicy));
+    entries.push_back(evaluate_variant(run, variant, beta, policies.back(), reference, previous));
+    previous.push_back(&policies.back());
+    largest_kl = std::max(largest_kl, 1.5 * entries.back()["kl"]["value"].get<double>());
+    progress.update(static_cast<std::int64_t>(policies.size()) + 1);
+  }
+  progress.finish("");
+
+  ordered_json examples = ordered_json::array();
+  for (std::size_t e = 0; e < reference.example.size(); ++e) {
+    ordered_json answers = ordered_json::array();
+    for (std::size_t v = 0; v < variants.size(); ++v)
+      answers.push_back({{"variant", variants[v].name},
+                         {"text", policies[v].example[e]},
+                         {"reward", policies[v].example_reward[e]}});
+    examples.push_back(
+        {{"prompt", problem.prompt_text(Split::kHeldout, static_cast<std::int64_t>(e))},
+         {"reference", {{"text", reference.example[e]}, {"reward", reference.example_reward[e]}}},
+         {"answers", answers}});
+  }
+  const ordered_json evaluation{{"format_version", 1},
+                                {"procedure", experiment.inference.procedure},
+                                {"n", experiment.inference.n},
+                                {"prompts", problem.prompt_count(Split::kHeldout)},
+                                {"samples_per_prompt", experiment.evaluation.samples_per_prompt},
+                                {"judge", experiment.judge_folder().empty() ? "reward" : "judge"},
+                                {"variants", entries},
+                                {"calibration", calibration_check(run, problem, calibration)},
+                                {"curves", curves(experiment, largest_kl)},
+                                {"examples", examples}};
+  if (run.root()) storage::write_file_durably(path, evaluation.dump(1) + "\n");
+  run.mark_done("evaluate", fingerprint.hex());
+}
+
+}  // namespace infalign::stages

@@ -1,0 +1,31 @@
+// Stages `export` and `report`: the aligned policies as Hugging Face folders that anything can serve, and the
+// page that tells of the run.
+#include "core/stages/align.h"
+#include "core/stages/language_problem.h"
+#include "core/stages/report.h"
+#include "core/stages/run.h"
+#include "core/storage/durable.h"
+
+namespace infalign::stages {
+
+void export_policies(Run& run) {
+  const LanguageProblem problem(run.experiment, run.on);
+  const auto& source = problem.policy_folder();
+  std::vector<float> parameters(problem.reference().size());
+  for (const auto& variant : run.experiment.alignment.variants) {
+    run.where = "stage export (variant " + variant.name + ")";
+    load_aligned(run, problem, variant, parameters);
+    const auto target = run.experiment.policy_folder(variant.name);
+    if (run.root()) save_model_folder(source.path, target, source.transformer, parameters, source.data_type);
+    run.ranks.barrier();
+    log_line(run, "export: " + target.string());
+  }
+}
+
+void report(Run& run) {
+  if (run.root()) write_report(run.experiment.output);
+  run.ranks.barrier();
+  log_line(run, "report: " + run.experiment.report_path().string());
+}
+
+}  // namespace infalign::stages

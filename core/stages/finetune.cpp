@@ -1,0 +1,204 @@
+// Stage `finetune`: next-token training on documents. Sequences are packed side by side without padding and
+// never attend to each other. Leaves the model folder `output/models/finetuned`.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "core/error.h"
+#include "core/stages/model_folder.h"
+#include "core/stages/run.h"
+#include "core/stages/shuffle.h"
+#include "core/stages/training.h"
+#include "core/storage/durable.h"
+#include "core/text/records.h"
+
+namespace infalign::stages {
+namespace {
+
+using Sequence = std::vector<std::int32_t>;
+
+/// Documents of a JSON-lines file of {"text"}, or of plain text separated by blank lines or <|endoftext|>.
+std::vector<std::string> read_documents(const std::filesystem::path& path) {
+  std::vector<std::string> documents;
+  const auto name = path.filename().string();
+  if (name.ends_with(".jsonl") || name.ends_with(".jsonl.gz")) {
+    text::for_each_line(path, [&](std::string_view line, std::int64_t number) {
+      const auto json = nlohmann::json::parse(line, nullptr, false);
+      if (!json.is_object() || !json.contains("text") || !json["text"].is_string())
+        throw InputError(path.string() + ":" + std::to_string(number) + ": expected {\"text\": \"...\"}");
+      documents.push_back(json["text"]);
+    });
+  } else {
+    const auto whole = text::read_text(path);
+    const std::string mark = whole.find("<|endoftext|>") != std::string::npos ? "<|endoftext|>" : "\n\n";
+    for (std::size_t begin = 0; begin <= whole.size();) {
+      const auto end = std::min(whole.find(mark, begin), whole.size());
+      auto document = whole.substr(begin, end - begin);
+      document.erase(0, document.find_first_not_of(" \n\r\t"));
+      document.erase(document.find_last_not_of(" \n\r\t") + 1);
+      if (!document.empty()) documents.push_back(std::move(document));
+      begin = end + mark.size();
+    }
+  }
+  if (documents.empty()) throw InputError(path.string() + ": no documents");
+  return documents;
+}
+
+/// Token sequences of at most `length`, each document ended by the tokenizer's end token; the pieces of a
+/// long document overlap by one token, so that every token but a document's first is predicted once.
+std::vector<Sequence> tokenize(const text::Tokenizer& tokenizer, const std::vector<std::string>& documents,
+                               std::int64_t length) {
+  std::vector<Sequence> sequences;
+  for (const auto& document : documents) {
+    auto ids = tokenizer.encode(document);
+    if (!tokenizer.special().stop.empty()) ids.push_back(tokenizer.special().stop.front());
+    const auto step = static_cast<std::size_t>(length - 1);
+    for (std::size_t begin = 0; begin + 1 < ids.size(); begin += step) {
+      const auto end = std::min(ids.size(), begin + step + 1);
+      sequences.emplace_back(ids.begin() + static_cast<std::ptrdiff_t>(begin),
+                             ids.begin() + static_cast<std::ptrdiff_t>(end));
+    }
+  }
+  return sequences;
+}
+
+/// Packs sequences `which`, all their tokens targets.
+std::pair<model::PackedBatch, model::Targets> pack(const std::vector<Sequence>& sequences,
+                                                   std::span<const std::int64_t> which) {
+  std::pair<model::PackedBatch, model::Targets> packed;
+  for (const auto i : which)
+    packed.second.add_sequence(packed.first, packed.first.add(sequences[static_cast<std::size_t>(i)]));
+  return packed;
+}
+
+/// Mean negative log-likelihood of a token, nats; summed in micro-batch order.
+double mean_nll(Run& run, const model::Transformer& transformer, std::span<const float> parameters,
+                const std::vector<Sequence>& sequences) {
+  std::vector<std::int64_t> all(sequences.size());
+  std::iota(all.begin(), all.end(), 0);
+  const auto per_batch = static_cast<std::size_t>(run.experiment.distributed.micro_batch_prompts);
+  const auto batches = static_cast<std::int64_t>((all.size() + per_batch - 1) / per_batch);
+  const auto own = own_micro_batches(run, batches);
+  model::Activations activations;
+  model::TokenLogProbabilities log_probabilities;
+  std::vector<double> sums;
+  for (auto b = own.begin; b < own.end; ++b) {
+    const auto begin = static_cast<std::size_t>(b) * per_batch;
+    const auto [batch, targets] =
+        pack(sequences, std::span(all).subspan(begin, std::min(per_batch, all.size() - begin)));
+    transformer.forward(run.on, parameters, batch, model::Keep::kNothing, activations);
+    log_probabilities.forward(run.on, transformer, parameters, activations, targets, 1);
+    double sum = 0;
+    for (const float value : log_probabilities.values()) sum -= static_cast<double>(value);
+    sums.push_back(sum);
+    sums.push_back(static_cast<double>(targets.size()));
+  }
+  const auto gathered = gather(run, sums);
+  double nll = 0, tokens = 0;
+  for (std::size_t i = 0; i < gathered.size(); i += 2) nll += gathered[i], tokens += gathered[i + 1];
+  return nll / std::max(1.0, tokens);
+}
+
+}  // namespace
+
+void finetune(Run& run) {
+  const auto& settings = *run.experiment.finetune;
+  auto folder = ModelFolder::load(settings.initial);
+  const auto& transformer = folder.transformer;
+  if (settings.from_scratch)
+    model::initialise(transformer.config(), transformer.layout(), run.experiment.seed,
+                      folder.parameters.span());
+  const auto parameters = folder.parameters.span();
+  if (settings.sequence_length > transformer.config().max_positions)
+    throw ConfigurationError("finetune.sequence_length: " + std::to_string(settings.sequence_length) +
+                             " exceeds the model's context of " +
+                             std::to_string(transformer.config().max_positions));
+
+  storage::Fingerprint fingerprint;
+  fingerprint.add(fingerprint_folder(settings.initial))
+      .add_file(settings.text)
+      .add(settings.optimizer.schedule);
+  const std::vector<double> numbers = {static_cast<double>(run.experiment.seed),
+                                       settings.from_scratch ? 1.0 : 0.0,
+                                       static_cast<double>(settings.steps),
+                                       static_cast<double>(settings.sequences_per_step),
+                                       static_cast<double>(settings.sequence_length),
+                                       settings.heldout_fraction,
+                                       settings.optimizer.learning_rate,
+                                       settings.optimizer.final_learning_rate_fraction,
+                                       static_cast<double>(settings.optimizer.warmup_steps),
+                                       settings.optimizer.beta1,
+                                       settings.optimizer.beta2,
+                                       settings.optimizer.epsilon,
+                                       settings.optimizer.weight_decay,
+                                       settings.optimizer.max_gradient_norm,
+                                       static_cast<double>(run.experiment.distributed.micro_batch_prompts)};
+  fingerprint.add(to_text(numbers));
+  const auto target = run.experiment.policy_start();
+  if (run.is_done("finetune", fingerprint.hex())) {
+    log_line(run, "finetune: done before, kept");
+    return;
+  }
+
+  auto documents = read_documents(settings.text);
+  const auto heldout_count = std::max<std::size_t>(
+      1, static_cast<std::size_t>(static_cast<double>(documents.size()) * settings.heldout_fraction));
+  std::vector<std::string> heldout, train;
+  const auto order = permutation(run.experiment.seed, static_cast<std::int64_t>(documents.size()), -1);
+  for (std::size_t i = 0; i < order.size(); ++i)
+    (i < heldout_count ? heldout : train).push_back(std::move(documents[static_cast<std::size_t>(order[i])]));
+  if (train.empty())
+    throw InputError(settings.text.string() + ": one document is too few; at least two are needed");
+  const auto train_sequences = tokenize(folder.tokenizer, train, settings.sequence_length);
+  const auto heldout_sequences = tokenize(folder.tokenizer, heldout, settings.sequence_length);
+
+  Training training(run,
+                    {"finetune", "", settings.steps, settings.optimizer,
+                     run.experiment.output / "checkpoints" / ".finetune", fingerprint.hex()},
+                    tensor_places(transformer.layout()), parameters);
+  model::Activations activations;
+  model::TokenLogProbabilities log_probabilities;
+  std::vector<float> d_hidden;
+  training.run([&](std::int64_t step) {
+    const auto which = shuffled_batch(run.experiment.seed, static_cast<std::int64_t>(train_sequences.size()),
+                                      settings.sequences_per_step, step - 1);
+    double tokens = 0;
+    for (const auto i : which)
+      tokens += static_cast<double>(train_sequences[static_cast<std::size_t>(i)].size() - 1);
+    const auto per_batch = static_cast<std::size_t>(run.experiment.distributed.micro_batch_prompts);
+    const auto batches = static_cast<std::int64_t>((which.size() + per_batch - 1) / per_batch);
+    const auto own = own_micro_batches(run, batches);
+    std::vector<double> sums;
+    for (auto b = own.begin; b < own.end; ++b) {
+      const auto begin = static_cast<std::size_t>(b) * per_batch;
+      const auto [batch, targets] =
+          pack(train_sequences, std::span(which).subspan(begin, std::min(per_batch, which.size() - begin)));
+      transformer.forward(run.on, parameters, batch, model::Keep::kEverything, activations);
+      log_probabilities.forward(run.on, transformer, parameters, activations, targets, 1);
+      sums.push_back(
+          -std::accumulate(log_probabilities.values().begin(), log_probabilities.values().end(), 0.0));
+      const std::vector<float> d_values(static_cast<std::size_t>(targets.size()),
+                                        static_cast<float>(-1 / tokens));
+      d_hidden.resize(static_cast<std::size_t>(batch.size() * transformer.config().hidden_size));
+      log_probabilities.backward(run.on, transformer, parameters, targets, 1, d_values, d_hidden,
+                                 training.optimizer().gradient());
+      transformer.backward(run.on, parameters, batch, activations, d_hidden, training.optimizer().gradient());
+      training.optimizer().end_micro_batch(batches);
+    }
+    const auto all = gather(run, sums);
+    const double loss = std::accumulate(all.begin(), all.end(), 0.0) / tokens;
+    char note[40];
+    std::snprintf(note, sizeof note, "loss %.4f", loss);
+    return StepReport{{{"tokens", static_cast<std::int64_t>(tokens)}, {"loss", loss}}, note};
+  });
+
+  const double nll = mean_nll(run, transformer, parameters, heldout_sequences);
+  log_line(run, "finetune: " + std::to_string(nll) + " nats a token on " + std::to_string(heldout.size()) +
+                    " held-out documents -> " + target.string());
+  if (run.root()) save_model_folder(settings.initial, target, transformer, parameters, folder.data_type);
+  run.mark_done("finetune", fingerprint.hex());
+}
+
+}  // namespace infalign::stages

@@ -1,0 +1,187 @@
+#include "core/stages/inference.h"
+
+#include <algorithm>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "core/alignment/procedures.h"
+#include "core/error.h"
+#include "core/model/generation.h"
+#include "core/stages/language_problem.h"
+#include "core/stages/model_folder.h"
+#include "core/text/records.h"
+
+namespace infalign::stages {
+namespace {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+void require_language_model(const ModelFolder& folder) {
+  if (folder.transformer.config().score_head)
+    throw InputError(folder.path.string() +
+                     ": a reward model, which has no language-model head to sample from");
+}
+
+void write_line(std::ostream& out, const ordered_json& line) {
+  out << line.dump(-1, ' ', false, json::error_handler_t::replace) << std::endl;
+}
+
+std::vector<std::int32_t> without_stop(const model::Response& response) {
+  auto ids = response.tokens;
+  if (response.stopped) ids.pop_back();
+  return ids;
+}
+
+/// Reads JSON lines and calls visit(object, where).
+template <class Visit>
+void for_each_object(std::istream& input, const std::string& name, Visit&& visit) {
+  std::string line;
+  for (std::int64_t number = 1; std::getline(input, line); ++number) {
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    const auto where = name + ":" + std::to_string(number);
+    if (const auto bad = text::find_invalid_utf8(line); bad != std::string_view::npos)
+      throw InputError(where + ": invalid UTF-8 at byte " + std::to_string(bad));
+    const auto object = json::parse(line, nullptr, false);
+    if (!object.is_object()) throw InputError(where + ": not a JSON object");
+    try {
+      visit(object, where);
+    } catch (const json::exception& error) {
+      throw InputError(where + ": " + error.what());
+    } catch (const std::out_of_range& error) {
+      throw InputError(where + ": " + error.what());
+    } catch (const std::invalid_argument& error) {
+      throw InputError(where + ": " + error.what());
+    }
+  }
+}
+
+}  // namespace
+
+void generate(const kernels::Stream& on, const GenerateOptions& options, std::ostream& out) {
+  const auto procedure = alignment::make_procedure(options.procedure, options.n);
+  const bool selects = procedure.n > 1;
+  if (selects && options.reward.empty())
+    throw ConfigurationError("--procedure " + options.procedure +
+                             " chooses among candidates by their reward: give --reward DIR");
+  const auto folder = ModelFolder::load(options.model);
+  require_language_model(folder);
+  std::optional<RewardModel> reward;
+  if (!options.reward.empty()) reward.emplace(options.reward, options.model);
+
+  model::SamplingSettings settings;
+  settings.temperature = static_cast<float>(options.temperature);
+  settings.top_p = static_cast<float>(options.top_p);
+  settings.greedy = options.greedy;
+  settings.max_new_tokens = options.max_new_tokens;
+  settings.stop_tokens = folder.tokenizer.special().stop;
+  model::Generator generator(folder.transformer);
+  const std::int64_t candidates = selects ? procedure.n : 1;
+
+  for (std::size_t p = 0; p < options.prompts.size(); ++p) {
+    const model::Prompt prompt{folder.tokenizer.encode(options.prompts[p]), p};
+    const auto room = folder.transformer.config().max_positions;
+    if (static_cast<std::int64_t>(prompt.tokens.size()) + options.max_new_tokens > room)
+      throw InputError("prompt " + std::to_string(p + 1) + " is " + std::to_string(prompt.tokens.size()) +
+                       " tokens; with --max-new-tokens " + std::to_string(options.max_new_tokens) +
+                       " it exceeds the model's context of " + std::to_string(room));
+    const auto responses =
+        generator.generate(on, folder.parameters.span(), std::span(&prompt, 1), options.samples * candidates,
+                           settings, {options.seed, kernels::Purpose::kGeneration})[0];
+    std::vector<std::vector<std::int32_t>> ids;
+    std::vector<std::string> texts;
+    for (const auto& response : responses) {
+      ids.push_back(without_stop(response));
+      texts.push_back(folder.tokenizer.decode_continuation(ids.back()));
+    }
+    std::vector<float> rewards;
+    if (reward) rewards = reward->score(on, prompt.tokens, options.prompts[p], ids, texts);
+
+    for (std::int64_t s = 0; s < options.samples; ++s) {
+      const auto first = static_cast<std::size_t>(s * candidates);
+      const auto chosen =
+          first +
+          (selects ? procedure.select(std::span(rewards).subspan(first, static_cast<std::size_t>(candidates)))
+                   : 0);
+      if (!options.json) {
+        out << options.prompts[p] << texts[chosen] << "\n";
+        if (options.verbose && reward)
+          for (std::size_t c = first; c < first + static_cast<std::size_t>(candidates); ++c)
+            out << (c == chosen ? "  * " : "    ") << rewards[c] << "  " << texts[c] << "\n";
+        out.flush();
+        continue;
+      }
+      const auto describe = [&](std::size_t i) {
+        ordered_json json{{"text", texts[i]},
+                          {"token_ids", responses[i].tokens},
+                          {"logprobs", responses[i].log_probabilities_at_1},
+                          {"finish_reason", responses[i].stopped ? "stop" : "length"}};
+        if (reward) json["reward"] = rewards[i];
+        return json;
+      };
+      ordered_json line{{"prompt_index", p}, {"sample_index", s}};
+      line.update(describe(chosen));
+      if (options.verbose && selects)
+        for (std::size_t c = first; c < first + static_cast<std::size_t>(candidates); ++c)
+          line["candidates"].push_back(describe(c));
+      write_line(out, line);
+    }
+  }
+}
+
+void score(const kernels::Stream& on, const std::filesystem::path& model, std::istream& input,
+           const std::string& input_name, std::ostream& out) {
+  const auto folder = ModelFolder::load(model);
+  const auto& transformer = folder.transformer;
+  model::Activations activations;
+  model::TokenLogProbabilities log_probabilities;
+  for_each_object(input, input_name, [&](const json& object, const std::string& where) {
+    model::PackedBatch batch;
+    model::Targets targets;
+    if (object.contains("prompt") && object.contains("response")) {
+      const auto prompt = batch.add(folder.tokenizer.encode(object.at("prompt").get<std::string>()));
+      targets.add_continuation(
+          batch,
+          batch.add(folder.tokenizer.encode_continuation(object.at("response").get<std::string>()), prompt));
+    } else if (object.contains("token_ids") || object.contains("text")) {
+      const auto ids = object.contains("token_ids")
+                           ? object.at("token_ids").get<std::vector<std::int32_t>>()
+                           : folder.tokenizer.encode(object.at("text").get<std::string>());
+      targets.add_sequence(batch, batch.add(ids));
+    } else {
+      throw InputError(where + ": expected \"token_ids\", \"text\", or \"prompt\" and \"response\"");
+    }
+    if (batch.size() == 0) throw InputError(where + ": no tokens");
+    transformer.forward(on, folder.parameters.span(), batch, model::Keep::kNothing, activations);
+    ordered_json line;
+    if (transformer.config().score_head) {
+      const auto last = static_cast<std::int32_t>(batch.size() - 1);
+      line["reward"] =
+          model::score_rows(transformer, folder.parameters.span(), activations, std::span(&last, 1))[0];
+    } else {
+      log_probabilities.forward(on, transformer, folder.parameters.span(), activations, targets, 1);
+      const auto values = log_probabilities.values();
+      double sum = 0;
+      for (const float value : values) sum += static_cast<double>(value);
+      line["logprobs"] = std::vector<float>(values.begin(), values.end());
+      line["nll"] =
+          values.empty() ? ordered_json(nullptr) : ordered_json(-sum / static_cast<double>(values.size()));
+    }
+    write_line(out, line);
+  });
+}
+
+void tokenize(const std::filesystem::path& model, std::istream& input, const std::string& input_name,
+              std::ostream& out) {
+  const auto tokenizer = text::Tokenizer::load(model);
+  for_each_object(input, input_name, [&](const json& object, const std::string& where) {
+    if (!object.contains("text") && !object.contains("ids"))
+      throw InputError(where + ": expected \"text\" or \"ids\"");
+    const auto ids = object.contains("text") ? tokenizer.encode(object.at("text").get<std::string>())
+                                             : object.at("ids").get<std::vector<std::int32_t>>();
+    write_line(out, {{"ids", ids}, {"text", tokenizer.decode(ids)}});
+  });
+}
+
+}  // namespace infalign::stages

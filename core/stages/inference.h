@@ -1,0 +1,45 @@
+// Models at work outside a run: sampling plainly or through an inference procedure, scoring, tokenizing. What
+// the commands `generate`, `score` and `tokenize` do; results are written as they come, one JSON object a
+// line or as text.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <iosfwd>
+#include <string>
+#include <vector>
+
+#include "kernels/device.h"
+
+namespace infalign::stages {
+
+struct GenerateOptions {
+  std::filesystem::path model;
+  std::vector<std::string> prompts;
+  std::int64_t samples = 1;
+  std::int64_t max_new_tokens = 64;
+  double temperature = 1, top_p = 1;
+  bool greedy = false;
+  std::uint64_t seed = 1;
+  std::string procedure = "standard";
+  std::int64_t n = 1;
+  std::filesystem::path reward;  // needed by a procedure that selects
+  bool verbose = false;          // candidates and their rewards beside the answer
+  bool json = false;
+};
+
+/// For each prompt, `samples` answers: plain samples, or each the procedure's choice among n fresh
+/// candidates. Errors: InputError, ConfigurationError (a procedure that selects without a reward model).
+void generate(const kernels::Stream& on, const GenerateOptions& options, std::ostream& out);
+
+/// Each line of `input`: {"token_ids": [...]}, {"text": ...}, or {"prompt": ..., "response": ...}; writes
+/// logprobs, nll, and reward where the model has a score head. Errors: InputError with the line number.
+void score(const kernels::Stream& on, const std::filesystem::path& model, std::istream& input,
+           const std::string& input_name, std::ostream& out);
+
+/// Each line of `input`: {"text": ...} or {"ids": [...]}; writes ids and text. Errors: InputError with the
+/// line number.
+void tokenize(const std::filesystem::path& model, std::istream& input, const std::string& input_name,
+              std::ostream& out);
+
+}  // namespace infalign::stages

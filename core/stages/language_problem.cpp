@@ -1,0 +1,212 @@
+#include "core/stages/language_problem.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "core/storage/durable.h"
+#include "core/text/records.h"
+
+namespace infalign::stages {
+namespace {
+
+bool same_tokenizer(const std::filesystem::path& a, const std::filesystem::path& b) {
+  return storage::read_file(a / "tokenizer.json") == storage::read_file(b / "tokenizer.json");
+}
+
+/// The response without the stop token that ended it.
+std::vector<std::int32_t> without_stop(const model::Response& response) {
+  auto tokens = response.tokens;
+  if (response.stopped) tokens.pop_back();
+  return tokens;
+}
+
+std::uint64_t text_id(const std::string& text) {
+  return std::stoull(storage::Fingerprint().add(text).hex(), nullptr, 16);
+}
+
+}  // namespace
+
+RewardModel::RewardModel(const std::filesystem::path& folder, const std::filesystem::path& policy_folder)
+    : folder_(ModelFolder::load(folder)), shares_tokenizer_(same_tokenizer(folder, policy_folder)) {
+  if (!folder_.transformer.config().score_head)
+    throw InputError(folder.string() +
+                     ": not a reward model: config.json must name a *ForSequenceClassification " +
+                     "architecture with one label, and the weights hold score.weight");
+}
+
+std::vector<float> RewardModel::score(const kernels::Stream& on, std::span<const std::int32_t> prompt_ids,
+                                      const std::string& prompt_text,
+                                      std::span<const std::vector<std::int32_t>> response_ids,
+                                      const std::vector<std::string>& response_texts) {
+  model::PackedBatch batch;
+  std::vector<std::int32_t> own_prompt;
+  if (!shares_tokenizer_) {
+    own_prompt = folder_.tokenizer.encode(prompt_text);
+    prompt_ids = own_prompt;
+  }
+  const auto prompt = batch.add(prompt_ids);
+  std::vector<std::int32_t> rows;
+  for (std::size_t i = 0; i < response_ids.size(); ++i) {
+    const auto ids =
+        shares_tokenizer_ ? response_ids[i] : folder_.tokenizer.encode_continuation(response_texts[i]);
+    const auto& segment =
+        batch.segments[static_cast<std::size_t>(ids.empty() ? prompt : batch.add(ids, prompt))];
+    rows.push_back(segment.begin + segment.length - 1);
+  }
+  const auto longest = *std::max_element(batch.positions.begin(), batch.positions.end()) + 1;
+  if (longest > folder_.transformer.config().max_positions)
+    throw InputError(folder_.path.string() + ": prompt and response are " + std::to_string(longest) +
+                     " tokens, the reward model reads at most " +
+                     std::to_string(folder_.transformer.config().max_positions));
+  folder_.transformer.forward(on, folder_.parameters.span(), batch, model::Keep::kNothing, activations_);
+  return model::score_rows(folder_.transformer, folder_.parameters.span(), activations_, rows);
+}
+
+LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const kernels::Stream& on)
+    : on_(on),
+      sampling_(experiment.sampling),
+      policy_(ModelFolder::load(experiment.policy_start())),
+      tensors_(tensor_places(policy_.transformer.layout())),
+      reward_(experiment.reward_folder(), experiment.policy_start()),
+      generator_(policy_.transformer) {
+  if (!experiment.judge_folder().empty())
+    judge_.emplace(experiment.judge_folder(), experiment.policy_start());
+  if (!experiment.prompts.train.empty())
+    train_ = read_prompts(experiment.prompts.train, experiment.prompts.max_train);
+  if (!experiment.prompts.heldout.empty())
+    heldout_ = read_prompts(experiment.prompts.heldout, experiment.prompts.max_heldout);
+  reference_fingerprint_ = fingerprint_folder(policy_.path);
+  storage::Fingerprint rewards;
+  rewards.add(fingerprint_folder(experiment.reward_folder()));
+  if (judge_) rewards.add(fingerprint_folder(experiment.judge_folder()));
+  reward_fingerprint_ = rewards.hex();
+}
+
+LanguageProblem::PromptSet LanguageProblem::read_prompts(const std::filesystem::path& file,
+                                                         std::int64_t most) const {
+  PromptSet set;
+  set.text = text::read_prompts(file);
+  if (most > 0 && static_cast<std::int64_t>(set.text.size()) > most)
+    set.text.resize(static_cast<std::size_t>(most));
+  const auto room = policy_.transformer.config().max_positions - sampling_.max_new_tokens;
+  for (std::size_t i = 0; i < set.text.size(); ++i) {
+    set.tokens.push_back(policy_.tokenizer.encode(set.text[i]));
+    set.id.push_back(text_id(set.text[i]));
+    if (static_cast<std::int64_t>(set.tokens.back().size()) > room)
+      throw InputError(file.string() + ": prompt " + std::to_string(i + 1) + " is " +
+                       std::to_string(set.tokens.back().size()) + " tokens; with max_new_tokens " +
+                       std::to_string(sampling_.max_new_tokens) + " the model's context of " +
+                       std::to_string(policy_.transformer.config().max_positions) + " leaves room for " +
+                       std::to_string(room));
+  }
+  return set;
+}
+
+std::int64_t LanguageProblem::prompt_count(Split split) const {
+  return static_cast<std::int64_t>(prompts(split).text.size());
+}
+
+std::string LanguageProblem::prompt_text(Split split, std::int64_t prompt) const {
+  return prompts(split).text[static_cast<std::size_t>(prompt)];
+}
+
+std::uint64_t LanguageProblem::prompt_id(Split split, std::int64_t prompt) const {
+  return prompts(split).id[static_cast<std::size_t>(prompt)];
+}
+
+std::string LanguageProblem::response_text(const model::Response& response) const {
+  return policy_.tokenizer.decode_continuation(without_stop(response));
+}
+
+Rollouts LanguageProblem::sample(std::span<const float> parameters, Split split,
+                                 std::span<const std::int64_t> which, std::int64_t n, kernels::RandomKey key,
+                                 std::uint32_t first_sample) {
+  std::vector<model::Prompt> batch;
+  for (const auto prompt : which)
+    batch.push_back({prompts(split).tokens[static_cast<std::size_t>(prompt)], prompt_id(split, prompt)});
+  model::SamplingSettings settings;
+  settings.temperature = static_cast<float>(sampling_.temperature);
+  settings.top_p = static_cast<float>(sampling_.top_p);
+  settings.max_new_tokens = sampling_.max_new_tokens;
+  settings.stop_tokens = policy_.tokenizer.special().stop;
+  Rollouts rollouts;
+  rollouts.split = split;
+  rollouts.prompts.assign(which.begin(), which.end());
+  rollouts.samples = n;
+  rollouts.responses = generator_.generate(on_, parameters, batch, n, settings, key, first_sample);
+  return rollouts;
+}
+
+std::vector<float> LanguageProblem::rewards(RewardModel& model, const Rollouts& rollouts) const {
+  std::vector<float> all;
+  for (std::size_t b = 0; b < rollouts.prompts.size(); ++b) {
+    std::vector<std::vector<std::int32_t>> ids;
+    std::vector<std::string> texts;
+    for (const auto& response : rollouts.responses[b]) {
+      ids.push_back(without_stop(response));
+      if (!model.shares_tokenizer()) texts.push_back(response_text(response));
+    }
+    const auto& set = prompts(rollouts.split);
+    const auto prompt = static_cast<std::size_t>(rollouts.prompts[b]);
+    const auto scored = model.score(on_, set.tokens[prompt], set.text[prompt], ids, texts);
+    all.insert(all.end(), scored.begin(), scored.end());
+  }
+  return all;
+}
+
+void LanguageProblem::score(Rollouts& rollouts, bool judge) {
+  rollouts.reward = rewards(reward_, rollouts);
+  if (judge && judge_) rollouts.judge_reward = rewards(*judge_, rollouts);
+}
+
+LanguageProblem::Packed LanguageProblem::pack(const Rollouts& rollouts) const {
+  Packed packed;
+  for (std::size_t b = 0; b < rollouts.prompts.size(); ++b) {
+    const auto prompt =
+        packed.batch.add(prompts(rollouts.split).tokens[static_cast<std::size_t>(rollouts.prompts[b])]);
+    for (const auto& response : rollouts.responses[b])
+      packed.targets.add_continuation(packed.batch, packed.batch.add(response.tokens, prompt));
+  }
+  return packed;
+}
+
+void LanguageProblem::score_reference(Rollouts& rollouts) {
+  const auto packed = pack(rollouts);
+  policy_.transformer.forward(on_, reference(), packed.batch, model::Keep::kNothing, activations_);
+  log_probabilities_.forward(on_, policy_.transformer, reference(), activations_, packed.targets,
+                             static_cast<float>(sampling_.temperature));
+  auto at = log_probabilities_.values().begin();
+  rollouts.reference_log_probability.clear();
+  for (std::size_t i = 0; i < rollouts.size(); ++i) {
+    const auto length = static_cast<std::ptrdiff_t>(rollouts.response(i).tokens.size());
+    rollouts.reference_log_probability.emplace_back(at, at + length);
+    at += length;
+  }
+}
+
+double LanguageProblem::accumulate_gradient(std::span<const float> parameters, const Rollouts& rollouts,
+                                            std::span<const double> coefficient, std::span<float> gradient) {
+  const auto packed = pack(rollouts);
+  const auto temperature = static_cast<float>(sampling_.temperature);
+  policy_.transformer.forward(on_, parameters, packed.batch, model::Keep::kEverything, activations_);
+  log_probabilities_.forward(on_, policy_.transformer, parameters, activations_, packed.targets, temperature);
+
+  const auto values = log_probabilities_.values();
+  std::vector<float> d_values(values.size());
+  double gap = 0;
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < rollouts.size(); ++i) {
+    for (const float sampled : rollouts.response(i).log_probabilities) {
+      gap = std::max(gap, std::abs(static_cast<double>(values[at]) - static_cast<double>(sampled)));
+      d_values[at++] = static_cast<float>(coefficient[i]);
+    }
+  }
+  d_hidden_.resize(static_cast<std::size_t>(packed.batch.size() * policy_.transformer.config().hidden_size));
+  log_probabilities_.backward(on_, policy_.transformer, parameters, packed.targets, temperature, d_values,
+                              d_hidden_, gradient);
+  policy_.transformer.backward(on_, parameters, packed.batch, activations_, d_hidden_, gradient);
+  return gap;
+}
+
+}  // namespace infalign::stages

@@ -1,0 +1,92 @@
+// The alignment problem of a language model: prompts from JSON lines, a decoder as policy and reference,
+// reward models that read prompt and response.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/experiment/experiment.h"
+#include "core/stages/model_folder.h"
+#include "core/stages/problem.h"
+#include "kernels/device.h"
+
+namespace infalign::stages {
+
+/// Scores responses with the reward model of a folder. A response's reward is read at its last token, its
+/// stop token left out.
+class RewardModel {
+ public:
+  /// `policy_tokenizer_file`: when the folder's tokenizer is the same, ids are passed on; otherwise text is.
+  RewardModel(const std::filesystem::path& folder, const std::filesystem::path& policy_folder);
+
+  /// One reward for each response of `prompt`: prompt and responses as ids of the policy's tokenizer, and as
+  /// text.
+  std::vector<float> score(const kernels::Stream& on, std::span<const std::int32_t> prompt_ids,
+                           const std::string& prompt_text,
+                           std::span<const std::vector<std::int32_t>> response_ids,
+                           const std::vector<std::string>& response_texts);
+  bool shares_tokenizer() const { return shares_tokenizer_; }
+
+ private:
+  ModelFolder folder_;
+  bool shares_tokenizer_;
+  model::Activations activations_;
+};
+
+class LanguageProblem final : public Problem {
+ public:
+  /// Reads models and prompts. Errors: InputError for anything wrong with them; a prompt that with the
+  /// longest response exceeds the context is named with its file.
+  explicit LanguageProblem(const experiment::Experiment& experiment, const kernels::Stream& on);
+
+  const std::vector<storage::TensorPlace>& tensors() const override { return tensors_; }
+  std::span<const float> reference() const override { return policy_.parameters.span(); }
+  std::int64_t prompt_count(Split split) const override;
+  std::string prompt_text(Split split, std::int64_t prompt) const override;
+  std::uint64_t prompt_id(Split split, std::int64_t prompt) const override;
+  std::string response_text(const model::Response& response) const override;
+  Rollouts sample(std::span<const float> parameters, Split split, std::span<const std::int64_t> prompts,
+                  std::int64_t n, kernels::RandomKey key, std::uint32_t first_sample) override;
+  void score(Rollouts& rollouts, bool judge) override;
+  void score_reference(Rollouts& rollouts) override;
+  double accumulate_gradient(std::span<const float> parameters, const Rollouts& rollouts,
+                             std::span<const double> coefficient, std::span<float> gradient) override;
+  std::string reference_fingerprint() const override { return reference_fingerprint_; }
+  std::string reward_fingerprint() const override { return reward_fingerprint_; }
+
+  const ModelFolder& policy_folder() const { return policy_; }
+
+ private:
+  struct PromptSet {
+    std::vector<std::string> text;
+    std::vector<std::vector<std::int32_t>> tokens;
+    std::vector<std::uint64_t> id;
+  };
+  struct Packed {
+    model::PackedBatch batch;
+    model::Targets targets;
+  };
+
+  PromptSet read_prompts(const std::filesystem::path& file, std::int64_t most) const;
+  const PromptSet& prompts(Split split) const { return split == Split::kTrain ? train_ : heldout_; }
+  Packed pack(const Rollouts& rollouts) const;
+  std::vector<float> rewards(RewardModel& model, const Rollouts& rollouts) const;
+
+  kernels::Stream on_;
+  experiment::Sampling sampling_;
+  ModelFolder policy_;
+  std::vector<storage::TensorPlace> tensors_;
+  RewardModel reward_;
+  std::optional<RewardModel> judge_;
+  PromptSet train_, heldout_;
+  std::string reference_fingerprint_, reward_fingerprint_;
+  model::Generator generator_;
+  model::Activations activations_;
+  model::TokenLogProbabilities log_probabilities_;
+  std::vector<float> d_hidden_;
+};
+
+}  // namespace infalign::stages

@@ -1,0 +1,141 @@
+#include "core/stages/model_folder.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "core/error.h"
+#include "core/storage/durable.h"
+
+namespace infalign::stages {
+namespace {
+
+constexpr const char* kScore = "score.weight";
+// Files that older models carry beside their weights and that say nothing: attention masks, rotary tables.
+constexpr const char* kIgnoredTensors[] = {"rotary_emb.inv_freq"};
+
+nlohmann::json read_config(const std::filesystem::path& folder) {
+  const auto file = folder / "config.json";
+  auto json = nlohmann::json::parse(storage::read_file(file), nullptr, false);
+  if (!json.is_object()) throw InputError(file.string() + ": not a JSON object");
+  return json;
+}
+
+bool ignored(const std::string& tensor) {
+  return std::any_of(std::begin(kIgnoredTensors), std::end(kIgnoredTensors),
+                     [&](const char* suffix) { return tensor.ends_with(suffix); });
+}
+
+/// Copies every tensor of the layout; `fresh_score` says that the folder need not have a score head (nor may
+/// lack an LM head).
+storage::DataType read_weights(const std::filesystem::path& folder, const model::ParameterLayout& layout,
+                               bool fresh_score, std::span<float> parameters) {
+  const auto reader = storage::SafetensorsReader::open_folder(folder);
+  std::set<std::string> known;
+  auto type = storage::DataType::kFloat32;
+  for (const auto& view : layout.views()) {
+    known.insert(view.name);
+    if (fresh_score && view.name == kScore && !reader.tensors().contains(kScore)) continue;
+    reader.read(
+        view.name, view.shape,
+        parameters.subspan(static_cast<std::size_t>(view.offset), static_cast<std::size_t>(view.size)));
+    type = reader.tensors().at(view.name).type;
+  }
+  const bool head_is_surplus_but_harmless = fresh_score || !known.contains("lm_head.weight");
+  for (const auto& [name, tensor] : reader.tensors()) {
+    if (known.contains(name) || ignored(name)) continue;
+    if (name == "lm_head.weight" && head_is_surplus_but_harmless) continue;
+    throw InputError(folder.string() + ": surplus tensor " + name + " that this architecture does not have");
+  }
+  return type;
+}
+
+}  // namespace
+
+ModelFolder ModelFolder::load(const std::filesystem::path& path) {
+  if (!std::filesystem::is_directory(path)) throw InputError(path.string() + ": no such model folder");
+  model::Transformer transformer(
+      model::ModelConfig::from_json(read_config(path), (path / "config.json").string()));
+  kernels::Buffer<float> parameters(static_cast<std::size_t>(transformer.layout().size()));
+  const auto type = read_weights(path, transformer.layout(), false, parameters.span());
+  return {path, std::move(transformer), std::move(parameters), text::Tokenizer::load(path), type};
+}
+
+ModelFolder load_as_reward_model(const std::filesystem::path& backbone, std::uint64_t seed) {
+  if (!std::filesystem::is_directory(backbone))
+    throw InputError(backbone.string() + ": no such model folder");
+  auto config = model::ModelConfig::from_json(read_config(backbone), (backbone / "config.json").string());
+  config.score_head = true;
+  config.tie_word_embeddings = false;
+  model::Transformer transformer(config);
+  kernels::Buffer<float> parameters(static_cast<std::size_t>(transformer.layout().size()));
+  model::initialise(config, transformer.layout(), seed, parameters.span());
+  const auto type = read_weights(backbone, transformer.layout(), true, parameters.span());
+  return {backbone, std::move(transformer), std::move(parameters), text::Tokenizer::load(backbone), type};
+}
+
+void save_model_folder(const std::filesystem::path& source, const std::filesystem::path& target,
+                       const model::Transformer& transformer, std::span<const float> parameters,
+                       storage::DataType data_type) {
+  namespace fs = std::filesystem;
+  const fs::path temporary = target.string() + ".tmp";
+  fs::remove_all(temporary);
+  fs::create_directories(temporary);
+  for (const auto& entry : fs::directory_iterator(source)) {
+    const auto name = entry.path().filename().string();
+    if (!entry.is_regular_file() || name.ends_with(".safetensors") || name == "model.safetensors.index.json")
+      continue;
+    fs::copy_file(entry.path(), temporary / name);
+  }
+  auto config = read_config(source);
+  const bool becomes_reward_model =
+      transformer.config().score_head &&
+      config["architectures"] != nlohmann::json{"LlamaForSequenceClassification"};
+  if (becomes_reward_model) {
+    config["architectures"] = {"LlamaForSequenceClassification"};
+    config["num_labels"] = 1;
+    config["id2label"] = {{"0", "LABEL_0"}};
+    config["label2id"] = {{"LABEL_0", 0}};
+    config["tie_word_embeddings"] = false;
+    if (!config.contains("pad_token_id") || config["pad_token_id"].is_null()) config["pad_token_id"] = 0;
+    storage::write_file_durably(temporary / "config.json", config.dump(2) + "\n");
+    fs::remove(temporary / "generation_config.json");
+  }
+  std::vector<storage::NamedTensor> tensors;
+  for (const auto& view : transformer.layout().views())
+    tensors.push_back(
+        {view.name, view.shape,
+         parameters.subspan(static_cast<std::size_t>(view.offset), static_cast<std::size_t>(view.size))});
+  storage::write_safetensors(temporary / "model.safetensors", tensors, data_type);
+  for (const auto& entry : fs::directory_iterator(temporary)) storage::sync_path(entry.path());
+  fs::remove_all(target);
+  storage::rename_durably(temporary, target);
+}
+
+std::string fingerprint_folder(const std::filesystem::path& path) {
+  std::set<std::filesystem::path> files;
+  if (!std::filesystem::is_directory(path)) throw InputError(path.string() + ": no such model folder");
+  for (const auto& entry : std::filesystem::directory_iterator(path)) {
+    const auto extension = entry.path().extension();
+    if (entry.is_regular_file() && (extension == ".json" || extension == ".safetensors"))
+      files.insert(entry.path());
+  }
+  storage::Fingerprint fingerprint;
+  for (const auto& file : files) fingerprint.add(file.filename().string()).add_file(file);
+  return fingerprint.hex();
+}
+
+std::vector<storage::TensorPlace> tensor_places(const model::ParameterLayout& layout) {
+  std::vector<storage::TensorPlace> places;
+  for (const auto& view : layout.views()) places.push_back({view.name, view.shape, view.offset, view.size});
+  return places;
+}
+
+std::vector<distributed::Interval> decayed_intervals(const std::vector<storage::TensorPlace>& tensors) {
+  std::vector<distributed::Interval> intervals;
+  for (const auto& tensor : tensors)
+    if (tensor.shape.size() >= 2) intervals.push_back({tensor.offset, tensor.offset + tensor.size});
+  return intervals;
+}
+
+}  // namespace infalign::stages

@@ -1,0 +1,48 @@
+// Hugging Face model folders in and out: weights into the flat buffer and back, everything else carried
+// through unchanged.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/model/transformer.h"
+#include "core/storage/checkpoint.h"
+#include "core/storage/safetensors.h"
+#include "core/text/tokenizer.h"
+#include "distributed/communicator.h"
+
+namespace infalign::stages {
+
+/// A model folder in memory.
+struct ModelFolder {
+  std::filesystem::path path;
+  model::Transformer transformer;
+  kernels::Buffer<float> parameters;  // [transformer.layout().size()]
+  text::Tokenizer tokenizer;
+  storage::DataType data_type = storage::DataType::kFloat32;  // in which the weights are stored
+
+  /// Errors: InputError naming the file for anything missing, surplus, of wrong shape or not supported.
+  static ModelFolder load(const std::filesystem::path& path);
+};
+
+/// A backbone with a fresh score head (weights from `seed`), ready to become a reward model. A folder that
+/// has a score head keeps it.
+ModelFolder load_as_reward_model(const std::filesystem::path& backbone, std::uint64_t seed);
+
+/// Writes weights into `target`, a model folder like `source`: every file of `source` but its weights is
+/// copied as it is; for a reward model made of a language model, config.json is rewritten to say so.
+void save_model_folder(const std::filesystem::path& source, const std::filesystem::path& target,
+                       const model::Transformer& transformer, std::span<const float> parameters,
+                       storage::DataType data_type);
+
+/// A hash of what makes the folder behave as it does: configuration, tokenizer, weights.
+std::string fingerprint_folder(const std::filesystem::path& path);
+
+/// The layout in the terms of storage and of distributed.
+std::vector<storage::TensorPlace> tensor_places(const model::ParameterLayout& layout);
+std::vector<distributed::Interval> decayed_intervals(const std::vector<storage::TensorPlace>& tensors);
+
+}  // namespace infalign::stages

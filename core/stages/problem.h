@@ -1,0 +1,82 @@
+// What alignment needs of the world: prompts, a family of policies over one flat parameter buffer, a frozen
+// reference among them, and rewards. The language model is one such problem; a table of responses per prompt,
+// whose optimum is known in closed form, is another; calibrate, align and evaluate are the same code for
+// both.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/model/generation.h"
+#include "core/storage/checkpoint.h"
+#include "kernels/random/philox.h"
+
+namespace infalign::stages {
+
+enum class Split { kTrain, kHeldout };
+
+/// The samples of one micro-batch: B prompts, n responses each. Arrays [B, n] are row-major.
+struct Rollouts {
+  Split split = Split::kTrain;
+  std::vector<std::int64_t> prompts;                          // [B] indices into the split
+  std::int64_t samples = 0;                                   // n
+  std::vector<std::vector<model::Response>> responses;        // [B][n]
+  std::vector<float> reward;                                  // [B, n]; r(x, y)
+  std::vector<float> judge_reward;                            // [B, n]; empty when the reward model judges
+  std::vector<std::vector<float>> reference_log_probability;  // [B * n][length], of each token under pi_ref
+
+  std::size_t size() const { return prompts.size() * static_cast<std::size_t>(samples); }
+  const model::Response& response(std::size_t i) const {
+    const auto n = static_cast<std::size_t>(samples);
+    return responses[i / n][i % n];
+  }
+  /// log pi(y) - log pi_ref(y) of response i under the policy that drew it.
+  double log_ratio(std::size_t i) const;
+};
+
+class Problem {
+ public:
+  virtual ~Problem() = default;
+
+  /// The flat parameter buffer of policies.
+  virtual const std::vector<storage::TensorPlace>& tensors() const = 0;
+  /// pi_ref, frozen; the policy starts there.
+  virtual std::span<const float> reference() const = 0;
+
+  virtual std::int64_t prompt_count(Split split) const = 0;
+  virtual std::string prompt_text(Split split, std::int64_t prompt) const = 0;
+  /// Names the prompt's random numbers; the same text has the same id in every run.
+  virtual std::uint64_t prompt_id(Split split, std::int64_t prompt) const = 0;
+  virtual std::string response_text(const model::Response& response) const = 0;
+
+  /// n samples of each prompt from the policy `parameters`, without rewards.
+  virtual Rollouts sample(std::span<const float> parameters, Split split,
+                          std::span<const std::int64_t> prompts, std::int64_t n, kernels::RandomKey key,
+                          std::uint32_t first_sample = 0) = 0;
+
+  /// Fills rollouts.reward, and judge_reward if asked and there is a judge of its own.
+  virtual void score(Rollouts& rollouts, bool judge) = 0;
+
+  /// Fills rollouts.reference_log_probability.
+  virtual void score_reference(Rollouts& rollouts) = 0;
+
+  /// Adds to `gradient` that of sum over i, t of coefficient[i] log pi(y_it | ...), coefficient [B, n].
+  /// Returns the largest distance between the log-probability of a token here and the sampler's, in nats.
+  virtual double accumulate_gradient(std::span<const float> parameters, const Rollouts& rollouts,
+                                     std::span<const double> coefficient, std::span<float> gradient) = 0;
+
+  /// Fingerprints of what decides the samples and of what decides the rewards.
+  virtual std::string reference_fingerprint() const = 0;
+  virtual std::string reward_fingerprint() const = 0;
+};
+
+/// Cuts `prompts` into micro-batches of the configured size (the last may be shorter).
+std::vector<std::vector<std::int64_t>> micro_batches(std::span<const std::int64_t> prompts,
+                                                     std::int64_t size);
+
+/// Throws std::runtime_error naming prompt and response for a reward that is NaN or infinite.
+void require_finite_rewards(const Problem& problem, const Rollouts& rollouts);
+
+}  // namespace infalign::stages

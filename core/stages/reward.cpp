@@ -1,0 +1,252 @@
+// Stage `reward`: a reward model from human preferences by the Bradley-Terry likelihood, loss = mean of -log
+// sigmoid(r(chosen) - r(rejected)). Chosen and rejected share their prompt's rows. Leaves
+// `output/models/reward`, and `output/models/judge` from the `judge:` section.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <numeric>
+
+#include "core/error.h"
+#include "core/stages/model_folder.h"
+#include "core/stages/run.h"
+#include "core/stages/shuffle.h"
+#include "core/stages/training.h"
+#include "core/storage/durable.h"
+#include "core/text/records.h"
+#include "kernels/random/philox.h"
+
+namespace infalign::stages {
+namespace {
+
+/// A pair as ids: prompt (empty when there is none: then the answers stand alone), chosen and rejected.
+struct Pair {
+  std::vector<std::int32_t> prompt, chosen, rejected;
+};
+
+std::uint64_t hash(const std::string& text) {
+  return std::stoull(storage::Fingerprint().add(text).hex(), nullptr, 16);
+}
+
+/// A number in [0, 1) that says to which part of the data a pair belongs: the same prompt is never on both
+/// sides of a split.
+double split_position(const text::Preference& preference) {
+  const auto& key = preference.prompt.empty() ? preference.chosen : preference.prompt;
+  return kernels::random_uniform({0, kernels::Purpose::kSplit}, hash(key), 0, 0);
+}
+
+bool in_part(double position, const std::string& part) {
+  if (part == "first_half") return position < 0.5;
+  if (part == "second_half") return position >= 0.5;
+  return true;
+}
+
+Pair tokenize(const text::Tokenizer& tokenizer, const text::Preference& preference, std::int64_t max_tokens) {
+  Pair pair;
+  const auto most = static_cast<std::size_t>(max_tokens);
+  const auto keep_end = [](std::vector<std::int32_t>& ids, std::size_t count) {
+    if (ids.size() > count) ids.erase(ids.begin(), ids.end() - static_cast<std::ptrdiff_t>(count));
+  };
+  if (preference.prompt.empty()) {
+    pair.chosen = tokenizer.encode(preference.chosen);
+    pair.rejected = tokenizer.encode(preference.rejected);
+    keep_end(pair.chosen, most);
+    keep_end(pair.rejected, most);
+    return pair;
+  }
+  pair.prompt = tokenizer.encode(preference.prompt);
+  pair.chosen = tokenizer.encode_continuation(preference.chosen);
+  pair.rejected = tokenizer.encode_continuation(preference.rejected);
+  keep_end(pair.chosen, most - 1);
+  keep_end(pair.rejected, most - 1);
+  keep_end(pair.prompt, most - std::max(pair.chosen.size(), pair.rejected.size()));
+  return pair;
+}
+
+struct PackedPairs {
+  model::PackedBatch batch;
+  std::vector<std::int32_t> rows;  // chosen, rejected, chosen, rejected, ...: each answer's last row
+};
+
+PackedPairs pack(const std::vector<Pair>& pairs, std::span<const std::int64_t> which) {
+  PackedPairs packed;
+  const auto add = [&](const std::vector<std::int32_t>& answer, std::int32_t prompt) {
+    const auto segment = answer.empty() ? prompt
+                         : prompt < 0   ? packed.batch.add(answer)
+                                        : packed.batch.add(answer, prompt);
+    const auto& placed = packed.batch.segments[static_cast<std::size_t>(segment)];
+    packed.rows.push_back(placed.begin + placed.length - 1);
+  };
+  for (const auto i : which) {
+    const auto& pair = pairs[static_cast<std::size_t>(i)];
+    const auto prompt = pair.prompt.empty() ? -1 : packed.batch.add(pair.prompt);
+    add(pair.chosen, prompt);
+    add(pair.rejected, prompt);
+  }
+  return packed;
+}
+
+/// log(1 + e^x) without overflow.
+double softplus(double x) { return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x)); }
+
+/// Loss and agreement of some pairs.
+struct PairSums {
+  double loss = 0, correct = 0;
+};
+
+PairSums sum_pairs(std::span<const float> rewards) {
+  PairSums sums;
+  for (std::size_t i = 0; i + 1 < rewards.size(); i += 2) {
+    const double margin = static_cast<double>(rewards[i]) - static_cast<double>(rewards[i + 1]);
+    sums.loss += softplus(-margin);
+    sums.correct += margin > 0 ? 1 : margin == 0 ? 0.5 : 0;
+  }
+  return sums;
+}
+
+/// Calls visit(micro-batch of pair indices) for this rank's share.
+template <class Visit>
+void for_own_batches(const Run& run, std::span<const std::int64_t> pairs, std::int64_t per_batch,
+                     Visit&& visit) {
+  const auto batches = (static_cast<std::int64_t>(pairs.size()) + per_batch - 1) / per_batch;
+  const auto own = own_micro_batches(run, batches);
+  for (auto b = own.begin; b < own.end; ++b) {
+    const auto begin = static_cast<std::size_t>(b * per_batch);
+    visit(pairs.subspan(begin, std::min(static_cast<std::size_t>(per_batch), pairs.size() - begin)), batches);
+  }
+}
+
+PairSums gathered_sums(const Run& run, const std::vector<PairSums>& own) {
+  PairSums total;
+  for (const auto& sums : gather(run, own)) total.loss += sums.loss, total.correct += sums.correct;
+  return total;
+}
+
+void train(Run& run, const experiment::Reward& settings, const std::string& name,
+           const std::filesystem::path& target) {
+  run.where = "stage reward (" + name + ")";
+  const auto backbone = settings.backbone.empty() ? run.experiment.policy_start() : settings.backbone;
+  const auto seed = run.experiment.seed + settings.seed_offset;
+  storage::Fingerprint fingerprint;
+  fingerprint.add(fingerprint_folder(backbone))
+      .add_file(settings.preferences)
+      .add(settings.part)
+      .add(settings.optimizer.schedule);
+  const std::vector<double> numbers = {static_cast<double>(seed),
+                                       static_cast<double>(settings.epochs),
+                                       static_cast<double>(settings.pairs_per_step),
+                                       static_cast<double>(settings.max_tokens),
+                                       settings.heldout_fraction,
+                                       settings.optimizer.learning_rate,
+                                       settings.optimizer.final_learning_rate_fraction,
+                                       static_cast<double>(settings.optimizer.warmup_steps),
+                                       settings.optimizer.beta1,
+                                       settings.optimizer.beta2,
+                                       settings.optimizer.epsilon,
+                                       settings.optimizer.weight_decay,
+                                       settings.optimizer.max_gradient_norm};
+  fingerprint.add(to_text(numbers));
+  if (run.is_done(name, fingerprint.hex())) {
+    log_line(run, name + ": trained before, kept");
+    return;
+  }
+
+  auto folder = load_as_reward_model(backbone, seed);
+  const auto& transformer = folder.transformer;
+  const auto parameters = folder.parameters.span();
+  std::vector<Pair> pairs;
+  std::vector<std::int64_t> train_pairs, heldout_pairs;
+  const auto most = std::min(settings.max_tokens, transformer.config().max_positions);
+  for (const auto& preference : text::read_preferences(settings.preferences)) {
+    const double position = split_position(preference);
+    if (!in_part(position, settings.part)) continue;
+    // Within its part, the last share of a finer hash is held out.
+    const double finer = kernels::random_uniform(
+        {1, kernels::Purpose::kSplit},
+        hash(preference.prompt.empty() ? preference.chosen : preference.prompt), 0, 0);
+    (finer < settings.heldout_fraction ? heldout_pairs : train_pairs)
+        .push_back(static_cast<std::int64_t>(pairs.size()));
+    pairs.push_back(tokenize(folder.tokenizer, preference, most));
+  }
+  if (train_pairs.empty())
+    throw InputError(settings.preferences.string() + ": no preference pairs left to train on");
+
+  const auto per_step = settings.pairs_per_step;
+  const auto per_batch = std::max<std::int64_t>(
+      1, std::min<std::int64_t>(per_step, 4 * run.experiment.distributed.micro_batch_prompts));
+  const auto steps =
+      std::max<std::int64_t>(1, settings.epochs * static_cast<std::int64_t>(train_pairs.size()) / per_step);
+  Training training(run,
+                    {name, "", steps, settings.optimizer,
+                     run.experiment.output / "checkpoints" / ("." + name), fingerprint.hex()},
+                    tensor_places(transformer.layout()), parameters);
+  model::Activations activations;
+  std::vector<float> d_hidden;
+  training.run([&](std::int64_t step) {
+    auto which = shuffled_batch(seed, static_cast<std::int64_t>(train_pairs.size()), per_step, step - 1);
+    for (auto& i : which) i = train_pairs[static_cast<std::size_t>(i)];
+    std::vector<PairSums> sums;
+    std::vector<double> tokens;
+    for_own_batches(
+        run, which, per_batch, [&](std::span<const std::int64_t> batch_pairs, std::int64_t batches) {
+          const auto packed = pack(pairs, batch_pairs);
+          transformer.forward(run.on, parameters, packed.batch, model::Keep::kEverything, activations);
+          const auto rewards = model::score_rows(transformer, parameters, activations, packed.rows);
+          sums.push_back(sum_pairs(rewards));
+          tokens.push_back(static_cast<double>(packed.batch.size()));
+          std::vector<float> d_reward(rewards.size());
+          for (std::size_t i = 0; i + 1 < rewards.size(); i += 2) {
+            const double margin = static_cast<double>(rewards[i]) - static_cast<double>(rewards[i + 1]);
+            const double d_margin = -1 / (1 + std::exp(margin)) / static_cast<double>(which.size());
+            d_reward[i] = static_cast<float>(d_margin);
+            d_reward[i + 1] = static_cast<float>(-d_margin);
+          }
+          d_hidden.resize(static_cast<std::size_t>(packed.batch.size() * transformer.config().hidden_size));
+          model::score_rows_backward(transformer, parameters, activations, packed.rows, d_reward, d_hidden,
+                                     training.optimizer().gradient());
+          transformer.backward(run.on, parameters, packed.batch, activations, d_hidden,
+                               training.optimizer().gradient());
+          training.optimizer().end_micro_batch(batches);
+        });
+    const auto total = gathered_sums(run, sums);
+    const auto all_tokens = gather(run, tokens);
+    const double count = static_cast<double>(which.size());
+    char note[60];
+    std::snprintf(note, sizeof note, "loss %.4f, accuracy %.3f", total.loss / count, total.correct / count);
+    return StepReport{
+        {{"tokens", static_cast<std::int64_t>(std::accumulate(all_tokens.begin(), all_tokens.end(), 0.0))},
+         {"loss", total.loss / count},
+         {"accuracy", total.correct / count}},
+        note};
+  });
+
+  std::vector<PairSums> sums;
+  for_own_batches(
+      run, heldout_pairs, per_batch, [&](std::span<const std::int64_t> batch_pairs, std::int64_t) {
+        const auto packed = pack(pairs, batch_pairs);
+        transformer.forward(run.on, parameters, packed.batch, model::Keep::kNothing, activations);
+        sums.push_back(sum_pairs(model::score_rows(transformer, parameters, activations, packed.rows)));
+      });
+  const auto total = gathered_sums(run, sums);
+  const double count = std::max<double>(1, static_cast<double>(heldout_pairs.size()));
+  if (run.root()) {
+    save_model_folder(backbone, target, transformer, parameters, folder.data_type);
+    nlohmann::ordered_json summary{{"heldout_pairs", heldout_pairs.size()},
+                                   {"heldout_accuracy", total.correct / count},
+                                   {"heldout_loss", total.loss / count}};
+    storage::write_file_durably(run.experiment.output / (name + ".json"), summary.dump(2) + "\n");
+  }
+  char line[120];
+  std::snprintf(line, sizeof line, ": %.1f %% of %zu held-out pairs ranked as the annotator did -> ",
+                100 * total.correct / count, heldout_pairs.size());
+  log_line(run, name + line + target.string());
+  run.mark_done(name, fingerprint.hex());
+}
+
+}  // namespace
+
+void train_reward(Run& run) {
+  if (run.experiment.reward) train(run, *run.experiment.reward, "reward", run.experiment.reward_folder());
+  if (run.experiment.judge) train(run, *run.experiment.judge, "judge", run.experiment.judge_folder());
+}
+
+}  // namespace infalign::stages

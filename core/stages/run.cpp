@@ -1,0 +1,115 @@
+#include "core/stages/run.h"
+
+#include <spdlog/spdlog.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "core/storage/durable.h"
+
+namespace infalign::stages {
+namespace {
+
+std::atomic<int> signals_received{0};
+
+extern "C" void on_stop_signal(int) {
+  if (++signals_received > 1) std::_Exit(1);
+}
+
+std::filesystem::path record_path(const Run& run, const std::string& key) {
+  return run.experiment.output / ".stages" / (key + ".json");
+}
+
+}  // namespace
+
+std::string Run::from_root(const std::function<std::string()>& compute) const {
+  std::string text;
+  if (root()) text = compute();
+  std::uint64_t size = text.size();
+  ranks.broadcast(std::as_writable_bytes(std::span(&size, 1)), 0);
+  text.resize(size);
+  ranks.broadcast(std::as_writable_bytes(std::span(text)), 0);
+  return text;
+}
+
+bool Run::is_done(const std::string& key, const std::string& fingerprint) const {
+  return from_root([&]() -> std::string {
+           const auto path = record_path(*this, key);
+           if (!std::filesystem::exists(path)) return "no";
+           const auto record = nlohmann::json::parse(storage::read_file(path), nullptr, false);
+           return record.is_object() && record.value("fingerprint", "") == fingerprint ? "yes" : "no";
+         }) == "yes";
+}
+
+void Run::mark_done(const std::string& key, const std::string& fingerprint) const {
+  if (root()) {
+    const auto path = record_path(*this, key);
+    std::filesystem::create_directories(path.parent_path());
+    storage::write_file_durably(path, nlohmann::json{{"fingerprint", fingerprint}}.dump() + "\n");
+  }
+  ranks.barrier();
+}
+
+bool Run::stop_requested() const {
+  double flag = signals_received > 0 ? 1 : 0;
+  ranks.all_reduce_max(std::span(&flag, 1));
+  return flag > 0;
+}
+
+void install_stop_handlers() {
+  struct sigaction action {};
+  action.sa_handler = on_stop_signal;
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGUSR1, &action, nullptr);
+}
+
+void log_line(const Run& run, const std::string& line) {
+  if (run.root()) spdlog::info("{}", line);
+}
+
+distributed::Interval own_micro_batches(const Run& run, std::int64_t count) {
+  return distributed::shares(count, run.ranks.size())[static_cast<std::size_t>(run.ranks.rank())];
+}
+
+void run_stages(Run& run, const std::vector<experiment::Stage>& stages) {
+  run.from_root([&]() -> std::string {
+    std::error_code failure;
+    std::filesystem::create_directories(run.experiment.output, failure);
+    if (failure)
+      throw std::runtime_error(run.experiment.output.string() + ": cannot create the output folder (" +
+                               failure.message() + ")");
+    storage::write_file_durably(run.experiment.output / "experiment.yaml", run.experiment.yaml);
+    return "";
+  });
+  for (const auto stage : stages) {
+    run.where = "stage " + experiment::stage_name(stage);
+    switch (stage) {
+      case experiment::Stage::kFinetune:
+        finetune(run);
+        break;
+      case experiment::Stage::kReward:
+        train_reward(run);
+        break;
+      case experiment::Stage::kCalibrate:
+        calibrate(run);
+        break;
+      case experiment::Stage::kAlign:
+        align(run);
+        break;
+      case experiment::Stage::kEvaluate:
+        evaluate(run);
+        break;
+      case experiment::Stage::kReport:
+        report(run);
+        break;
+      case experiment::Stage::kExport:
+        export_policies(run);
+        break;
+    }
+  }
+}
+
+}  // namespace infalign::stages

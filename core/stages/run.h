@@ -1,0 +1,68 @@
+// What every stage of a run shares: the experiment, the ranks, where the run stands (for messages), which
+// stages are already done, and the polite stop. A stage is a free function of a Run.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/experiment/experiment.h"
+#include "distributed/communicator.h"
+#include "kernels/device.h"
+
+namespace infalign::stages {
+
+struct Run {
+  const experiment::Experiment& experiment;
+  distributed::Communicator& ranks;
+  kernels::Stream on{};
+  std::string where = "start";  // stage, variant and step, for the message of a rank that fails
+  std::string revision = "unknown";
+  bool progress = true;  // bars and log lines on the root rank
+
+  bool root() const { return ranks.root(); }
+
+  /// What `compute` returns on the root rank, on all ranks. A failure there brings all ranks down.
+  std::string from_root(const std::function<std::string()>& compute) const;
+
+  /// A stage's result stands when its record in `output/.stages/<key>.json` has this fingerprint of
+  /// everything it was made from. Collective.
+  bool is_done(const std::string& key, const std::string& fingerprint) const;
+  void mark_done(const std::string& key, const std::string& fingerprint) const;
+
+  /// True on all ranks once SIGTERM or SIGUSR1 has reached any of them. Collective.
+  bool stop_requested() const;
+};
+
+/// Installs the handlers of SIGTERM and SIGUSR1; a second signal ends the process at once.
+void install_stop_handlers();
+
+/// One line for the log of the root rank (standard error).
+void log_line(const Run& run, const std::string& line);
+
+/// The share of `count` micro-batches that this rank does: contiguous, in rank order, so that gathered
+/// results stand in micro-batch order whatever the number of ranks.
+distributed::Interval own_micro_batches(const Run& run, std::int64_t count);
+
+/// Per-item values of each rank's share, gathered in order on all ranks: sums over them are the same on any
+/// number of ranks.
+template <class T>
+std::vector<T> gather(const Run& run, const std::vector<T>& mine) {
+  return distributed::all_gather_concatenated<T>(run.ranks, mine);
+}
+
+// The stages, in the order in which a run does them.
+void finetune(Run& run);
+void train_reward(Run& run);
+void calibrate(Run& run);
+void align(Run& run);
+void evaluate(Run& run);
+void report(Run& run);
+void export_policies(Run& run);
+
+/// The stages of the experiment in order, or only `stages`. What is done is not done again.
+void run_stages(Run& run, const std::vector<experiment::Stage>& stages);
+
+}  // namespace infalign::stages

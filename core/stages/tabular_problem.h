@@ -1,0 +1,49 @@
+// The alignment problem whose optimum is known: for each prompt a table of responses with given rewards, a
+// uniform reference, and a softmax over the table as policy. It runs through the same calibrate, align and
+// evaluate as a language model, so the method can be checked against its closed forms, and be studied without
+// a model.
+#pragma once
+
+#include <vector>
+
+#include "core/stages/problem.h"
+
+namespace infalign::stages {
+
+class TabularProblem final : public Problem {
+ public:
+  /// rewards [prompts][responses]; all prompts have the same number of responses.
+  explicit TabularProblem(std::vector<std::vector<float>> rewards);
+
+  const std::vector<storage::TensorPlace>& tensors() const override { return tensors_; }
+  std::span<const float> reference() const override { return reference_; }
+  std::int64_t prompt_count(Split) const override { return static_cast<std::int64_t>(rewards_.size()); }
+  std::string prompt_text(Split, std::int64_t prompt) const override {
+    return "table " + std::to_string(prompt);
+  }
+  std::uint64_t prompt_id(Split, std::int64_t prompt) const override {
+    return static_cast<std::uint64_t>(prompt);
+  }
+  std::string response_text(const model::Response& response) const override {
+    return std::to_string(response.tokens.at(0));
+  }
+  Rollouts sample(std::span<const float> parameters, Split split, std::span<const std::int64_t> prompts,
+                  std::int64_t n, kernels::RandomKey key, std::uint32_t first_sample) override;
+  void score(Rollouts& rollouts, bool judge) override;
+  void score_reference(Rollouts& rollouts) override;
+  double accumulate_gradient(std::span<const float> parameters, const Rollouts& rollouts,
+                             std::span<const double> coefficient, std::span<float> gradient) override;
+  std::string reference_fingerprint() const override { return "uniform"; }
+  std::string reward_fingerprint() const override { return "table"; }
+
+  /// pi(. | prompt), [responses].
+  std::vector<double> probabilities(std::span<const float> parameters, std::int64_t prompt) const;
+
+ private:
+  std::vector<std::vector<float>> rewards_;
+  std::int64_t responses_;
+  std::vector<storage::TensorPlace> tensors_;
+  std::vector<float> reference_;  // logits [prompts, responses], all zero
+};
+
+}  // namespace infalign::stages

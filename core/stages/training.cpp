@@ -1,0 +1,176 @@
+#include "core/stages/training.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <numbers>
+#include <sstream>
+
+#include "core/error.h"
+#include "core/stages/metrics.h"
+#include "core/stages/model_folder.h"
+#include "core/stages/progress.h"
+
+namespace infalign::stages {
+namespace {
+
+const std::string kFirstMoment = "optimizer/first_moment";
+const std::string kSecondMoment = "optimizer/second_moment";
+const std::vector<std::string> kGroups = {"model", kFirstMoment, kSecondMoment};
+
+storage::FlatInterval flat(distributed::Interval interval) { return {interval.begin, interval.end}; }
+
+}  // namespace
+
+double learning_rate(const experiment::OptimizerSettings& settings, std::int64_t step, std::int64_t steps) {
+  if (step <= settings.warmup_steps)
+    return settings.learning_rate * static_cast<double>(step) / static_cast<double>(settings.warmup_steps);
+  const double progress = static_cast<double>(step - settings.warmup_steps - 1) /
+                          static_cast<double>(std::max<std::int64_t>(1, steps - settings.warmup_steps - 1));
+  const double floor = settings.final_learning_rate_fraction;
+  double fraction = 1;
+  if (settings.schedule == "linear") fraction = 1 - (1 - floor) * progress;
+  if (settings.schedule == "cosine")
+    fraction = floor + (1 - floor) * 0.5 * (1 + std::cos(std::numbers::pi * progress));
+  return settings.learning_rate * fraction;
+}
+
+Training::Training(Run& run, TrainingPlan plan, std::vector<storage::TensorPlace> tensors,
+                   std::span<float> parameters)
+    : run_(run),
+      plan_(std::move(plan)),
+      tensors_(std::move(tensors)),
+      parameters_(parameters),
+      optimizer_(run.ranks, static_cast<std::int64_t>(parameters.size()),
+                 run.experiment.distributed.reproducible ? distributed::SumMode::kReproducible
+                                                         : distributed::SumMode::kFast,
+                 decayed_intervals(tensors_)) {
+  resume();
+}
+
+void Training::resume() {
+  const auto newest = run_.from_root([&]() -> std::string {
+    for (auto folders = storage::list_checkpoints(plan_.checkpoints); !folders.empty(); folders.pop_back()) {
+      const auto info = storage::CheckpointReader(folders.back()).info();
+      const auto found = info.state.find("fingerprint");
+      if (found != info.state.end() && found->second == plan_.fingerprint) return folders.back().string();
+      log_line(run_, folders.back().string() + ": made from other inputs; set aside, starting anew");
+      std::filesystem::remove_all(folders.back());
+    }
+    return "";
+  });
+  if (newest.empty()) return;
+  const storage::CheckpointReader reader(newest);
+  reader.read("model", tensors_, {0, static_cast<std::int64_t>(parameters_.size())}, parameters_);
+  reader.read(kFirstMoment, tensors_, flat(optimizer_.own()), optimizer_.first_moment());
+  reader.read(kSecondMoment, tensors_, flat(optimizer_.own()), optimizer_.second_moment());
+  state_ = reader.info().state;
+  steps_done_ = reader.info().step;
+  skipped_ = std::stoll(state_.at("skipped_steps"));
+  optimizer_.set_steps(std::stoll(state_.at("optimizer_steps")));
+  if (!finished()) log_line(run_, "resuming from " + newest);
+}
+
+void Training::save(std::int64_t step) {
+  const auto name = storage::checkpoint_name(step);
+  const auto temporary = plan_.checkpoints / (name + ".tmp");
+  if (run_.root()) {
+    std::filesystem::remove_all(temporary);
+    std::filesystem::create_directories(temporary);
+  }
+  run_.ranks.barrier();
+  const auto own = optimizer_.own();
+  const std::vector<storage::FlatShard> shards = {
+      {"model",
+       parameters_.subspan(static_cast<std::size_t>(own.begin), static_cast<std::size_t>(own.size()))},
+      {kFirstMoment, optimizer_.first_moment()},
+      {kSecondMoment, optimizer_.second_moment()}};
+  storage::write_checkpoint_shard(temporary, run_.ranks.rank(), tensors_, flat(own), shards);
+  run_.ranks.barrier();
+  if (run_.root()) {
+    storage::CheckpointInfo info;
+    info.step = step;
+    info.world_size = run_.ranks.size();
+    info.seed = run_.experiment.seed;
+    info.configuration = run_.experiment.yaml;
+    info.git_revision = run_.revision;
+    info.state = state_;
+    info.state["fingerprint"] = plan_.fingerprint;
+    info.state["skipped_steps"] = std::to_string(skipped_);
+    info.state["optimizer_steps"] = std::to_string(optimizer_.steps());
+    std::vector<storage::FlatInterval> intervals;
+    for (const auto& interval : optimizer_.intervals()) intervals.push_back(flat(interval));
+    storage::finish_checkpoint(temporary, plan_.checkpoints / name, info, tensors_, intervals, kGroups);
+    storage::prune_checkpoints(plan_.checkpoints, static_cast<int>(run_.experiment.checkpoint.keep));
+  }
+  run_.ranks.barrier();
+}
+
+void Training::run(const std::function<StepReport(std::int64_t step)>& gradients,
+                   const std::function<void(std::int64_t step)>& after) {
+  const auto title = plan_.variant.empty() ? plan_.stage : plan_.stage + " " + plan_.variant;
+  const bool reporting = run_.root() && run_.progress;
+  Progress progress(title, plan_.steps, reporting);
+  Metrics metrics(run_.experiment.metrics_path(), plan_.stage, plan_.variant, steps_done_ + 1, run_.root());
+  for (std::int64_t step = steps_done_ + 1; step <= plan_.steps; ++step) {
+    run_.where = "stage " + plan_.stage + (plan_.variant.empty() ? "" : " (variant " + plan_.variant + ")") +
+                 ", step " + std::to_string(step);
+    const auto start = std::chrono::steady_clock::now();
+    auto report = gradients(step);
+    kernels::AdamWStep hyper;
+    hyper.learning_rate = static_cast<float>(learning_rate(plan_.optimizer, step, plan_.steps));
+    hyper.beta1 = static_cast<float>(plan_.optimizer.beta1);
+    hyper.beta2 = static_cast<float>(plan_.optimizer.beta2);
+    hyper.epsilon = static_cast<float>(plan_.optimizer.epsilon);
+    hyper.weight_decay = static_cast<float>(plan_.optimizer.weight_decay);
+    const auto result = optimizer_.step(hyper, plan_.optimizer.max_gradient_norm, parameters_);
+    if (!result.applied && ++skipped_ > plan_.max_skipped_steps)
+      throw std::runtime_error("the gradient was not finite in " + std::to_string(skipped_) +
+                               " steps; the last one is " + std::to_string(step) +
+                               ". The newest checkpoint is whole: lower the learning rate and start again");
+    if (after) after(step);
+    steps_done_ = step;
+
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    report.metrics["learning_rate"] = hyper.learning_rate;
+    // A norm that is not finite has no number in JSON.
+    report.metrics["gradient_norm"] =
+        result.applied ? nlohmann::ordered_json(result.gradient_norm) : nlohmann::ordered_json(nullptr);
+    report.metrics["skipped_steps"] = skipped_;
+    report.metrics["seconds"] = seconds.count();
+    metrics.write(step, report.metrics);
+    progress.update(step, report.note);
+
+    const bool last = step == plan_.steps;
+    const bool stop = run_.stop_requested();
+    if (last || stop || step % run_.experiment.checkpoint.every == 0) save(step);
+    if (stop && !last)
+      throw Stopped("stopped on request after step " + std::to_string(step) + " of " + title +
+                    "; the checkpoint is complete, start again to go on");
+  }
+  progress.finish("");
+}
+
+std::string to_text(std::span<const double> values) {
+  std::string text;
+  for (const double value : values) {
+    char buffer[40];
+    std::snprintf(buffer, sizeof buffer, "%a ", value);
+    text += buffer;
+  }
+  return text;
+}
+
+std::vector<double> from_text(const std::string& text) {
+  std::vector<double> values;
+  const char* at = text.c_str();
+  for (char* end = nullptr;; at = end) {
+    const double value = std::strtod(at, &end);
+    if (end == at) return values;
+    values.push_back(value);
+  }
+}
+
+}  // namespace infalign::stages

@@ -1,0 +1,80 @@
+// The loop that every training stage shares: sharded optimizer, schedule, metrics, progress, checkpoints,
+// resume, the polite stop. A stage says how the gradient of a step comes about; N steps are the same to the
+// bit as k steps, an interruption and N - k steps, on any number of ranks.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/experiment/experiment.h"
+#include "core/stages/run.h"
+#include "core/storage/checkpoint.h"
+#include "distributed/sharded_optimizer.h"
+
+namespace infalign::stages {
+
+struct TrainingPlan {
+  std::string stage;    // "align"
+  std::string variant;  // of an alignment; else ""
+  std::int64_t steps = 0;
+  experiment::OptimizerSettings optimizer;
+  std::filesystem::path checkpoints;  // folder of step_NNNNNN folders
+  std::string fingerprint;            // of everything that decides the result: another one starts anew
+  std::int64_t max_skipped_steps = 10;
+};
+
+/// What a step's gradients pass reports; `note` goes to the progress line.
+struct StepReport {
+  nlohmann::ordered_json metrics;
+  std::string note;
+};
+
+/// Learning rate of a step (counting from 1): linear warm-up, then constant, linear or cosine decay.
+double learning_rate(const experiment::OptimizerSettings& settings, std::int64_t step, std::int64_t steps);
+
+class Training {
+ public:
+  /// `parameters` hold the starting point on all ranks; they are replaced by the newest checkpoint of the
+  /// same fingerprint, if any.
+  Training(Run& run, TrainingPlan plan, std::vector<storage::TensorPlace> tensors,
+           std::span<float> parameters);
+
+  /// Small things that go into checkpoints beside parameters and moments, as text.
+  std::map<std::string, std::string>& state() { return state_; }
+  std::int64_t steps_done() const { return steps_done_; }
+  bool finished() const { return steps_done_ >= plan_.steps; }
+
+  /// Does the remaining steps. `gradients(step)` (step counts from 1) adds this rank's micro-batches through
+  /// optimizer(); `after(step)` runs once the step is applied and before it may be checkpointed (controllers;
+  /// writes state()). Errors: Stopped after a checkpoint when a stop was requested; std::runtime_error after
+  /// too many non-finite steps.
+  void run(const std::function<StepReport(std::int64_t step)>& gradients,
+           const std::function<void(std::int64_t step)>& after = {});
+
+  distributed::ShardedOptimizer& optimizer() { return optimizer_; }
+
+ private:
+  void resume();
+  void save(std::int64_t step);
+
+  Run& run_;
+  TrainingPlan plan_;
+  std::vector<storage::TensorPlace> tensors_;
+  std::span<float> parameters_;
+  distributed::ShardedOptimizer optimizer_;
+  std::map<std::string, std::string> state_;
+  std::int64_t steps_done_ = 0;
+  std::int64_t skipped_ = 0;
+};
+
+/// Doubles to and from exact text (hexadecimal floats), for state().
+std::string to_text(std::span<const double> values);
+std::vector<double> from_text(const std::string& text);
+
+}  // namespace infalign::stages

@@ -1,0 +1,246 @@
+// The program: reads the command line, validates the configuration before anything is started, brings up the
+// ranks, and turns every failure into one line and a documented exit code.
+#include <omp.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <exception>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "core/error.h"
+#include "core/experiment/experiment.h"
+#include "core/stages/inference.h"
+#include "core/stages/result_table.h"
+#include "core/stages/run.h"
+#include "core/storage/durable.h"
+#include "core/storage/inspect.h"
+#include "core/text/records.h"
+#include "infalign_revision.h"
+
+namespace {
+
+using namespace infalign;
+
+enum ExitCode { kDone = 0, kFailed = 1, kUsage = 2, kBadInput = 3, kStopped = 75 };
+
+ExitCode exit_code(const std::exception& error) {
+  if (dynamic_cast<const ConfigurationError*>(&error) != nullptr) return kUsage;
+  if (dynamic_cast<const InputError*>(&error) != nullptr) return kBadInput;
+  if (dynamic_cast<const Stopped*>(&error) != nullptr) return kStopped;
+  return kFailed;
+}
+
+/// The configuration-driven commands: `run` and the single stages.
+struct RunCommand {
+  std::string config;
+  std::vector<std::string> overrides;
+  bool json = false;
+  std::optional<experiment::Stage> only;
+};
+
+void print_result(const experiment::Experiment& experiment, bool json) {
+  if (!std::filesystem::exists(experiment.evaluation_path())) return;
+  const auto evaluation = nlohmann::ordered_json::parse(storage::read_file(experiment.evaluation_path()));
+  if (json) {
+    for (const auto& variant : evaluation["variants"]) std::cout << variant.dump() << std::endl;
+    return;
+  }
+  std::cout << "\n" << stages::result_table(evaluation);
+  if (std::filesystem::exists(experiment.report_path()))
+    std::cout << "\nReport: " << experiment.report_path().string() << "\n";
+}
+
+int run_command(const RunCommand& command, int* argc, char*** argv) {
+  // Everything that can be wrong with the file is found before a rank or a folder exists; only one rank says
+  // so.
+  std::optional<experiment::Experiment> experiment;
+  try {
+    experiment = experiment::load_experiment(command.config, command.overrides);
+  } catch (const std::exception& error) {
+    if (distributed::launcher_rank() == 0) std::cerr << "infalign: " << error.what() << std::endl;
+    return exit_code(error);
+  }
+  omp_set_num_threads(static_cast<int>(experiment->distributed.threads));
+  const auto ranks = distributed::make_mpi(argc, argv);
+  stages::install_stop_handlers();
+  stages::Run run{*experiment, *ranks};
+  run.revision = INFALIGN_REVISION;
+  try {
+    if (run.root())
+      for (const auto& warning : experiment->warnings) spdlog::warn("{}", warning);
+    stages::log_line(run, "infalign " INFALIGN_VERSION " (" INFALIGN_REVISION "): " + experiment->name +
+                              " on " + std::to_string(ranks->size()) +
+                              (ranks->size() == 1 ? " rank" : " ranks") + ", CPU");
+    stages::run_stages(run, command.only ? std::vector{*command.only} : experiment->stages);
+    const bool shows_result = !command.only || *command.only == experiment::Stage::kEvaluate;
+    if (run.root() && shows_result) print_result(*experiment, command.json);
+    return kDone;
+  } catch (const Stopped& stopped) {
+    stages::log_line(run, stopped.what());
+    return kStopped;
+  } catch (const std::exception& error) {
+    // What fails on all ranks alike is told by the root alone; a rank that fails by itself gets its word a
+    // moment later.
+    if (!run.root()) std::this_thread::sleep_for(std::chrono::seconds(1));
+    std::cerr << "infalign: rank " << ranks->rank() << ", " << run.where << ": " << error.what() << std::endl;
+    ranks->abort(exit_code(error));
+    return exit_code(error);
+  }
+}
+
+std::vector<std::string> collect_prompts(const std::string& prompt, const std::string& file) {
+  if (!prompt.empty()) return {prompt};
+  if (file.empty()) throw ConfigurationError("generate: give --prompt TEXT or --prompts FILE.jsonl");
+  return text::read_prompts(file);
+}
+
+template <class Use>
+void with_input(const std::string& file, Use&& use) {
+  if (file == "-") return use(std::cin, "standard input");
+  std::ifstream in(file);
+  if (!in) throw InputError(file + ": cannot be read");
+  use(in, file);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  spdlog::set_default_logger(spdlog::stderr_color_mt("infalign"));
+  spdlog::set_pattern("%H:%M:%S %^%v%$");
+
+  CLI::App app(
+      "Inference-aware alignment of language models (InfAlign, arXiv 2412.19792).\n"
+      "Example: mpirun -n 2 infalign run configs/quickstart.yaml",
+      "infalign");
+  app.require_subcommand(1);
+  app.set_version_flag("--version",
+                       "infalign " INFALIGN_VERSION " (" INFALIGN_REVISION "), back ends: MPI, CPU (oneDNN)");
+
+  RunCommand run;
+  const auto add_run_command = [&](const std::string& name, const std::string& what,
+                                   std::optional<experiment::Stage> stage) {
+    auto* command = app.add_subcommand(
+        name, what + "\nExample: mpirun -n 2 infalign " + name + " configs/quickstart.yaml --set seed=2");
+    command->add_option("config", run.config, "YAML file of the experiment")->required();
+    command->add_option("--set", run.overrides, "key.path=value: overrides the file (repeatable)")
+        ->take_all();
+    command->add_flag("--json", run.json, "results as JSON, one object a line");
+    command->callback([&run, stage] { run.only = stage; });
+    return command;
+  };
+  std::vector<CLI::App*> run_commands = {add_run_command(
+      "run", "Every stage the file names, in order; what is done is not done again.", std::nullopt)};
+  using experiment::Stage;
+  for (const auto& [stage, what] :
+       {std::pair{Stage::kFinetune, "Next-token training on text."},
+        std::pair{Stage::kReward, "Train the reward model from preferences."},
+        std::pair{Stage::kCalibrate, "Sample the reference policy and tabulate its rewards."},
+        std::pair{Stage::kAlign, "Train the policy variants on the transformed reward."},
+        std::pair{Stage::kEvaluate, "Win rates on held-out prompts."},
+        std::pair{Stage::kReport, "Write report.html."},
+        std::pair{Stage::kExport, "Write the policies as Hugging Face folders."}})
+    run_commands.push_back(add_run_command(experiment::stage_name(stage), what, stage));
+
+  auto* check = app.add_subcommand("check",
+                                   "Validate a configuration and print it resolved; touches "
+                                   "nothing.\nExample: infalign check configs/quickstart.yaml");
+  check->add_option("config", run.config, "YAML file of the experiment")->required();
+  check->add_option("--set", run.overrides, "key.path=value: overrides the file (repeatable)")->take_all();
+
+  stages::GenerateOptions generation;
+  std::string model, prompt, prompts, inputs = "-", path;
+  bool json = false;
+  auto* generate = app.add_subcommand(
+      "generate",
+      "Sample from a model folder, plainly or through an inference procedure.\n"
+      "Example: infalign generate --model data/storyteller --prompt 'Once upon a time' --samples 3");
+  generate->add_option("--model", generation.model, "model folder")->required();
+  generate->add_option("--prompt", prompt, "one prompt");
+  generate->add_option("--prompts", prompts, "prompts as JSON lines");
+  generate->add_option("--samples", generation.samples, "answers per prompt")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  generate->add_option("--max-new-tokens", generation.max_new_tokens, "length limit")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  generate->add_option("--temperature", generation.temperature, "of sampling")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  generate->add_option("--top-p", generation.top_p, "nucleus")
+      ->check(CLI::Range(1e-6, 1.0))
+      ->capture_default_str();
+  generate->add_flag("--greedy", generation.greedy, "the most probable token each time");
+  generate->add_option("--seed", generation.seed, "of the random numbers")->capture_default_str();
+  generate->add_option("--procedure", generation.procedure, "standard, best_of_n or worst_of_n")
+      ->capture_default_str();
+  generate->add_option("--n", generation.n, "candidates of the procedure")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  generate->add_option("--reward", generation.reward, "reward model folder, by which the procedure chooses");
+  generate->add_flag("--verbose", generation.verbose, "the candidates and their rewards too");
+  generate->add_flag("--json", generation.json, "one JSON object a line");
+
+  auto* score = app.add_subcommand("score",
+                                   "Log-probabilities and, with a reward head, rewards, as JSON lines.\n"
+                                   "Example: echo '{\"text\": \"Once upon a time\"}' | infalign score "
+                                   "--model data/storyteller --inputs -");
+  score->add_option("--model", model, "model folder")->required();
+  score->add_option("--inputs", inputs, "JSON lines; - is standard input")->capture_default_str();
+  score->add_flag("--json", json, "accepted for symmetry: the output is always JSON lines");
+
+  auto* tokenize =
+      app.add_subcommand("tokenize",
+                         "Text to token ids and back, as JSON lines.\n"
+                         "Example: echo '{\"text\": \"Once\"}' | infalign tokenize --model data/storyteller");
+  tokenize->add_option("--model", model, "model folder")->required();
+  tokenize->add_option("--inputs", inputs, "JSON lines; - is standard input")->capture_default_str();
+  tokenize->add_flag("--json", json, "accepted for symmetry: the output is always JSON lines");
+
+  auto* inspect = app.add_subcommand("inspect",
+                                     "What is in a checkpoint, a calibration file or a model "
+                                     "folder.\nExample: infalign inspect runs/quickstart/calibration.h5");
+  inspect->add_option("path", path, "file or folder")->required();
+  inspect->add_flag("--json", json, "as one JSON object");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (distributed::launcher_rank() != 0) return error.get_exit_code() == 0 ? kDone : kUsage;
+    return app.exit(error) == 0 ? kDone : kUsage;
+  }
+  for (const auto* command : run_commands)
+    if (command->parsed()) return run_command(run, &argc, &argv);
+  try {
+    const kernels::Stream on;
+    if (check->parsed()) {
+      const auto experiment = experiment::load_experiment(run.config, run.overrides);
+      for (const auto& warning : experiment.warnings) std::cerr << "warning: " << warning << "\n";
+      std::cout << experiment.yaml;
+    } else if (generate->parsed()) {
+      generation.prompts = collect_prompts(prompt, prompts);
+      stages::generate(on, generation, std::cout);
+    } else if (score->parsed()) {
+      with_input(inputs, [&](std::istream& in, const std::string& name) {
+        stages::score(on, model, in, name, std::cout);
+      });
+    } else if (tokenize->parsed()) {
+      with_input(inputs, [&](std::istream& in, const std::string& name) {
+        stages::tokenize(model, in, name, std::cout);
+      });
+    } else if (inspect->parsed()) {
+      if (json)
+        std::cout << storage::describe_json(path).dump() << std::endl;
+      else
+        std::cout << storage::describe(path);
+    }
+    return kDone;
+  } catch (const std::exception& error) {
+    std::cerr << "infalign: " << error.what() << std::endl;
+    return exit_code(error);
+  }
+}
