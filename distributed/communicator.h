@@ -101,8 +101,7 @@ class Communicator {
   void reduce_scatter_sum(std::span<const std::int64_t> values, std::span<const Interval> intervals,
                           std::span<std::int64_t> mine);
 
-  /// Each rank gives intervals[rank()] of `values`; afterwards all have the whole. In place, intervals as
-  /// above.
+  /// Each rank gives intervals[rank()] of `values`; afterwards all have the whole. In place.
   void all_gather(std::span<float> values, std::span<const Interval> intervals);
   void all_gather(std::span<double> values, std::span<const Interval> intervals);
 
@@ -146,16 +145,15 @@ class Communicator {
 std::unique_ptr<Communicator> make_local();
 
 struct MpiOptions {
-  /// Elements in one message; more travel in pieces. MPI counts in int, and some of its algorithms copy a
-  /// message.
+  /// Elements in one message; more travel in pieces. MPI counts in int, and may copy what it is given.
   std::int64_t largest_message = std::int64_t{1} << 28;
 };
 
 /// The processes that mpirun or srun started; Local, with MPI untouched, when there is none. Initialises MPI
-/// (once) and finalises it when the communicator goes, unless that is because of an exception: finalising
-/// would then wait for ranks that wait for this one. So whoever handles the exception is to outlive the
-/// communicator's scope, or better, own it and call abort(). Errors: std::runtime_error if MPI sees another
-/// number of ranks than the launcher started.
+/// (once) and finalises it when the communicator goes, unless an exception takes it along: finalising would
+/// wait for ranks that wait for this one. So whoever handles the exception should own the communicator, and
+/// call abort(). Ranks of one host share its cores among their threads, unless OMP_NUM_THREADS is set.
+/// Errors: std::runtime_error if MPI sees another number of ranks than the launcher started.
 std::unique_ptr<Communicator> make_mpi(int* argc, char*** argv, const MpiOptions& options = {});
 
 /// True if the environment says that mpirun, srun or the like started this process as one of several ranks.

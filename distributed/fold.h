@@ -6,8 +6,7 @@
 
 namespace infalign::distributed {
 
-/// into[i] = reduction(into[i], value[i]) for `count` elements. Integers wrap; the maximum of anything and
-/// NaN is NaN.
+/// into[i] = reduction(into[i], value[i]) for `count` elements. Integers wrap; a maximum with NaN is NaN.
 void fold(Reduction reduction, Element element, std::int64_t count, const std::byte* value, std::byte* into);
 
 }  // namespace infalign::distributed

@@ -1,6 +1,8 @@
 // Ranks as processes, over MPI and host memory; the only file that knows MPI. Three things are ours rather
 // than the library's: float64 is reduced in rank order, counts may exceed an int, and an error is an
 // exception that names the call. Messages above MpiOptions::largest_message travel in pieces.
+#define OMPI_SKIP_MPICXX 1  // the C interface alone: the C++ one was removed from the standard
+#define MPICH_SKIP_MPICXX 1
 #include <mpi.h>
 #include <omp.h>
 
@@ -118,8 +120,7 @@ class Mpi final : public Communicator {
     });
   }
 
-  // What does not fit one message goes in rounds: in each, the next few elements of every interval, packed
-  // side by side.
+  // What does not fit one message goes in rounds: in each, the next few elements of every interval, packed.
   void do_reduce_scatter_sum(Element element, const std::byte* values, std::span<const Interval> intervals,
                              std::byte* mine) override {
     if (intervals.back().end <= largest_) {
@@ -215,13 +216,17 @@ class Mpi final : public Communicator {
   int size_ = 1;
 };
 
-/// A rank waits in a collective by polling, at full speed. Where ranks and their threads outnumber the cores,
-/// it is to yield between polls, or it takes the core from those it waits for. Open MPI sees to that itself
-/// when processes outnumber the slots mpirun knows of; it does not count threads, nor know the slots under
-/// srun. What the person has set stays.
-void yield_when_crowded(const Launch& launch) {
-  const std::int64_t threads = std::int64_t{launch.local_ranks.value_or(1)} * omp_get_max_threads();
-  if (threads > std::thread::hardware_concurrency()) setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
+/// Ranks on one host share its cores. Unless the person or the binding has decided, each takes its part of
+/// them for its threads (no result depends on how many). Where ranks and threads outnumber the cores all the
+/// same, a rank that waits in a collective is to yield between polls, or it takes the core from those it
+/// waits for; Open MPI sees to that itself when processes outnumber the slots that mpirun knows of, but it
+/// does not count threads, nor know the slots under srun.
+void share_cores(const Launch& launch) {
+  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  const int ranks = launch.local_ranks.value_or(1);
+  if (std::getenv("OMP_NUM_THREADS") == nullptr)
+    omp_set_num_threads(std::clamp(cores / ranks, 1, omp_get_max_threads()));
+  if (std::int64_t{ranks} * omp_get_max_threads() > cores) setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
 }
 
 /// Returns whether this call initialised MPI.
@@ -243,7 +248,7 @@ bool initialise(int* argc, char*** argv) {
 std::unique_ptr<Communicator> make_mpi(int* argc, char*** argv, const MpiOptions& options) {
   const Launch started = launch();
   if (!started.several()) return make_local();
-  yield_when_crowded(started);
+  share_cores(started);
   auto communicator = std::make_unique<Mpi>(initialise(argc, argv), options);
   if (started.ranks && *started.ranks != communicator->size())
     throw std::runtime_error(

@@ -1,6 +1,5 @@
 // What every communicator must do, as cases with results known by arithmetic. The same cases run on threads
-// (unit tests) and under mpirun (mpi_collectives.cpp), so they report by exception, not through a test
-// framework.
+// (unit tests) and under mpirun (mpi_collectives.cpp), so they report by exception.
 #pragma once
 
 #include <algorithm>
@@ -58,8 +57,8 @@ std::vector<Interval> consecutive(int ranks, Size size_of_rank) {
   return intervals;
 }
 
-/// Ways to cut a buffer: even, uneven with an empty first share, fewer elements than ranks, all for the last,
-/// none.
+/// Ways to cut a buffer: even, uneven with an empty first share, fewer elements than ranks, all for one,
+/// no elements at all.
 inline std::vector<std::vector<Interval>> cuts(int ranks) {
   return {consecutive(ranks, [](int) { return 5; }),
           consecutive(ranks, [](int rank) { return 7 * rank; }),
@@ -120,8 +119,8 @@ inline void sum_of_negative_integers(Communicator& ranks) {
   expect_values(ranks, values, {-size, -triangle(size - 1), size - 2 * triangle(size - 1)});
 }
 
-// 2^53 + 1 rounds back to 2^53: the place of the large summand decides how many ones survive, and so tells
-// the order.
+// 2^53 + 1 rounds back to 2^53: the place of the large summand decides how many ones
+// survive, and so tells the order.
 inline void sum_of_float64_in_rank_order(Communicator& ranks) {
   const auto count = static_cast<std::size_t>(ranks.size());
   std::vector<double> values(count, 1.0), expected(count);

@@ -1,5 +1,4 @@
-// Run under mpirun: rank 1 fails while the others wait for it in a collective; none of them may be left
-// waiting.
+// Run under mpirun: rank 1 fails while the others wait for it in a collective; none may be left waiting.
 //   throw    the handler calls abort(3)
 //   unwind   the exception destroys the communicator; the program then returns 3
 #include <cstdio>

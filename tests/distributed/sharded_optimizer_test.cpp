@@ -86,8 +86,7 @@ TEST_P(BothModes, FollowAPlainAdamW) {
       const OptimizerRun run{.parameters = n, .mode = GetParam()};
       const OptimizerState actual = on_threads(size, run);
       const PlainState expected = plain_adamw(run);
-      // A step moves a parameter by about the learning rate 0.01; float32 errs by some 1e-6 of that and of
-      // the value.
+      // A step moves a parameter by about the learning rate 0.01; float32 errs by less than 1e-6.
       for (std::size_t i = 0; i < expected.parameters.size(); ++i)
         ASSERT_NEAR(actual.parameters[i], expected.parameters[i], 1e-6) << "parameter " << i << " of " << n;
       for (std::size_t step = 0; step < expected.norms.size(); ++step)
@@ -142,8 +141,8 @@ TEST_P(BothModes, DecayOnlyWhereTold) {
 }
 
 TEST_P(BothModes, ClipToTheGlobalNorm) {
-  // 1024 * 9 entries of 2 * 0.5 have norm 96; after one step the first moment is (1 - beta1) times the
-  // clipped gradient.
+  // 1024 * 9 entries of 2 * 0.5 have norm 96; after one step the first moment is (1 - beta1) * clipped
+  // gradient.
   for (const auto& [max_norm, clipped] : {std::pair{0.0, 1.0}, {1000.0, 1.0}, {24.0, 0.25}}) {
     const OptimizerRun run{
         .parameters = 9 * 1024, .micro_batches = 2, .steps = 1, .mode = GetParam(), .max_norm = max_norm};
@@ -158,7 +157,7 @@ TEST_P(BothModes, ClipToTheGlobalNorm) {
 TEST_P(BothModes, SkipAStepThatIsNotFinite) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), kInfinity, -kInfinity}) {
-    for (const std::int64_t victim : {0, 2, 4}) {  // a micro-batch of each of the three ranks
+    for (const std::int64_t victim : {0, 1, 4}) {  // the only, first and last micro-batch of a rank
       const OptimizerRun run{.mode = GetParam()};
       run_threads(3, [&](Communicator& ranks) {
         ShardedOptimizer optimizer(ranks, run.parameters, run.mode, {});
