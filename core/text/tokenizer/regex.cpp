@@ -50,9 +50,10 @@ Regex::Regex(std::string_view pattern) : pattern_(pattern) {
   int error = 0;
   std::size_t offset = 0;
   auto code = std::make_shared<Code>();
-  // In Ruby's dialect ^ and $ hold at every line.
+  // In Ruby's dialect ^ and $ hold at every line. \C would match half a character.
   code->code.reset(pcre2_compile(units(translated), translated.size(),
-                                 PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE, &error, &offset, context.get()));
+                                 PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error,
+                                 &offset, context.get()));
   if (!code->code) throw std::invalid_argument("regular expression '" + pattern_ + "': " + message_of(error));
   code->compiled_to_machine_code = pcre2_jit_compile(code->code.get(), PCRE2_JIT_COMPLETE) == 0;
   code_ = std::move(code);
