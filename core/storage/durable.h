@@ -9,7 +9,8 @@
 
 namespace infalign::storage {
 
-/// Replaces `path` by `content`: temporary file, fsync, rename, fsync of the folder. Errors: std::runtime_error naming path and cause.
+/// Replaces `path` by `content`: temporary file, fsync, rename, fsync of the folder. Errors:
+/// std::runtime_error naming path and cause.
 void write_file_durably(const std::filesystem::path& path, std::string_view content);
 
 /// fsync of a file or folder that some library has written.

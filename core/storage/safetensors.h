@@ -1,5 +1,5 @@
-// Model weights in the safetensors format: eight bytes of header length, a JSON header, raw little-endian data. Read by
-// memory map, checked whole before any tensor is handed out; nothing in the header is trusted.
+// Model weights in the safetensors format: eight bytes of header length, a JSON header, raw little-endian
+// data. Read by memory map, checked whole before any tensor is handed out; nothing in the header is trusted.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,8 @@ class SafetensorsReader {
     std::span<const std::byte> data;
   };
 
-  /// Errors: InputError naming file and tensor for anything missing, truncated, overlapping, of unsupported type, or beyond the file.
+  /// Errors: InputError naming file and tensor for anything missing, truncated, overlapping, of unsupported
+  /// type, or beyond the file.
   static SafetensorsReader open_folder(const std::filesystem::path& folder);
   static SafetensorsReader open_file(const std::filesystem::path& file);
 
@@ -32,7 +33,8 @@ class SafetensorsReader {
   ~SafetensorsReader();
 
   const std::map<std::string, Tensor>& tensors() const;
-  /// Copies a tensor, converted to float32. Errors: InputError if it is missing, not of `shape`, or holds a non-finite value.
+  /// Copies a tensor, converted to float32. Errors: InputError if it is missing, not of `shape`, or holds a
+  /// non-finite value.
   void read(const std::string& name, std::span<const std::int64_t> shape, std::span<float> out) const;
 
  private:
@@ -47,7 +49,8 @@ struct NamedTensor {
   std::span<const float> values;
 };
 
-/// Writes one safetensors file of float32 or (rounded to nearest even) bfloat16/float16 values, durably (see durable.h), with metadata format "pt".
+/// Writes one safetensors file of float32 or (rounded to nearest even) bfloat16/float16 values, durably (see
+/// durable.h), with metadata format "pt".
 void write_safetensors(const std::filesystem::path& file, std::span<const NamedTensor> tensors,
                        DataType type = DataType::kFloat32);
 
