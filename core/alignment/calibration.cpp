@@ -18,15 +18,15 @@ struct Ranks {
 };
 
 /// Without a branch on the data: rewards arrive in no order, and a mispredicted comparison costs more than
-/// the search.
+/// the search. (The product keeps compilers from turning the choice back into a branch.)
 std::size_t count_below(std::span<const float> sorted, float reward) {
   const float* first = sorted.data();
   for (std::size_t length = sorted.size(); length > 1;) {
     const std::size_t half = length / 2;
-    first += first[half - 1] < reward ? half : 0;
+    first += static_cast<std::size_t>(first[half - 1] < reward) * half;
     length -= half;
   }
-  return static_cast<std::size_t>(first - sorted.data()) + (*first < reward ? 1 : 0);
+  return static_cast<std::size_t>(first - sorted.data()) + static_cast<std::size_t>(*first < reward);
 }
 
 Ranks ranks(std::span<const float> sorted, float reward) {

@@ -7,9 +7,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/alignment/powers.h"
 #include "core/alignment/theory.h"
@@ -19,7 +22,8 @@ namespace {
 
 constexpr std::size_t kNodes = PanelRule::kNodes;
 
-/// One point of the universal curve: f, and l = log f', which stays in range where f' does not.
+/// One point of the universal curve: f, and l = log f', which stays in range where f' does not; l' = +-(s
+/// f)^(N-1).
 struct Point {
   double s = 0, f = 0, l = 0;
 };
@@ -37,12 +41,14 @@ class UniversalCurve {
 
   /// From 0 to the point where log(s^N f^(N-1)) first equals `level`.
   std::vector<Stretch> integrate_until(double level) const;
-  /// l' there.
-  double curvature(double s, double f) const { return sign_ * whole_power(s * f, power_); }
+  double slope_of_l(double s, double f) const { return sign_ * whole_power(s * f, power_); }
 
  private:
   /// The stretch of length `step` after `from`, or nothing if it is too long to be resolved.
   std::optional<Stretch> advance(const Point& from, double step) const;
+  /// `stretch`, shortened to end where height() is `level`.
+  Stretch cut(Stretch stretch, double level) const;
+  /// log(s^N f^(N-1)), which rises without bound.
   double height(const Point& at) const {
     const auto p = static_cast<double>(power_);
     return (p + 1) * std::log(at.s) + p * std::log(at.f);
@@ -80,7 +86,7 @@ std::optional<Stretch> UniversalCurve::advance(const Point& from, double step) c
     if (!std::isfinite(change)) return std::nullopt;
     for (std::size_t i = 0; i < kNodes; ++i) {
       slope_f[i] = std::exp(stretch.l[i]);
-      slope_l[i] = curvature(from.s + step * rule.node[i], stretch.f[i]);
+      slope_l[i] = slope_of_l(from.s + step * rule.node[i], stretch.f[i]);
     }
     if (change < 8 * kRounding) break;
   }
@@ -91,47 +97,47 @@ std::optional<Stretch> UniversalCurve::advance(const Point& from, double step) c
     end.l += step * rule.weight[j] * slope_l[j];
   }
   const double defect_f = step * std::abs(interpolate(slope_f, 1) - std::exp(end.l));
-  const double defect_l = step * std::abs(interpolate(slope_l, 1) - curvature(end.s, end.f));
+  const double defect_l = step * std::abs(interpolate(slope_l, 1) - slope_of_l(end.s, end.f));
   if (!(defect_f <= kDefect * end.f && defect_l <= kDefect * std::max(1.0, std::abs(end.l))))
     return std::nullopt;
   return stretch;
 }
 
+Stretch UniversalCurve::cut(Stretch stretch, double level) const {
+  constexpr int kMostSteps = 60;
+  const double longest = stretch.length;
+  for (int newton = 0; newton < kMostSteps; ++newton) {
+    const auto p = static_cast<double>(power_);
+    const double slope = (p + 1) / stretch.end.s + p * std::exp(stretch.end.l) / stretch.end.f;
+    const double beyond = (height(stretch.end) - level) / slope;
+    if (std::abs(beyond) <= 1e-15 * stretch.length) break;
+    const double length = stretch.length - beyond;
+    const auto closer = advance(stretch.begin, length > 0 && length <= longest ? length : stretch.length / 2);
+    if (!closer) throw std::runtime_error("the end of the curve cannot be resolved");
+    stretch = *closer;
+  }
+  return stretch;
+}
+
 std::vector<Stretch> UniversalCurve::integrate_until(double level) const {
-  constexpr double kShortest = 1e-15;
-  constexpr std::size_t kMostStretches = 20'000;
+  constexpr double kFirst = 0.25, kShortest = 1e-15, kGrowth = 1.5;
   std::vector<Stretch> curve;
   Point at;
-  for (double step = 0.25;;) {
+  for (double step = kFirst;;) {
     const std::optional<Stretch> next = advance(at, step);
     if (!next) {
       step /= 2;
-      if (step < kShortest * (1 + at.s) || curve.size() > kMostStretches) {
+      if (step < kShortest * (1 + at.s)) {
         throw std::runtime_error("the curve cannot be followed beyond s = " + std::to_string(at.s));
       }
-      continue;
-    }
-    if (height(next->end) < level) {
+    } else if (height(next->end) < level) {
       curve.push_back(*next);
       at = next->end;
-      step *= 1.5;
-      continue;
+      step *= kGrowth;
+    } else {
+      curve.push_back(cut(*next, level));
+      return curve;
     }
-    // The end lies inside this stretch. Newton on the height, whose derivative is N/s + (N - 1) f'/f.
-    Stretch last = *next;
-    for (int newton = 0; newton < 60; ++newton) {
-      const auto p = static_cast<double>(power_);
-      const double slope = (p + 1) / last.end.s + p * std::exp(last.end.l) / last.end.f;
-      const double shorter = (height(last.end) - level) / slope;
-      if (std::abs(shorter) <= 1e-15 * last.length) break;
-      const double length = last.length - shorter;
-      const std::optional<Stretch> closer =
-          advance(at, length > 0 && length <= step ? length : last.length / 2);
-      if (!closer) throw std::runtime_error("the end of the curve cannot be resolved");
-      last = *closer;
-    }
-    curve.push_back(last);
-    return curve;
   }
 }
 
@@ -160,10 +166,10 @@ class ScaledCurve {
   double lambda() const { return end().s; }
   /// dPhi/dv = beta lambda l'(s), signed as l is.
   Knot knot(double s, double f, double l) const {
-    return {s / lambda(), beta_ * l, beta_ * lambda() * universal_.curvature(s, f)};
+    return {s / lambda(), beta_ * l, beta_ * lambda() * universal_.slope_of_l(s, f)};
   }
 
-  const UniversalCurve& universal_;
+  UniversalCurve universal_;
   std::vector<Stretch> curve_;
   std::int64_t n_;
   double beta_, sign_;

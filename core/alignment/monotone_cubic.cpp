@@ -40,7 +40,7 @@ double MonotoneCubic::operator()(double x) const {
   const double* first = start_.data();
   for (std::size_t length = start_.size(); length > 1;) {
     const std::size_t half = length / 2;
-    first += first[half] <= x ? half : 0;
+    first += static_cast<std::size_t>(first[half] <= x) * half;  // no branch on the data
     length -= half;
   }
   const Piece& piece = piece_[static_cast<std::size_t>(first - start_.data())];

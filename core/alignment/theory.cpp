@@ -17,9 +17,8 @@ constexpr std::size_t kNodes = PanelRule::kNodes;
 /// of p against 1, and a procedure of large N looks at nothing but one end.
 constexpr int kHalvings = 44;
 constexpr int kDeepestRefinement = 40;
-constexpr std::size_t kMostPanels =
-    20'000;  // a transform whose rounding errors, over beta, are no longer small
-constexpr double kPanelTolerance = 1e-13;  // of a panel's share of the whole probability
+constexpr double kPanelTolerance = 1e-13;    // of the whole probability, for each panel's share
+constexpr std::size_t kMostPanels = 20'000;  // more: beta is so small that it magnifies Phi's rounding errors
 
 std::vector<double> first_edges() {
   std::vector<double> edges{0};
