@@ -37,7 +37,7 @@ LIBRARIES = [
     (r"(oneapi/|dnnl)", r"kernels/"),
     (r"(cuda|cublas)\w*\.h$", r"kernels/"),
     (r"omp\.h$", r"(kernels|distributed|launch)/"),  # the latter two set the number of threads
-    (r"pcre2\.h$", r"core/text/"),
+    (r"(pcre2|utf8proc)\.h$", r"core/text/"),
     (r"zlib\.h$", r"core/text/"),
     (r"(spdlog|fmt)/", r"(core/stages|launch)/"),
     (r"nlohmann/", r"(core/(model|text|storage|stages)|launch)/"),
