@@ -16,11 +16,11 @@ namespace infalign::kernels {
   constexpr float kLog2E = 1.44269504f;
   constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;  // n * kLn2High is exact
   constexpr float kRounder = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, left in the low bits
-  const float above = x < kLowest ? kLowest : x;
-  const float clamped = above > kHighest ? kHighest : above;
-  const float shifted = clamped * kLog2E + kRounder;
+  const float bounded =
+      kHighest < x ? kHighest : x;  // what lies below kLowest comes out wrong and is replaced
+  const float shifted = bounded * kLog2E + kRounder;
   const float n = shifted - kRounder;
-  const float r = (clamped - n * kLn2High) - n * kLn2Low;
+  const float r = (bounded - n * kLn2High) - n * kLn2Low;
   float q = 0.0013751382f;
   q = q * r + 0.00836892343f;
   q = q * r + 0.0416695342f;

@@ -1,4 +1,5 @@
-// AdamW (Loshchilov and Hutter 2019), PyTorch's form: decoupled decay first, bias correction, epsilon outside the root.
+// AdamW (Loshchilov and Hutter 2019), PyTorch's form: decoupled decay first, bias correction, epsilon outside
+// the root.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,8 @@ struct AdamWStep {
   std::int64_t step = 1;     // counts from 1
 };
 
-/// Updates n parameters and their moments in one pass; each element on its own, so any split gives the same bits.
+/// Updates n parameters and their moments in one pass; each element on its own, so any split gives the same
+/// bits.
 void adamw(const Stream& on, const AdamWStep& hyper, std::int64_t n, const float* gradient, float* parameter,
            float* first_moment, float* second_moment);
 

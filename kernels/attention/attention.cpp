@@ -1,355 +1,283 @@
-// Attention over packed segments on the CPU. Work is cut into (family, key/value head) items, where a family
-// is a run of segments that only look at each other: a prompt with its responses. Within an item the prefix's
-// keys and values are gathered once, keys position-innermost, for all segments that share it; then blocks of
-// queries meet them by tile products. A query row here is a (token, query head of the group) pair.
+// Attention over packed segments on the CPU. Work is shared out by family and key/value head. Within one, a
+// block of queries of a segment meets its keys with the queries side by side in the lanes of a vector: scores
+// stand as [keys, lanes], so maxima and sums run down the lanes, no lane is lost to odd numbers of keys, and
+// keys and values are read where they lie, one number at a time. A lane is a (token, query head of the group)
+// pair, token-major.
 #include "kernels/attention/attention.h"
 
 #include <algorithm>
-#include <cmath>
-#include <numeric>
-#include <vector>
+#include <limits>
 
-#include "kernels/attention/tiles.h"
+#include "kernels/attention/families.h"
+#include "kernels/attention/tile_product.h"
+#include "kernels/exponential.h"
+#include "kernels/logarithm.h"
 #include "kernels/parallel.h"
 #include "kernels/vectorise.h"
 
 namespace infalign::kernels {
 namespace {
 
-/// Tokens of a segment whose queries are handled together.
-constexpr std::int32_t kQueryBlock = 16;
-
-/// Where one key/value head and its group of query heads lie in a row.
+/// One key/value head and its group of query heads: offsets in a row of q-k-v, of out and of log_sum_exp.
 struct HeadView {
-  std::int64_t head_dim, width;    // width: padded head_dim
-  std::int64_t group;              // query heads to this key/value head
-  std::int64_t query, key, value;  // offsets in a q-k-v row; `query` is also the offset in a row of `out`
-  std::int64_t row, out_row;
-  std::int64_t first_head, heads;  // in a row of log_sum_exp
+  std::int64_t head_dim, group, row, out_row, heads;
+  std::int64_t query, key, value;  // `query` also in a row of out
+  std::int64_t first_head;         // in a row of log_sum_exp
   float scale;
 
   HeadView(const AttentionShape& shape, std::int64_t kv_head)
       : head_dim(shape.head_dim),
-        width(padded_head(shape.head_dim)),
         group(shape.heads / shape.kv_heads),
+        row(shape.row()),
+        out_row(shape.heads * shape.head_dim),
+        heads(shape.heads),
         query(kv_head * group * head_dim),
         key((shape.heads + kv_head) * head_dim),
         value((shape.heads + shape.kv_heads + kv_head) * head_dim),
-        row(shape.row()),
-        out_row(shape.heads * head_dim),
         first_head(kv_head * group),
-        heads(shape.heads),
         scale(shape.scale) {}
 };
 
-/// Segments [begin, end) of the batch that share no row with any other.
-struct Family {
-  std::size_t begin, end;
-};
+/// Queries of tokens [first, first + tokens) of a segment, and the keys that any of them sees: the prefix's,
+/// then the segment's own up to the last of these tokens.
+struct Block {
+  std::int64_t begin;  // row of token `first` in the batch
+  std::int64_t first, tokens;
+  std::int64_t prefix_begin, prefix;  // row and number of the prefix's keys
+  std::int64_t own_begin, own;        // row and number of the segment's keys
+  std::int64_t group;
+  std::int64_t lanes;  // padded(tokens * group)
 
-std::vector<Family> families_of(std::span<const Segment> segments) {
-  // A family may end after segment i if all later rows and prefixes lie beyond all rows and prefixes so far.
-  std::vector<std::int32_t> least_after(segments.size() + 1, INT32_MAX);
-  for (std::size_t i = segments.size(); i-- > 0;) {
-    const Segment& s = segments[i];
-    const std::int32_t least = s.prefix_length > 0 ? std::min(s.begin, s.prefix_begin) : s.begin;
-    least_after[i] = std::min(least_after[i + 1], least);
-  }
-  std::vector<Family> families;
-  std::int32_t most = 0;
-  std::size_t begin = 0;
-  for (std::size_t i = 0; i < segments.size(); ++i) {
-    const Segment& s = segments[i];
-    most = std::max({most, s.begin + s.length, s.prefix_begin + s.prefix_length});
-    if (least_after[i + 1] < most) continue;
-    families.push_back({begin, i + 1});
-    begin = i + 1;
-  }
-  return families;
-}
-
-/// to [n, width] = rows of head_dim floats, `stride` apart, times factor; padded with zeros.
-INFALIGN_VECTORISE
-void gather_rows(std::int64_t n, std::int64_t head_dim, std::int64_t width, const float* from,
-                 std::int64_t stride, float factor, float* to) {
-  for (std::int64_t i = 0; i < n; ++i) {
-#pragma omp simd
-    for (std::int64_t d = 0; d < head_dim; ++d) to[i * width + d] = from[i * stride + d] * factor;
-    for (std::int64_t d = head_dim; d < width; ++d) to[i * width + d] = 0;
-  }
-}
-
-/// to [head_dim, padded(n)] = the transpose of n rows, padded with zeros.
-void gather_transposed(std::int64_t n, std::int64_t head_dim, const float* from, std::int64_t stride,
-                       float* to) {
-  const std::int64_t places = padded(n);
-  for (std::int64_t d = 0; d < head_dim; ++d) {
-    for (std::int64_t i = 0; i < n; ++i) to[d * places + i] = from[i * stride + d];
-    for (std::int64_t i = n; i < places; ++i) to[d * places + i] = 0;
-  }
-}
-
-/// Adds n padded rows to rows of head_dim floats, `stride` apart.
-INFALIGN_VECTORISE
-void scatter_add_rows(std::int64_t n, std::int64_t head_dim, std::int64_t width, const float* from, float* to,
-                      std::int64_t stride) {
-  for (std::int64_t i = 0; i < n; ++i)
-#pragma omp simd
-    for (std::int64_t d = 0; d < head_dim; ++d) to[i * stride + d] += from[i * width + d];
-}
-
-INFALIGN_VECTORISE
-void store_scaled(std::int64_t head_dim, const float* from, float factor, float* to) {
-#pragma omp simd
-  for (std::int64_t d = 0; d < head_dim; ++d) to[d] = from[d] * factor;
-}
-
-INFALIGN_VECTORISE
-float dot(std::int64_t n, const float* a, const float* b) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (std::int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
-  return sum;
-}
-
-/// d_score = probability * (d_probability - along), in place of probability's gradient.
-INFALIGN_VECTORISE
-void softmax_gradient(std::int64_t n, const float* probability, float along, float* gradient) {
-#pragma omp simd
-  for (std::int64_t j = 0; j < n; ++j) gradient[j] = probability[j] * (gradient[j] - along);
-}
-
-/// The keys and values of some consecutive rows for one head, in the layouts that the products want.
-struct KeysValues {
-  Buffer<float> keys_transposed, values, values_transposed, keys, d_keys, d_values;
-  std::int64_t count = 0;
-
-  void gather_forward(const HeadView& head, const float* qkv, std::int64_t begin, std::int64_t n) {
-    count = n;
-    keys_transposed.reserve(static_cast<std::size_t>(head.head_dim * padded(n)));
-    values.reserve(static_cast<std::size_t>(n * head.width));
-    const float* rows = qkv + begin * head.row;
-    gather_transposed(n, head.head_dim, rows + head.key, head.row, keys_transposed.data());
-    gather_rows(n, head.head_dim, head.width, rows + head.value, head.row, 1.0f, values.data());
-  }
-
-  void gather_backward(const HeadView& head, const float* qkv, std::int64_t begin, std::int64_t n) {
-    count = n;
-    for (Buffer<float>* buffer : {&keys_transposed, &values_transposed})
-      buffer->reserve(static_cast<std::size_t>(head.head_dim * padded(n)));
-    for (Buffer<float>* buffer : {&keys, &d_keys, &d_values})
-      buffer->reserve(static_cast<std::size_t>(n * head.width));
-    const float* rows = qkv + begin * head.row;
-    gather_transposed(n, head.head_dim, rows + head.key, head.row, keys_transposed.data());
-    gather_transposed(n, head.head_dim, rows + head.value, head.row, values_transposed.data());
-    gather_rows(n, head.head_dim, head.width, rows + head.key, head.row, 1.0f, keys.data());
-    std::fill_n(d_keys.data(), n * head.width, 0.0f);
-    std::fill_n(d_values.data(), n * head.width, 0.0f);
-  }
-
-  void add_gradients(const HeadView& head, std::int64_t begin, float* d_qkv) const {
-    float* rows = d_qkv + begin * head.row;
-    scatter_add_rows(count, head.head_dim, head.width, d_keys.data(), rows + head.key, head.row);
-    scatter_add_rows(count, head.head_dim, head.width, d_values.data(), rows + head.value, head.row);
-  }
+  std::int64_t keys() const { return prefix + own; }
 };
 
 /// One thread's scratch, reused by all its calls.
 struct Scratch {
-  KeysValues prefix, own;
-  Buffer<float> queries, scores, d_out, d_scores, result;  // [rows, width] or [rows, stride]
-  std::vector<float> maximum, sum, log_sum_exp;            // [rows]
-  std::vector<std::int32_t> own_length;                    // [rows]
+  Buffer<float> queries, d_out, result;  // [head_dim, lanes]
+  Buffer<float> scores, d_scores;        // [keys, lanes]
+  Buffer<float> factor, log_sum_exp;     // [lanes]
+
+  static Scratch& of_thread() {
+    static thread_local Scratch scratch;
+    return scratch;
+  }
+  void reserve(const HeadView& head, const Block& block) {
+    for (Buffer<float>* buffer : {&queries, &d_out, &result})
+      buffer->reserve(static_cast<std::size_t>(head.head_dim * block.lanes));
+    for (Buffer<float>* buffer : {&scores, &d_scores})
+      buffer->reserve(static_cast<std::size_t>(block.keys() * block.lanes));
+    for (Buffer<float>* buffer : {&factor, &log_sum_exp})
+      buffer->reserve(static_cast<std::size_t>(block.lanes));
+  }
 };
 
-Scratch& scratch() {
-  static thread_local Scratch reused;
-  return reused;
-}
-
-/// Query rows of tokens [first, first + tokens) of a segment.
-struct QueryBlock {
-  std::int64_t begin;  // row in the batch
-  std::int64_t tokens;
-  std::int64_t rows;    // tokens * group
-  std::int64_t prefix;  // keys in the prefix
-  std::int64_t own;     // keys of the segment that any of these queries sees
-  std::int64_t stride;  // of a row of scores
-};
-
-/// Calls body(block) for the blocks of a segment, with own_length (and its scratch) set.
+/// Calls body(block) for all queries of a segment, some 32 lanes at a time.
 template <class Body>
-void for_each_block(const HeadView& head, const Segment& segment, Scratch& s, Body&& body) {
-  for (std::int32_t first = 0; first < segment.length; first += kQueryBlock) {
-    const std::int64_t tokens = std::min(kQueryBlock, segment.length - first);
-    const std::int64_t own = first + tokens;
-    const QueryBlock block{.begin = segment.begin + first,
-                           .tokens = tokens,
-                           .rows = tokens * head.group,
-                           .prefix = segment.prefix_length,
-                           .own = own,
-                           .stride = padded(segment.prefix_length) + padded(own)};
-    const auto rows = static_cast<std::size_t>(block.rows);
-    s.own_length.resize(rows);
-    for (std::size_t r = 0; r < rows; ++r)
-      s.own_length[r] = first + 1 + static_cast<std::int32_t>(static_cast<std::int64_t>(r) / head.group);
-    s.queries.reserve(rows * static_cast<std::size_t>(head.width));
-    s.result.reserve(rows * static_cast<std::size_t>(head.width));
-    s.scores.reserve(rows * static_cast<std::size_t>(block.stride));
+void for_each_block(const HeadView& head, const Segment& segment, Body&& body) {
+  const std::int64_t most_tokens = std::max<std::int64_t>(32 / head.group, 4);
+  for (std::int64_t first = 0; first < segment.length; first += most_tokens) {
+    const std::int64_t tokens = std::min(most_tokens, segment.length - first);
+    const Block block{.begin = segment.begin + first,
+                      .first = first,
+                      .tokens = tokens,
+                      .prefix_begin = segment.prefix_begin,
+                      .prefix = segment.prefix_length,
+                      .own_begin = segment.begin,
+                      .own = first + tokens,
+                      .group = head.group,
+                      .lanes = padded(tokens * head.group)};
+    Scratch::of_thread().reserve(head, block);
     body(block);
   }
 }
 
-/// to [rows, width]: the group's heads of each token from rows of `from`, times factor.
-void gather_block(const HeadView& head, const QueryBlock& block, const float* from, std::int64_t stride,
-                  float factor, float* to) {
+/// to [head_dim, lanes] = the block's heads from rows `stride` apart, times factor; unused lanes are zero.
+INFALIGN_VECTORISE
+void to_lanes(const Block& block, std::int64_t head_dim, const float* from, std::int64_t stride, float factor,
+              float* to) {
+  const std::int64_t used = block.tokens * block.group, lanes = block.lanes;
   for (std::int64_t t = 0; t < block.tokens; ++t)
-    gather_rows(head.group, head.head_dim, head.width, from + (block.begin + t) * stride + head.query,
-                head.head_dim, factor, to + t * head.group * head.width);
+    for (std::int64_t g = 0; g < block.group; ++g) {
+      const float* head = from + t * stride + g * head_dim;
+      float* lane = to + t * block.group + g;
+      for (std::int64_t d = 0; d < head_dim; ++d) lane[d * lanes] = head[d] * factor;
+    }
+  for (std::int64_t d = 0; d < head_dim; ++d)
+    for (std::int64_t lane = used; lane < lanes; ++lane) to[d * lanes + lane] = 0;
 }
 
-/// scores = left [rows, width] x (transposed keys or values), prefix and own part.
-void products_with_positions(const HeadView& head, const QueryBlock& block, const float* left,
-                             const float* prefix_transposed, const float* own_transposed,
-                             std::int64_t own_count, float* scores) {
-  const Strided a{left, head.width, 1};
-  if (block.prefix > 0)
-    tile_product(block.rows, padded(block.prefix), head.head_dim, a, prefix_transposed, padded(block.prefix),
-                 Store::kOverwrite, scores, block.stride);
-  tile_product(block.rows, padded(block.own), head.head_dim, a, own_transposed, padded(own_count),
-               Store::kOverwrite, scores + padded(block.prefix), block.stride);
+/// The way back: the block's heads in rows `stride` apart = from [head_dim, lanes].
+INFALIGN_VECTORISE
+void from_lanes(const Block& block, std::int64_t head_dim, const float* from, float* to,
+                std::int64_t stride) {
+  for (std::int64_t t = 0; t < block.tokens; ++t)
+    for (std::int64_t g = 0; g < block.group; ++g) {
+      const float* lane = from + t * block.group + g;
+      float* head = to + t * stride + g * head_dim;
+      for (std::int64_t d = 0; d < head_dim; ++d) head[d] = lane[d * block.lanes];
+    }
 }
 
-/// result [rows, width] = weights [rows, stride] x (keys or values [positions, width]).
-void products_over_positions(const HeadView& head, const QueryBlock& block, const float* weights,
-                             const float* prefix, const float* own, float* result) {
-  if (block.prefix > 0)
-    tile_product(block.rows, head.width, block.prefix, {weights, block.stride, 1}, prefix, head.width,
-                 Store::kOverwrite, result, head.width);
-  tile_product(block.rows, head.width, block.own, {weights + padded(block.prefix), block.stride, 1}, own,
-               head.width, block.prefix > 0 ? Store::kAdd : Store::kOverwrite, result, head.width);
+/// Each lane of x [head_dim, lanes] times its factor.
+INFALIGN_VECTORISE
+void scale_lanes(const Block& block, std::int64_t head_dim, const float* factor, float* x) {
+  for (std::int64_t d = 0; d < head_dim; ++d)
+#pragma omp simd
+    for (std::int64_t lane = 0; lane < block.lanes; ++lane) x[d * block.lanes + lane] *= factor[lane];
 }
 
-/// prefix and own [positions, width] += transpose(weights [rows, stride]) x right [rows, width].
-void add_transposed_products(const HeadView& head, const QueryBlock& block, const float* weights,
-                             const float* right, float* prefix, float* own) {
-  if (block.prefix > 0)
-    tile_product(block.prefix, head.width, block.rows, {weights, 1, block.stride}, right, head.width,
-                 Store::kAdd, prefix, head.width);
-  tile_product(block.own, head.width, block.rows, {weights + padded(block.prefix), 1, block.stride}, right,
-               head.width, Store::kAdd, own, head.width);
+/// Keys and values of a segment's rows get gradients from several blocks; first they are zero.
+void clear_gradients(const HeadView& head, const Segment& segment, float* d_qkv) {
+  for (std::int64_t row = segment.begin; row < segment.begin + segment.length; ++row) {
+    std::fill_n(d_qkv + row * head.row + head.key, head.head_dim, 0.0f);
+    std::fill_n(d_qkv + row * head.row + head.value, head.head_dim, 0.0f);
+  }
 }
 
-ScoreRows score_rows(const QueryBlock& block, Scratch& s) {
-  return {.scores = s.scores.data(),
-          .rows = block.rows,
-          .stride = block.stride,
-          .prefix = block.prefix,
-          .own = s.own_length.data()};
+/// Lanes of the block below this one do not see key number `key` of prefix and segment.
+[[gnu::always_inline]] static inline std::int32_t first_seeing(const Block& block, std::int64_t key) {
+  return static_cast<std::int32_t>((key - block.prefix - block.first) * block.group);
 }
 
-bool same_prefix(const Segment& a, const Segment& b) {
-  return a.prefix_length == b.prefix_length && (a.prefix_length == 0 || a.prefix_begin == b.prefix_begin);
+/// scores become exp(score - the lane's maximum), 0 where unseen; factor = 1 / their sum over keys;
+/// log_sum_exp = that of the scores. All per lane.
+INFALIGN_VECTORISE
+void softmax(const Block& block, float* scores, float* factor, float* log_sum_exp) {
+  for (std::int64_t base = 0; base < block.lanes; base += kLanes) {
+    float most[kLanes], sum[kLanes];
+    std::fill_n(most, kLanes, -std::numeric_limits<float>::infinity());
+    std::fill_n(sum, kLanes, 0.0f);
+    for (std::int64_t key = 0; key < block.keys(); ++key) {
+      float* score = scores + key * block.lanes + base;
+      const std::int32_t seeing = first_seeing(block, key) - static_cast<std::int32_t>(base);
+#pragma omp simd
+      for (std::int32_t lane = 0; lane < kLanes; ++lane) {
+        const float s = lane < seeing ? -std::numeric_limits<float>::infinity() : score[lane];
+        score[lane] = s;
+        most[lane] = s > most[lane] ? s : most[lane];
+      }
+    }
+    for (std::int64_t key = 0; key < block.keys(); ++key) {
+      float* score = scores + key * block.lanes + base;
+#pragma omp simd
+      for (std::int32_t lane = 0; lane < kLanes; ++lane) {
+        const float e = exponential(score[lane] - most[lane]);
+        score[lane] = e;
+        sum[lane] += e;
+      }
+    }
+#pragma omp simd
+    for (std::int32_t lane = 0; lane < kLanes; ++lane) {
+      factor[base + lane] = 1.0f / sum[lane];
+      log_sum_exp[base + lane] = most[lane] + logarithm(sum[lane]);
+    }
+  }
 }
 
-void forward_block(const HeadView& head, const QueryBlock& block, Scratch& s, const float* qkv, float* out,
+/// scores become probabilities P = exp(score - log_sum_exp), 0 where unseen, and their gradients dP become
+/// the scaled scores' gradients: scale * P * (dP - sum over keys of P dP).
+INFALIGN_VECTORISE
+void softmax_backward(const Block& block, float scale, const float* log_sum_exp, float* scores,
+                      float* gradients) {
+  for (std::int64_t base = 0; base < block.lanes; base += kLanes) {
+    float along[kLanes];
+    std::fill_n(along, kLanes, 0.0f);
+    for (std::int64_t key = 0; key < block.keys(); ++key) {
+      float* score = scores + key * block.lanes + base;
+      const float* gradient = gradients + key * block.lanes + base;
+      const std::int32_t seeing = first_seeing(block, key) - static_cast<std::int32_t>(base);
+#pragma omp simd
+      for (std::int32_t lane = 0; lane < kLanes; ++lane) {
+        const float p = exponential(score[lane] - log_sum_exp[base + lane]);
+        const float seen = lane < seeing ? 0.0f : p;
+        score[lane] = seen;
+        along[lane] += seen * gradient[lane];
+      }
+    }
+    for (std::int64_t key = 0; key < block.keys(); ++key) {
+      const float* p = scores + key * block.lanes + base;
+      float* gradient = gradients + key * block.lanes + base;
+#pragma omp simd
+      for (std::int32_t lane = 0; lane < kLanes; ++lane)
+        gradient[lane] = scale * p[lane] * (gradient[lane] - along[lane]);
+    }
+  }
+}
+
+/// to [keys, lanes] = (keys or values, at `offset` in the rows of the batch) [keys, head_dim] x from
+/// [head_dim, lanes].
+void over_dimensions(const HeadView& head, const Block& block, const float* qkv, std::int64_t offset,
+                     const float* from, float* to) {
+  const auto part = [&](std::int64_t begin, std::int64_t count, float* c) {
+    tile_product(count, block.lanes, head.head_dim, {qkv + begin * head.row + offset, head.row, 1}, from,
+                 block.lanes, Store::kOverwrite, c, block.lanes);
+  };
+  if (block.prefix > 0) part(block.prefix_begin, block.prefix, to);
+  part(block.own_begin, block.own, to + block.prefix * block.lanes);
+}
+
+/// to [head_dim, lanes] = transpose(keys or values) [head_dim, keys] x from [keys, lanes].
+void over_keys(const HeadView& head, const Block& block, const float* qkv, std::int64_t offset,
+               const float* from, float* to) {
+  const auto part = [&](std::int64_t begin, std::int64_t count, const float* b, Store store) {
+    tile_product(head.head_dim, block.lanes, count, {qkv + begin * head.row + offset, 1, head.row}, b,
+                 block.lanes, store, to, block.lanes);
+  };
+  if (block.prefix > 0) part(block.prefix_begin, block.prefix, from, Store::kOverwrite);
+  part(block.own_begin, block.own, from + block.prefix * block.lanes,
+       block.prefix > 0 ? Store::kAdd : Store::kOverwrite);
+}
+
+/// The gradients of keys or values, at `offset` in the rows of d_qkv, += weights [keys, lanes] x the block's
+/// rows of `right`, which are `stride` apart: one product for each query head of the group.
+void add_over_lanes(const HeadView& head, const Block& block, const float* weights, const float* right,
+                    std::int64_t stride, std::int64_t offset, float* d_qkv) {
+  const auto part = [&](std::int64_t begin, std::int64_t count, const float* a) {
+    for (std::int64_t g = 0; g < head.group; ++g)
+      tile_product(count, head.head_dim, block.tokens, {a + g, block.lanes, head.group},
+                   right + g * head.head_dim, stride, Store::kAdd, d_qkv + begin * head.row + offset,
+                   head.row);
+  };
+  if (block.prefix > 0) part(block.prefix_begin, block.prefix, weights);
+  part(block.own_begin, block.own, weights + block.prefix * block.lanes);
+}
+
+void forward_block(const HeadView& head, const Block& block, const float* qkv, float* out,
                    float* log_sum_exp) {
-  gather_block(head, block, qkv, head.row, head.scale, s.queries.data());
-  products_with_positions(head, block, s.queries.data(), s.prefix.keys_transposed.data(),
-                          s.own.keys_transposed.data(), s.own.count, s.scores.data());
-  s.maximum.resize(static_cast<std::size_t>(block.rows));
-  s.sum.resize(static_cast<std::size_t>(block.rows));
-  exponentiate_rows(score_rows(block, s), s.maximum.data(), s.sum.data());
-  products_over_positions(head, block, s.scores.data(), s.prefix.values.data(), s.own.values.data(),
-                          s.result.data());
-  for (std::int64_t t = 0; t < block.tokens; ++t)
-    for (std::int64_t g = 0; g < head.group; ++g) {
-      const std::int64_t r = t * head.group + g, row = block.begin + t;
-      const float sum = s.sum[static_cast<std::size_t>(r)];
-      store_scaled(head.head_dim, s.result.data() + r * head.width, 1.0f / sum,
-                   out + row * head.out_row + head.query + g * head.head_dim);
-      log_sum_exp[row * head.heads + head.first_head + g] =
-          s.maximum[static_cast<std::size_t>(r)] + std::log(sum);
-    }
+  Scratch& s = Scratch::of_thread();
+  to_lanes(block, head.head_dim, qkv + block.begin * head.row + head.query, head.row, head.scale,
+           s.queries.data());
+  over_dimensions(head, block, qkv, head.key, s.queries.data(), s.scores.data());
+  softmax(block, s.scores.data(), s.factor.data(), s.log_sum_exp.data());
+  over_keys(head, block, qkv, head.value, s.scores.data(), s.result.data());
+  scale_lanes(block, head.head_dim, s.factor.data(), s.result.data());
+  from_lanes(block, head.head_dim, s.result.data(), out + block.begin * head.out_row + head.query,
+             head.out_row);
+  from_lanes(block, 1, s.log_sum_exp.data(), log_sum_exp + block.begin * head.heads + head.first_head,
+             head.heads);
 }
 
-void forward_family(const HeadView& head, std::span<const Segment> segments, const float* qkv, float* out,
-                    float* log_sum_exp) {
-  Scratch& s = scratch();
-  for (std::size_t i = 0; i < segments.size(); ++i) {
-    const Segment& segment = segments[i];
-    if (segment.prefix_length > 0 && (i == 0 || !same_prefix(segment, segments[i - 1])))
-      s.prefix.gather_forward(head, qkv, segment.prefix_begin, segment.prefix_length);
-    s.own.gather_forward(head, qkv, segment.begin, segment.length);
-    for_each_block(head, segment, s,
-                   [&](const QueryBlock& block) { forward_block(head, block, s, qkv, out, log_sum_exp); });
-  }
+void backward_block(const HeadView& head, const Block& block, const float* qkv, const float* log_sum_exp,
+                    const float* d_out, float* d_qkv) {
+  Scratch& s = Scratch::of_thread();
+  const float* queries = qkv + block.begin * head.row + head.query;
+  const float* block_d_out = d_out + block.begin * head.out_row + head.query;
+  to_lanes(block, head.head_dim, queries, head.row, head.scale, s.queries.data());
+  to_lanes(block, head.head_dim, block_d_out, head.out_row, 1.0f, s.d_out.data());
+  to_lanes(block, 1, log_sum_exp + block.begin * head.heads + head.first_head, head.heads, 1.0f,
+           s.log_sum_exp.data());
+  over_dimensions(head, block, qkv, head.key, s.queries.data(), s.scores.data());
+  over_dimensions(head, block, qkv, head.value, s.d_out.data(), s.d_scores.data());
+  softmax_backward(block, head.scale, s.log_sum_exp.data(), s.scores.data(), s.d_scores.data());
+  over_keys(head, block, qkv, head.key, s.d_scores.data(), s.result.data());
+  from_lanes(block, head.head_dim, s.result.data(), d_qkv + block.begin * head.row + head.query, head.row);
+  add_over_lanes(head, block, s.d_scores.data(), queries, head.row, head.key, d_qkv);
+  add_over_lanes(head, block, s.scores.data(), block_d_out, head.out_row, head.value, d_qkv);
 }
 
-/// With P the probabilities and D = sum_d out d_out of a query: d_score = P (d_out . value - D).
-void backward_block(const HeadView& head, const QueryBlock& block, Scratch& s, const float* qkv,
-                    const float* out, const float* log_sum_exp, const float* d_out, float* d_qkv) {
-  const auto rows = static_cast<std::size_t>(block.rows);
-  s.d_out.reserve(rows * static_cast<std::size_t>(head.width));
-  s.d_scores.reserve(rows * static_cast<std::size_t>(block.stride));
-  s.log_sum_exp.resize(rows);
-  gather_block(head, block, qkv, head.row, head.scale, s.queries.data());
-  gather_block(head, block, d_out, head.out_row, 1.0f, s.d_out.data());
-  for (std::int64_t r = 0; r < block.rows; ++r)
-    s.log_sum_exp[static_cast<std::size_t>(r)] =
-        log_sum_exp[(block.begin + r / head.group) * head.heads + head.first_head + r % head.group];
-
-  products_with_positions(head, block, s.queries.data(), s.prefix.keys_transposed.data(),
-                          s.own.keys_transposed.data(), s.own.count, s.scores.data());
-  probability_rows(score_rows(block, s), s.log_sum_exp.data());
-  products_with_positions(head, block, s.d_out.data(), s.prefix.values_transposed.data(),
-                          s.own.values_transposed.data(), s.own.count, s.d_scores.data());
-  for (std::int64_t r = 0; r < block.rows; ++r) {
-    const float* attended = out + (block.begin + r / head.group) * head.out_row + head.query;
-    const float along =
-        dot(head.head_dim, attended + r % head.group * head.head_dim, s.d_out.data() + r * head.width);
-    softmax_gradient(block.stride, s.scores.data() + r * block.stride, along,
-                     s.d_scores.data() + r * block.stride);
-  }
-
-  products_over_positions(head, block, s.d_scores.data(), s.prefix.keys.data(), s.own.keys.data(),
-                          s.result.data());
-  for (std::int64_t r = 0; r < block.rows; ++r)
-    store_scaled(
-        head.head_dim, s.result.data() + r * head.width, head.scale,
-        d_qkv + (block.begin + r / head.group) * head.row + head.query + r % head.group * head.head_dim);
-  add_transposed_products(head, block, s.d_scores.data(), s.queries.data(), s.prefix.d_keys.data(),
-                          s.own.d_keys.data());
-  add_transposed_products(head, block, s.scores.data(), s.d_out.data(), s.prefix.d_values.data(),
-                          s.own.d_values.data());
-}
-
-void backward_family(const HeadView& head, std::span<const Segment> segments, const float* qkv,
-                     const float* out, const float* log_sum_exp, const float* d_out, float* d_qkv) {
-  Scratch& s = scratch();
-  for (const Segment& segment : segments)
-    for (std::int64_t row = segment.begin; row < segment.begin + segment.length; ++row) {
-      std::fill_n(d_qkv + row * head.row + head.key, head.head_dim, 0.0f);
-      std::fill_n(d_qkv + row * head.row + head.value, head.head_dim, 0.0f);
-    }
-  for (std::size_t i = 0; i < segments.size(); ++i) {
-    const Segment& segment = segments[i];
-    const bool shares = segment.prefix_length > 0;
-    if (shares && (i == 0 || !same_prefix(segment, segments[i - 1])))
-      s.prefix.gather_backward(head, qkv, segment.prefix_begin, segment.prefix_length);
-    s.own.gather_backward(head, qkv, segment.begin, segment.length);
-    for_each_block(head, segment, s, [&](const QueryBlock& block) {
-      backward_block(head, block, s, qkv, out, log_sum_exp, d_out, d_qkv);
-    });
-    s.own.add_gradients(head, segment.begin, d_qkv);
-    if (shares && (i + 1 == segments.size() || !same_prefix(segment, segments[i + 1])))
-      s.prefix.add_gradients(head, segment.prefix_begin, d_qkv);
-  }
-}
-
-/// Calls body(head, segments) for every (family, key/value head), shared out over the threads.
+/// Calls body(head, segments) for every key/value head of every family, shared out over the threads.
 template <class Body>
-void for_each_item(const AttentionShape& shape, std::span<const Segment> segments, Body&& body) {
+void for_each_family(const AttentionShape& shape, std::span<const Segment> segments, Body&& body) {
   const std::vector<Family> families = families_of(segments);
   const std::int64_t items = std::ssize(families) * shape.kv_heads;
   parallel_for(items, 1, [&](std::int64_t begin, std::int64_t end) {
@@ -364,16 +292,24 @@ void for_each_item(const AttentionShape& shape, std::span<const Segment> segment
 
 void attention_forward(const Stream&, const AttentionShape& shape, std::span<const Segment> segments,
                        const float* qkv, float* out, float* log_sum_exp) {
-  for_each_item(shape, segments, [&](const HeadView& head, std::span<const Segment> family) {
-    forward_family(head, family, qkv, out, log_sum_exp);
+  for_each_family(shape, segments, [&](const HeadView& head, std::span<const Segment> family) {
+    for (const Segment& segment : family)
+      for_each_block(head, segment,
+                     [&](const Block& block) { forward_block(head, block, qkv, out, log_sum_exp); });
   });
 }
 
+// `out` is not needed: sum_d out d_out, which the softmax's gradient subtracts, is also sum over keys of P
+// dP.
 void attention_backward(const Stream&, const AttentionShape& shape, std::span<const Segment> segments,
-                        std::int64_t, const float* qkv, const float* out, const float* log_sum_exp,
+                        std::int64_t, const float* qkv, const float* /*out*/, const float* log_sum_exp,
                         const float* d_out, float* d_qkv) {
-  for_each_item(shape, segments, [&](const HeadView& head, std::span<const Segment> family) {
-    backward_family(head, family, qkv, out, log_sum_exp, d_out, d_qkv);
+  for_each_family(shape, segments, [&](const HeadView& head, std::span<const Segment> family) {
+    for (const Segment& segment : family) clear_gradients(head, segment, d_qkv);
+    for (const Segment& segment : family)
+      for_each_block(head, segment, [&](const Block& block) {
+        backward_block(head, block, qkv, log_sum_exp, d_out, d_qkv);
+      });
   });
 }
 

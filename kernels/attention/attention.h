@@ -1,6 +1,7 @@
-// Causal attention over packed sequences that may share a prefix. A batch is one list of T tokens cut into segments;
-// the tokens of a segment attend to all rows of the segment's prefix and, causally, to the segment itself. So a
-// prompt is stored and computed once for all of its sampled responses, and nothing is ever padded.
+// Causal attention over packed sequences that may share a prefix. A batch is one list of T tokens cut into
+// segments; the tokens of a segment attend to all rows of the segment's prefix and, causally, to the segment
+// itself. So a prompt is stored and computed once for all of its sampled responses, and nothing is ever
+// padded.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +25,7 @@ struct AttentionShape {
   std::int64_t heads = 0;
   std::int64_t kv_heads = 0;
   std::int64_t head_dim = 0;
-  float scale = 0;  // usually 1 / sqrt(head_dim)
+  float scale = 0;                                                        // usually 1 / sqrt(head_dim)
   std::int64_t row() const { return (heads + 2 * kv_heads) * head_dim; }  // width of a packed q-k-v row
 };
 
@@ -33,8 +34,8 @@ struct AttentionShape {
 void attention_forward(const Stream& on, const AttentionShape& shape, std::span<const Segment> segments,
                        const float* qkv, float* out, float* log_sum_exp);
 
-/// d_qkv [T, shape.row()] is overwritten; gradients into a shared prefix are summed over its segments in order.
-/// Segments cover every row of [0, T) exactly once.
+/// d_qkv [T, shape.row()] is overwritten; gradients into a shared prefix are summed over its segments in
+/// order. Segments cover every row of [0, T) exactly once.
 void attention_backward(const Stream& on, const AttentionShape& shape, std::span<const Segment> segments,
                         std::int64_t T, const float* qkv, const float* out, const float* log_sum_exp,
                         const float* d_out, float* d_qkv);

@@ -4,9 +4,11 @@
 #include "kernels/decode_attention/decode_attention.h"
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
-#include "kernels/attention/tiles.h"
+#include "kernels/attention/tile_product.h"
+#include "kernels/exponential.h"
 #include "kernels/parallel.h"
 #include "kernels/vectorise.h"
 
@@ -55,6 +57,67 @@ struct SlotView {
   }
 };
 
+/// Scores of query rows: row r holds `prefix` scores from 0 and own[r] from padded(prefix); the rest is
+/// unset.
+struct ScoreRows {
+  float* scores;  // [rows, stride]
+  std::int64_t rows, stride, prefix;
+  const std::int32_t* own;  // [rows]
+};
+
+constexpr float kNone = -std::numeric_limits<float>::infinity();
+
+/// join(a, b) over all lanes, as a tree.
+template <class Join>
+[[gnu::always_inline]] static inline float across_lanes(const float* lanes, Join join) {
+  static_assert(kLanes == 16);
+  float eight[8], four[4];
+  for (int i = 0; i < 8; ++i) eight[i] = join(lanes[i], lanes[i + 8]);
+  for (int i = 0; i < 4; ++i) four[i] = join(eight[i], eight[i + 4]);
+  return join(join(four[0], four[2]), join(four[1], four[3]));
+}
+
+/// Lane by lane, the larger of `most` and the scores; places of the last vector that hold no score get one.
+[[gnu::always_inline]] static inline void take_maximum(float* score, std::int32_t count, float* most) {
+  for (std::int32_t base = 0; base < count; base += kLanes)
+#pragma omp simd
+    for (std::int32_t lane = 0; lane < kLanes; ++lane) {
+      const float s = base + lane < count ? score[base + lane] : kNone;
+      score[base + lane] = s;
+      most[lane] = s > most[lane] ? s : most[lane];
+    }
+}
+
+[[gnu::always_inline]] static inline void exponentiate(float* score, std::int32_t count, float most,
+                                                       float* sum) {
+  for (std::int32_t base = 0; base < count; base += kLanes)
+#pragma omp simd
+    for (std::int32_t lane = 0; lane < kLanes; ++lane) {
+      const float e = exponential(score[base + lane] - most);
+      score[base + lane] = e;
+      sum[lane] += e;
+    }
+}
+
+/// Each score becomes exp(score - maximum of the row); factor [rows] = 1 / their sum.
+INFALIGN_VECTORISE
+void softmax(const ScoreRows& at, float* factor) {
+  const auto prefix = static_cast<std::int32_t>(at.prefix);
+  for (std::int64_t r = 0; r < at.rows; ++r) {
+    float* shared = at.scores + r * at.stride;
+    float* own = shared + padded(at.prefix);
+    float lane_most[kLanes], lane_sum[kLanes];
+    std::fill_n(lane_most, kLanes, kNone);
+    std::fill_n(lane_sum, kLanes, 0.0f);
+    take_maximum(shared, prefix, lane_most);
+    take_maximum(own, at.own[r], lane_most);
+    const float most = across_lanes(lane_most, [](float a, float b) { return a > b ? a : b; });
+    exponentiate(shared, prefix, most, lane_sum);
+    exponentiate(own, at.own[r], most, lane_sum);
+    factor[r] = 1.0f / across_lanes(lane_sum, [](float a, float b) { return a + b; });
+  }
+}
+
 INFALIGN_VECTORISE
 void store_scaled(std::int64_t n, const float* from, float factor, float* to) {
 #pragma omp simd
@@ -63,7 +126,7 @@ void store_scaled(std::int64_t n, const float* from, float factor, float* to) {
 
 struct Scratch {
   Buffer<float> queries, scores, result;
-  std::vector<float> maximum, sum;
+  std::vector<float> factor;
   std::vector<std::int32_t> own_length;
 };
 
@@ -79,8 +142,7 @@ void attend(const Step& step, std::int64_t begin, std::int64_t n, std::int64_t k
   s.queries.reserve(static_cast<std::size_t>(rows * head_dim));
   s.result.reserve(static_cast<std::size_t>(rows * head_dim));
   s.scores.reserve(static_cast<std::size_t>(rows * stride));
-  s.maximum.resize(static_cast<std::size_t>(rows));
-  s.sum.resize(static_cast<std::size_t>(rows));
+  s.factor.resize(static_cast<std::size_t>(rows));
   s.own_length.resize(static_cast<std::size_t>(rows));
   float* queries = s.queries.data();  // [rows, head_dim], scaled
   float* scores = s.scores.data();    // [rows, stride]
@@ -100,7 +162,7 @@ void attend(const Step& step, std::int64_t begin, std::int64_t n, std::int64_t k
         .score(group, queries + i * group * head_dim, step.own_length[begin + i],
                scores + i * group * stride + padded(prefix), stride);
 
-  exponentiate_rows({scores, rows, stride, prefix, s.own_length.data()}, s.maximum.data(), s.sum.data());
+  softmax({scores, rows, stride, prefix, s.own_length.data()}, s.factor.data());
 
   if (prefix > 0)
     SlotView(shape, step.prefix, step.prefix_slot[begin], kv_head)
@@ -112,7 +174,7 @@ void attend(const Step& step, std::int64_t begin, std::int64_t n, std::int64_t k
                  prefix > 0 ? Store::kAdd : Store::kOverwrite, result + i * group * head_dim);
     for (std::int64_t g = 0; g < group; ++g) {
       const std::int64_t r = i * group + g;
-      store_scaled(head_dim, result + r * head_dim, 1.0f / s.sum[static_cast<std::size_t>(r)],
+      store_scaled(head_dim, result + r * head_dim, s.factor[static_cast<std::size_t>(r)],
                    step.out + row * shape.heads * head_dim + first_query + g * head_dim);
     }
   }

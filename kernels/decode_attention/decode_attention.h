@@ -1,6 +1,6 @@
-// Attention of one new token per sequence over a key/value cache. The cache is in two parts: the prompt's, shared by
-// all samples of that prompt, and the sample's own. Keys are stored with the position innermost, so that scores of
-// many positions are one vector operation whatever the head dimension.
+// Attention of one new token per sequence over a key/value cache. The cache is in two parts: the prompt's,
+// shared by all samples of that prompt, and the sample's own. Keys are stored with the position innermost, so
+// that scores of many positions are one vector operation whatever the head dimension.
 #pragma once
 
 #include <cstdint>
@@ -23,10 +23,12 @@ void cache_store(const Stream& on, const AttentionShape& shape, std::int64_t n, 
                  const std::int32_t* slot, const std::int32_t* position, const CacheView& cache);
 
 /// Row i attends to positions [0, prefix_length[i]) of slot prefix_slot[i] of `prefix` and to positions
-/// [0, own_length[i]) of slot own_slot[i] of `own` (the new token itself already stored). qkv [n, shape.row()], of which
-/// only the queries are read; out [n, heads * head_dim]. A row's bits do not depend on the other rows.
+/// [0, own_length[i]) of slot own_slot[i] of `own` (the new token itself already stored). qkv [n,
+/// shape.row()], of which only the queries are read; out [n, heads * head_dim]. A row's bits do not depend on
+/// the other rows.
 void decode_attention(const Stream& on, const AttentionShape& shape, std::int64_t n, const float* qkv,
-                      const CacheView& prefix, const std::int32_t* prefix_slot, const std::int32_t* prefix_length,
-                      const CacheView& own, const std::int32_t* own_slot, const std::int32_t* own_length, float* out);
+                      const CacheView& prefix, const std::int32_t* prefix_slot,
+                      const std::int32_t* prefix_length, const CacheView& own, const std::int32_t* own_slot,
+                      const std::int32_t* own_length, float* out);
 
 }  // namespace infalign::kernels

@@ -1,5 +1,5 @@
-// The language-model head: log-probabilities of chosen tokens straight from hidden states, in chunks of rows, so that
-// logits never stand whole for batch x time x vocabulary. The backward pass computes them again.
+// The language-model head: log-probabilities of chosen tokens straight from hidden states, in chunks of rows,
+// so that logits never stand whole for batch x time x vocabulary. The backward pass computes them again.
 #pragma once
 
 #include <cstdint>
@@ -8,9 +8,9 @@
 
 namespace infalign::kernels {
 
-/// logits[i] = inverse_temperature * weight hidden[i]; log_probability[i] = log softmax(logits[i])[target[i]];
-/// log_sum_exp[i] = logsumexp(logits[i]), kept for the backward pass.
-/// hidden [n, C], weight [V, C], target [n], log_probability and log_sum_exp [n].
+/// logits[i] = inverse_temperature * weight hidden[i]; log_probability[i] = log
+/// softmax(logits[i])[target[i]]; log_sum_exp[i] = logsumexp(logits[i]), kept for the backward pass. hidden
+/// [n, C], weight [V, C], target [n], log_probability and log_sum_exp [n].
 void head_forward(const Stream& on, std::int64_t n, std::int64_t C, std::int64_t V, const float* hidden,
                   const float* weight, const std::int32_t* target, float inverse_temperature,
                   float* log_probability, float* log_sum_exp);
@@ -18,6 +18,7 @@ void head_forward(const Stream& on, std::int64_t n, std::int64_t C, std::int64_t
 /// From d_log_probability [n]: d_hidden [n, C] is overwritten, d_weight [V, C] is added to.
 void head_backward(const Stream& on, std::int64_t n, std::int64_t C, std::int64_t V, const float* hidden,
                    const float* weight, const std::int32_t* target, float inverse_temperature,
-                   const float* log_sum_exp, const float* d_log_probability, float* d_hidden, float* d_weight);
+                   const float* log_sum_exp, const float* d_log_probability, float* d_hidden,
+                   float* d_weight);
 
 }  // namespace infalign::kernels

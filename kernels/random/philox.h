@@ -1,6 +1,6 @@
-// Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): a random number is a pure function
-// of a key and a counter. Ours are keyed by (seed, purpose) and counted by (prompt, sample, position), so a draw
-// does not depend on the batch, the rank or the number of ranks that made it.
+// Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): a random number is a
+// pure function of a key and a counter. Ours are keyed by (seed, purpose) and counted by (prompt, sample,
+// position), so a draw does not depend on the batch, the rank or the number of ranks that made it.
 #pragma once
 
 #include <array>
@@ -42,19 +42,21 @@ struct RandomKey {
   Purpose purpose = Purpose::kGeneration;
 };
 
-/// 64 random bits for (key, prompt, sample, position). The seed's upper half is mixed into the prompt word's place by a
-/// second Philox call, so that all 64 bits of seed and of prompt count.
+/// 64 random bits for (key, prompt, sample, position). The seed's upper half is mixed into the prompt word's
+/// place by a second Philox call, so that all 64 bits of seed and of prompt count.
 constexpr std::uint64_t random_bits(RandomKey key, std::uint64_t prompt, std::uint32_t sample,
                                     std::uint32_t position) {
-  const auto inner = philox4x32({static_cast<std::uint32_t>(prompt), static_cast<std::uint32_t>(prompt >> 32),
-                                 static_cast<std::uint32_t>(key.seed >> 32), static_cast<std::uint32_t>(key.purpose)},
-                                {static_cast<std::uint32_t>(key.seed), 0x1BD11BDA});
+  const auto inner =
+      philox4x32({static_cast<std::uint32_t>(prompt), static_cast<std::uint32_t>(prompt >> 32),
+                  static_cast<std::uint32_t>(key.seed >> 32), static_cast<std::uint32_t>(key.purpose)},
+                 {static_cast<std::uint32_t>(key.seed), 0x1BD11BDA});
   const auto outer = philox4x32({inner[2], inner[3], sample, position}, {inner[0], inner[1]});
   return (std::uint64_t{outer[1]} << 32) | outer[0];
 }
 
 /// A uniform number in [0, 1) with 53 random bits.
-constexpr double random_uniform(RandomKey key, std::uint64_t prompt, std::uint32_t sample, std::uint32_t position) {
+constexpr double random_uniform(RandomKey key, std::uint64_t prompt, std::uint32_t sample,
+                                std::uint32_t position) {
   return static_cast<double>(random_bits(key, prompt, sample, position) >> 11) * 0x1.0p-53;
 }
 

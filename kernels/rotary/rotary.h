@@ -10,9 +10,10 @@ namespace infalign::kernels {
 
 enum class Rotation { kForward, kBackward };
 
-/// Rotates, in place, each head of each row by the angle position * inverse_frequency[d]; kBackward rotates the other
-/// way (the gradient). x holds `heads` heads of head_dim values, row t at x + t * stride; positions [T];
-/// inverse_frequency [head_dim / 2]. Angles are computed in float64, or looked up in a table computed so.
+/// Rotates, in place, each head of each row by the angle position * inverse_frequency[d]; kBackward rotates
+/// the other way (the gradient). x holds `heads` heads of head_dim values, row t at x + t * stride; positions
+/// [T]; inverse_frequency [head_dim / 2]. Angles are computed in float64, or looked up in a table computed
+/// so.
 void rotary(const Stream& on, Rotation rotation, std::int64_t T, std::int64_t heads, std::int64_t head_dim,
             const std::int32_t* positions, const float* inverse_frequency, float* x, std::int64_t stride);
 

@@ -44,16 +44,16 @@ void weights(std::int64_t n, const float* x, float most, float inverse_temperatu
 /// The sum of all weights; the sums of blocks into block_sum [blocks].
 INFALIGN_VECTORISE
 double block_sums(const Row& row, double* block_sum) {
+  const float* x = row.logits;
+  const float most = row.most, inverse_temperature = row.inverse_temperature;
   double total = 0;
-  for (std::int64_t block = 0; block < row.blocks(); ++block) {
-    const std::int64_t begin = block * kBlock, end = std::min(row.V, begin + kBlock);
-    const float most = row.most, inverse_temperature = row.inverse_temperature;
+  for (std::int64_t begin = 0; begin < row.V; begin += kBlock) {
+    const std::int64_t end = std::min(row.V, begin + kBlock);
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (std::int64_t v = begin; v < end; ++v)
-      sum += exponential((row.logits[v] - most) * inverse_temperature);
-    block_sum[block] = static_cast<double>(sum);
-    total += block_sum[block];
+    for (std::int64_t v = begin; v < end; ++v) sum += exponential((x[v] - most) * inverse_temperature);
+    *block_sum++ = static_cast<double>(sum);
+    total += static_cast<double>(sum);
   }
   return total;
 }

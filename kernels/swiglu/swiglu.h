@@ -11,7 +11,7 @@ namespace infalign::kernels {
 void swiglu_forward(const Stream& on, std::int64_t T, std::int64_t F, const float* gate_up, float* out);
 
 /// d_gate_up [T, 2F] is overwritten.
-void swiglu_backward(const Stream& on, std::int64_t T, std::int64_t F, const float* gate_up, const float* d_out,
-                     float* d_gate_up);
+void swiglu_backward(const Stream& on, std::int64_t T, std::int64_t F, const float* gate_up,
+                     const float* d_out, float* d_gate_up);
 
 }  // namespace infalign::kernels

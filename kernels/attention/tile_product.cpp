@@ -1,11 +1,7 @@
-// Register tiles are written with GCC's vector types rather than loops, because what matters here is that the
-// whole tile of sums stays in registers. The row softmax is plain loops.
-#include "kernels/attention/tiles.h"
+// Register tiles are written with GCC's vector types rather than as loops, because what matters here is that
+// the whole tile of sums stays in registers.
+#include "kernels/attention/tile_product.h"
 
-#include <algorithm>
-#include <limits>
-
-#include "kernels/exponential.h"
 #include "kernels/vectorise.h"
 
 namespace infalign::kernels {
@@ -81,70 +77,11 @@ void product(const Operands& is, std::int64_t m, std::int64_t n) {
   for (; j < n; ++j) strip<1, 8, 1>(is, m, j);
 }
 
-constexpr float kNone = -std::numeric_limits<float>::infinity();
-
-/// Calls body(score, present) for each place of both regions of a row and stores what it returns.
-template <class Body>
-[[gnu::always_inline]] static inline void regions(const ScoreRows& at, std::int64_t r, Body&& body) {
-  float* prefix = at.scores + r * at.stride;
-  float* own = prefix + padded(at.prefix);
-  body(prefix, static_cast<std::int32_t>(at.prefix));
-  body(own, at.own[r]);
-}
-
-INFALIGN_VECTORISE
-void exponentiate(const ScoreRows& at, float* maximum, float* sum) {
-  for (std::int64_t r = 0; r < at.rows; ++r) {
-    float most = kNone;
-    regions(
-        at, r, [&](float* score, std::int32_t count) __attribute__((always_inline)) {
-          const std::int32_t places = static_cast<std::int32_t>(padded(count));
-#pragma omp simd reduction(max : most)
-          for (std::int32_t j = 0; j < places; ++j) {
-            const float s = j < count ? score[j] : kNone;
-            score[j] = s;
-            most = s > most ? s : most;
-          }
-        });
-    float total = 0;
-    regions(
-        at, r, [&](float* score, std::int32_t count) __attribute__((always_inline)) {
-          const std::int32_t places = static_cast<std::int32_t>(padded(count));
-#pragma omp simd reduction(+ : total)
-          for (std::int32_t j = 0; j < places; ++j) {
-            const float e = exponential(score[j] - most);
-            score[j] = e;
-            total += e;
-          }
-        });
-    maximum[r] = most;
-    sum[r] = total;
-  }
-}
-
-INFALIGN_VECTORISE
-void probabilities(const ScoreRows& at, const float* log_sum_exp) {
-  for (std::int64_t r = 0; r < at.rows; ++r) {
-    const float base = log_sum_exp[r];
-    regions(
-        at, r, [&](float* score, std::int32_t count) __attribute__((always_inline)) {
-          const std::int32_t places = static_cast<std::int32_t>(padded(count));
-#pragma omp simd
-          for (std::int32_t j = 0; j < places; ++j)
-            score[j] = j < count ? exponential(score[j] - base) : 0.0f;
-        });
-  }
-}
-
 }  // namespace
 
 void tile_product(std::int64_t m, std::int64_t n, std::int64_t k, const Strided& a, const float* b,
                   std::int64_t ldb, Store store, float* c, std::int64_t ldc) {
   product({a.data, a.row, a.column, b, ldb, c, ldc, k, store}, m, n);
 }
-
-void exponentiate_rows(const ScoreRows& at, float* maximum, float* sum) { exponentiate(at, maximum, sum); }
-
-void probability_rows(const ScoreRows& at, const float* log_sum_exp) { probabilities(at, log_sum_exp); }
 
 }  // namespace infalign::kernels
