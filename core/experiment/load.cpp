@@ -34,11 +34,15 @@ void read_variants(const Node& document, Reader& reader, Alignment& alignment, P
   }
 }
 
-/// Optional sections are there if they were written.
+/// Optional sections are there if they were written, and not unset by null.
 void drop_unwritten_sections(const Node& document, Experiment& experiment) {
-  if (document.find("finetune") == nullptr) experiment.finetune.reset();
-  if (document.find("reward") == nullptr) experiment.reward.reset();
-  if (document.find("judge") == nullptr) experiment.judge.reset();
+  const auto is_written = [&](const std::string& name) {
+    const Node* section = document.find(name);
+    return section != nullptr && section->kind != Node::Kind::kNull;
+  };
+  if (!is_written("finetune")) experiment.finetune.reset();
+  if (!is_written("reward")) experiment.reward.reset();
+  if (!is_written("judge")) experiment.judge.reset();
 }
 
 /// Fills in what the file leaves to other values.
@@ -70,7 +74,8 @@ Experiment load_experiment(const std::filesystem::path& file, const std::vector<
   drop_unwritten_sections(document, experiment);
   resolve(experiment);
 
-  check(experiment, document, problems);
+  check_inputs(experiment, document, problems);
+  check_values(experiment, document, problems);
   if (only && problems.sound("stages") && !experiment.runs(*only)) {
     problems.add(place_of(document, "stages"), "stages", "does not name " + stage_name(*only) + "; add it");
   }

@@ -1,3 +1,4 @@
+// The walk over sections and nodes together; the hints for misspelt keys are most of it.
 #include "core/experiment/reader.h"
 
 #include <algorithm>
@@ -108,7 +109,8 @@ void Reader::read(const Section& section, const Node& node, const std::string& p
   }
   for (const Section& child : section.sections) {
     const Node* written = node.find(child.name);
-    if (written != nullptr && !child.is_list) read(child, *written, joined(path, child.name));
+    const bool is_there = written != nullptr && written->kind != Node::Kind::kNull;
+    if (is_there && !child.is_list) read(child, *written, joined(path, child.name));
   }
   for (const Node& child : node.children) refuse_unknown(section, child, path, joined(path, child.name));
 }

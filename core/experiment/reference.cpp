@@ -24,8 +24,8 @@ or empty; `$${` is a literal `${`. Since paths count from the file's folder, giv
 `INFALIGN_DATA=$PWD/data infalign run ...`.
 
 **Overrides** on the command line, `--set key.path=value` and repeatable, take YAML values and name the entries of a
-list by their index from 0: `--set alignment.steps=500 --set alignment.variants.0.beta=0.1`. `null` unsets a value:
-`--set alignment.target_kl=null --set alignment.beta=0.1`.
+list by their index from 0: `--set alignment.steps=500 --set alignment.variants.0.beta=0.1`. `null` unsets a value or
+an optional section: `--set alignment.target_kl=null --set alignment.beta=0.1`.
 )";
 
 /// `|` would end a cell.

@@ -1,4 +1,4 @@
-// How values fit each other, what stages need, and what is absent.
+// What stages need and what is absent; how values fit each other.
 #include "core/experiment/experiment_fixture.h"
 
 namespace infalign::experiment {
@@ -133,6 +133,21 @@ TEST_F(Checks, TheRewardStageMakesTheRewardModel) {
               HasSubstr("out/models/reward has not been trained yet; name reward in stages"));
   write("out/models/reward/config.json", "{}");
   EXPECT_EQ(refusal(good(), trained), "") << "trained by an earlier run of this file";
+}
+
+TEST_F(Checks, TheRewardStageAloneNeedsNothingOfTheOthers) {
+  EXPECT_EQ(refusal("name: a\noutput: out\nstages: [reward]\nmodel: {reference: model}\n"
+                    "reward: {preferences: pairs.jsonl}\n"),
+            "");
+}
+
+TEST_F(Checks, NullUnsetsAnOptionalSection) {
+  const std::string yaml = good("reward: {preferences: pairs.jsonl}\n");
+  EXPECT_THAT(warnings(yaml),
+              ElementsAre("run.yaml:15: reward: has no effect: model.reward is given and stages does "
+                          "not name reward"));
+  EXPECT_EQ(load(yaml, {"reward=null"}).reward, std::nullopt);
+  EXPECT_THAT(warnings(yaml, {"reward=null"}), ElementsAre());
 }
 
 TEST_F(Checks, AFolderThatThisRunWillWriteNeedNotBeThere) {

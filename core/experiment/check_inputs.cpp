@@ -1,0 +1,186 @@
+// Which files and sections a run needs depends on its stages, and on what they make for each other.
+#include <cstdlib>
+#include <filesystem>
+#include <vector>
+
+#include "core/experiment/checks.h"
+#include "core/experiment/environment.h"
+
+namespace infalign::experiment {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string in_words(const std::vector<Stage>& stages) {
+  std::string text;
+  for (std::size_t i = 0; i < stages.size(); ++i) {
+    text += (i == 0 ? "" : i + 1 == stages.size() ? " and " : ", ") + stage_name(stages[i]);
+  }
+  return text;
+}
+
+class InputChecker : Checker {
+ public:
+  using Checker::Checker;
+
+  void run() {
+    check_stages();
+    if (!sound({"stages"})) return;
+    check_models();
+    check_trained_models();
+    check_prompts();
+    check_calibration();
+  }
+
+ private:
+  /// Those of `candidates` that this run goes through.
+  std::vector<Stage> running(std::initializer_list<Stage> candidates) const {
+    std::vector<Stage> stages;
+    for (const Stage stage : candidates) {
+      if (e_.runs(stage)) stages.push_back(stage);
+    }
+    return stages;
+  }
+
+  /// Refuses that `path` is not given while any of `stages` runs.
+  void need(const std::string& path, bool given, std::initializer_list<Stage> stages,
+            const std::string& remedy) {
+    const std::vector<Stage> needing = running(stages);
+    if (given || needing.empty() || !sound({path})) return;
+    refuse(path, "missing, but needed to " + in_words(needing) + "; " + remedy);
+  }
+
+  /// "; set NAME to ..." if the path was written with a variable.
+  std::string variable_hint(const std::string& path) const {
+    const Node* node = find_path(document_, path);
+    if (node == nullptr) return "";
+    const std::vector<std::string> variables = expand_environment(node->text).variables;
+    if (variables.empty()) return "";
+    const char* value = std::getenv(variables.front().c_str());
+    const bool given = value != nullptr && *value != '\0';
+    std::string hint = "; set " + variables.front() + " to the folder that holds it";
+    if (!given) return hint + " (it is not set)";
+    hint += std::string(" (it is ") + value;
+    if (fs::path(value).is_relative())
+      hint += ", which counts from the configuration's folder: better absolute";
+    return hint + ")";
+  }
+
+  void expect_file(const std::string& path, const fs::path& file) {
+    if (file.empty() || !sound({path})) return;
+    std::error_code ignored;
+    if (!fs::exists(file, ignored)) {
+      refuse(path, "there is no file " + file.string() + variable_hint(path));
+    } else if (fs::is_directory(file, ignored)) {
+      refuse(path, file.string() + " is a folder; name a file");
+    }
+  }
+
+  void expect_model(const std::string& path, const fs::path& folder) {
+    if (folder.empty() || !sound({path})) return;
+    std::error_code ignored;
+    if (!fs::exists(folder, ignored)) {
+      refuse(path, "there is no folder " + folder.string() + variable_hint(path));
+    } else if (!fs::exists(folder / "config.json", ignored)) {
+      refuse(path, folder.string() + " is not a Hugging Face model folder: it has no config.json");
+    }
+  }
+
+  void check_stages() {
+    if (!sound({"stages"})) return;
+    if (e_.stages.empty())
+      return refuse("stages", "names no stage; known, in their order: " + in_words(all_stages()));
+    for (std::size_t i = 1; i < e_.stages.size(); ++i) {
+      const Stage before = e_.stages[i - 1], after = e_.stages[i];
+      if (before == after) return refuse("stages", stage_name(after) + " is named twice");
+      if (before > after) {
+        return refuse("stages", stage_name(after) + " comes before " + stage_name(before) +
+                                    "; the order is " + in_words(all_stages()));
+      }
+    }
+  }
+
+  void check_models() {
+    expect_model("model.reference", e_.model.reference);
+    if (sound({"finetune"})) {
+      need("model.reference", !e_.policy_start().empty(),
+           {Stage::kCalibrate, Stage::kAlign, Stage::kEvaluate, Stage::kExport}, "name a model folder");
+    }
+    check_reward_model("reward", e_.model.reward, e_.reward.has_value(), e_.reward_folder());
+    check_reward_model("judge", e_.model.judge, e_.judge.has_value(), e_.judge_folder());
+  }
+
+  /// A reward model is given as a folder, or comes from the reward stage of this run or an earlier one.
+  void check_reward_model(const std::string& name, const fs::path& given, bool trained,
+                          const fs::path& folder) {
+    const std::string path = "model." + name;
+    if (!sound({path})) return;
+    if (trained && e_.runs(Stage::kReward)) return;
+    if (!given.empty()) {
+      expect_model(path, given);
+      if (trained) warn(name, "has no effect: " + path + " is given and stages does not name reward");
+    } else if (trained) {
+      std::error_code ignored;
+      if (!running({Stage::kCalibrate, Stage::kAlign, Stage::kEvaluate}).empty() &&
+          !fs::exists(folder, ignored)) {
+        refuse(name, folder.string() + " has not been trained yet; name reward in stages");
+      }
+    } else if (name == "reward") {
+      need(path, false, {Stage::kCalibrate, Stage::kAlign, Stage::kEvaluate},
+           "name a folder with a score head, or add a reward section and the reward stage");
+    }
+  }
+
+  void check_trained_models() {
+    if (e_.finetune) check_finetune(*e_.finetune);
+    if (e_.reward) check_preferences("reward", *e_.reward);
+    if (e_.judge) check_preferences("judge", *e_.judge);
+    need("finetune", e_.finetune.has_value(), {Stage::kFinetune}, "add the section");
+    need("reward", e_.reward || e_.judge, {Stage::kReward}, "add the section");
+  }
+
+  void check_finetune(const Finetune& finetune) {
+    expect_file("finetune.text", finetune.text);
+    expect_model("finetune.initial", finetune.initial);
+    if (!e_.runs(Stage::kFinetune)) return warn("finetune", "has no effect: stages does not name finetune");
+    if (sound({"finetune.from_scratch", "model.reference"})) {
+      need("finetune.initial", !finetune.initial.empty(), {Stage::kFinetune},
+           "name the folder whose config.json and tokenizer are used");
+    }
+  }
+
+  void check_preferences(const std::string& name, const Reward& reward) {
+    expect_file(name + ".preferences", reward.preferences);
+    expect_model(name + ".backbone", reward.backbone);
+    if (sound({"model.reference", "finetune"})) {
+      need(name + ".backbone", !e_.backbone(reward).empty(), {Stage::kReward},
+           "name a model folder, here or as model.reference");
+    }
+  }
+
+  void check_prompts() {
+    expect_file("prompts.train", e_.prompts.train);
+    expect_file("prompts.heldout", e_.prompts.heldout);
+    need("prompts.train", !e_.prompts.train.empty(), {Stage::kCalibrate, Stage::kAlign},
+         "name a file of JSON lines {\"prompt\": ...}");
+    need("prompts.heldout", !e_.prompts.heldout.empty(), {Stage::kEvaluate},
+         "name a file of JSON lines {\"prompt\": ...}");
+  }
+
+  void check_calibration() {
+    expect_file("calibration.reuse", e_.calibration.reuse);
+    if (!e_.runs(Stage::kAlign) || e_.runs(Stage::kCalibrate) || !e_.calibration.reuse.empty()) return;
+    std::error_code ignored;
+    if (sound({"output", "calibration.reuse"}) && !fs::exists(e_.calibration_path(), ignored)) {
+      refuse("stages", "align needs a calibration; name calibrate before it, or set calibration.reuse");
+    }
+  }
+};
+
+}  // namespace
+
+void check_inputs(const Experiment& experiment, const Node& document, Problems& problems) {
+  InputChecker(experiment, document, problems).run();
+}
+
+}  // namespace infalign::experiment
