@@ -110,6 +110,14 @@ TEST(RewardSketch, TiesOfBfloat16RewardsGetTheirMidRank) {
   EXPECT_EQ(sketch.cumulative(kInfinity), 1);
 }
 
+TEST(RewardSketch, IsSymmetricUnderNegation) {
+  RewardSketch sketch;
+  sketch.add(std::vector<float>{-1, 1, -0.3f, 0.3f, 7.77f, -7.77f});
+  for (float reward : {0.3f, 1.0f, 2.0f, 7.77f}) {
+    EXPECT_DOUBLE_EQ(sketch.cumulative(reward) + sketch.cumulative(-reward), 1) << reward;
+  }
+}
+
 TEST(RewardSketch, KnowsNothingWithoutData) {
   const RewardSketch sketch;
   EXPECT_EQ(sketch.cumulative(3.0f), 0.5);
