@@ -14,8 +14,8 @@
 namespace infalign::kernels {
 namespace {
 
-/// Logits of a chunk: about a megabyte, in whole multiples of 32 rows.
-constexpr std::int64_t kChunkFloats = 1 << 18;
+/// Logits of a chunk: half a megabyte, in whole multiples of 32 rows.
+constexpr std::int64_t kChunkFloats = 1 << 17;
 constexpr std::int64_t kGrain = 8;  // rows of a chunk
 
 std::int64_t chunk_rows(std::int64_t V) {

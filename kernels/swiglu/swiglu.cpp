@@ -11,7 +11,10 @@ namespace {
 
 constexpr std::int64_t kGrain = 32;  // rows
 
-[[gnu::always_inline]] static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+[[gnu::always_inline]] static inline float sigmoid(float x) {
+  const float negated = x < -88.0f ? 88.0f : -x;
+  return 1.0f / (1.0f + exponential(negated));
+}
 
 INFALIGN_VECTORISE
 void forward_rows(std::int64_t T, std::int64_t F, const float* gate_up, float* out) {
