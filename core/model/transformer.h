@@ -46,8 +46,7 @@ class Activations {
   };
   void reserve(const ModelConfig& config, std::int64_t T, Keep keep);
 
-  std::vector<Layer>
-      layers_;  // one, used again and again, unless everything is kept (or the keys and values)
+  std::vector<Layer> layers_;                               // all compute in the first but for what is kept
   kernels::Buffer<float> residual_, hidden_, inverse_rms_;  // of the final norm: [T, C], [T, C], [T]
   Gradients d_;
   std::int64_t tokens_ = 0;

@@ -83,7 +83,9 @@ void expect_gradients(const Model& model, const std::vector<float>& gradient,
 TEST(Stories260K, LogLikelihoodsAndLogitsAreTheReferences) {
   SKIP_WITHOUT(data_folder() / "stories260K-hf");
   const Model model = load_model(data_folder() / "stories260K-hf");
-  for (const auto& example : read_json(data_folder() / "stories260K" / "golden.json").at("cases")) {
+  const auto golden = read_json(data_folder() / "stories260K" / "golden.json");
+  ASSERT_EQ(golden.at("cases").size(), 8u);
+  for (const auto& example : golden.at("cases")) {
     const Tokens ids = example.at("ids");
     const auto values = sequence_log_probabilities(model, {ids});
     const auto nll = example.at("nll").get<std::vector<double>>();
@@ -110,6 +112,8 @@ TEST(Stories260K, TellsTheReferencesStory) {
   EXPECT_EQ(continuation, Tokens(story.begin() + 1, story.end()));
 }
 
+/// Over whole stories the two differ by the rounding of differently ordered sums: typically far below 1e-5,
+/// rarely more than that.
 TEST(Stories260K, SamplerAndTrainerAgree) {
   SKIP_WITHOUT(data_folder() / "stories260K-hf");
   const Model model = load_model(data_folder() / "stories260K-hf");
@@ -119,6 +123,7 @@ TEST(Stories260K, SamplerAndTrainerAgree) {
     const auto responses = Generator(model.transformer)
                                .generate(kStream, model.parameters, prompts, 3, settings,
                                          {.seed = 5, .purpose = kernels::Purpose::kPolicy});
+    double squares = 0, tokens = 0;
     for (std::size_t p = 0; p < prompts.size(); ++p) {
       for (const Response& response : responses[p]) {
         Tokens whole = prompts[p].tokens;
@@ -127,11 +132,16 @@ TEST(Stories260K, SamplerAndTrainerAgree) {
         const auto trained_at_1 = sequence_log_probabilities(model, {whole});
         for (std::size_t i = 0; i < response.tokens.size(); ++i) {
           const std::size_t at = prompts[p].tokens.size() - 1 + i;
-          ASSERT_NEAR(response.log_probabilities[i], trained[at], 2e-5);
-          ASSERT_NEAR(response.log_probabilities_at_1[i], trained_at_1[at], 2e-5);
+          const double gap = response.log_probabilities[i] - trained[at];
+          const double gap_at_1 = response.log_probabilities_at_1[i] - trained_at_1[at];
+          ASSERT_LT(std::max(std::abs(gap), std::abs(gap_at_1)), 5e-5);
+          squares += (gap * gap + gap_at_1 * gap_at_1) / 2;
+          ++tokens;
         }
       }
     }
+    EXPECT_GT(tokens, 500);
+    EXPECT_LT(std::sqrt(squares / tokens), 5e-6);
   }
 }
 
