@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "kernels/attention/families.h"
+#include "kernels/attention/lanes.h"
 #include "kernels/attention/tile_product.h"
 #include "kernels/exponential.h"
 #include "kernels/logarithm.h"
@@ -42,11 +43,10 @@ struct HeadView {
 /// then the segment's own up to the last of these tokens.
 struct Block {
   std::int64_t begin;  // row of token `first` in the batch
-  std::int64_t first, tokens;
+  std::int64_t first;
   std::int64_t prefix_begin, prefix;  // row and number of the prefix's keys
   std::int64_t own_begin, own;        // row and number of the segment's keys
-  std::int64_t group;
-  std::int64_t lanes;  // padded(tokens * group)
+  LaneLayout layout;
 
   std::int64_t keys() const { return prefix + own; }
 };
@@ -63,11 +63,11 @@ struct Scratch {
   }
   void reserve(const HeadView& head, const Block& block) {
     for (Buffer<float>* buffer : {&queries, &d_out, &result})
-      buffer->reserve(static_cast<std::size_t>(head.head_dim * block.lanes));
+      buffer->reserve(static_cast<std::size_t>(head.head_dim * block.layout.lanes));
     for (Buffer<float>* buffer : {&scores, &d_scores})
-      buffer->reserve(static_cast<std::size_t>(block.keys() * block.lanes));
+      buffer->reserve(static_cast<std::size_t>(block.keys() * block.layout.lanes));
     for (Buffer<float>* buffer : {&factor, &log_sum_exp})
-      buffer->reserve(static_cast<std::size_t>(block.lanes));
+      buffer->reserve(static_cast<std::size_t>(block.layout.lanes));
   }
 };
 
@@ -79,43 +79,14 @@ void for_each_block(const HeadView& head, const Segment& segment, Body&& body) {
     const std::int64_t tokens = std::min(most_tokens, segment.length - first);
     const Block block{.begin = segment.begin + first,
                       .first = first,
-                      .tokens = tokens,
                       .prefix_begin = segment.prefix_begin,
                       .prefix = segment.prefix_length,
                       .own_begin = segment.begin,
                       .own = first + tokens,
-                      .group = head.group,
-                      .lanes = padded(tokens * head.group)};
+                      .layout = {tokens, head.group, padded(tokens * head.group)}};
     Scratch::of_thread().reserve(head, block);
     body(block);
   }
-}
-
-/// to [head_dim, lanes] = the block's heads from rows `stride` apart, times factor; unused lanes are zero.
-INFALIGN_VECTORISE
-void to_lanes(const Block& block, std::int64_t head_dim, const float* from, std::int64_t stride, float factor,
-              float* to) {
-  const std::int64_t used = block.tokens * block.group, lanes = block.lanes;
-  for (std::int64_t t = 0; t < block.tokens; ++t)
-    for (std::int64_t g = 0; g < block.group; ++g) {
-      const float* head = from + t * stride + g * head_dim;
-      float* lane = to + t * block.group + g;
-      for (std::int64_t d = 0; d < head_dim; ++d) lane[d * lanes] = head[d] * factor;
-    }
-  for (std::int64_t d = 0; d < head_dim; ++d)
-    for (std::int64_t lane = used; lane < lanes; ++lane) to[d * lanes + lane] = 0;
-}
-
-/// The way back: the block's heads in rows `stride` apart = from [head_dim, lanes].
-INFALIGN_VECTORISE
-void from_lanes(const Block& block, std::int64_t head_dim, const float* from, float* to,
-                std::int64_t stride) {
-  for (std::int64_t t = 0; t < block.tokens; ++t)
-    for (std::int64_t g = 0; g < block.group; ++g) {
-      const float* lane = from + t * block.group + g;
-      float* head = to + t * stride + g * head_dim;
-      for (std::int64_t d = 0; d < head_dim; ++d) head[d] = lane[d * block.lanes];
-    }
 }
 
 /// Each lane of x [head_dim, lanes] times its factor.
@@ -123,7 +94,8 @@ INFALIGN_VECTORISE
 void scale_lanes(const Block& block, std::int64_t head_dim, const float* factor, float* x) {
   for (std::int64_t d = 0; d < head_dim; ++d)
 #pragma omp simd
-    for (std::int64_t lane = 0; lane < block.lanes; ++lane) x[d * block.lanes + lane] *= factor[lane];
+    for (std::int64_t lane = 0; lane < block.layout.lanes; ++lane)
+      x[d * block.layout.lanes + lane] *= factor[lane];
 }
 
 /// Keys and values of a segment's rows get gradients from several blocks; first they are zero.
@@ -136,19 +108,19 @@ void clear_gradients(const HeadView& head, const Segment& segment, float* d_qkv)
 
 /// Lanes of the block below this one do not see key number `key` of prefix and segment.
 [[gnu::always_inline]] static inline std::int32_t first_seeing(const Block& block, std::int64_t key) {
-  return static_cast<std::int32_t>((key - block.prefix - block.first) * block.group);
+  return static_cast<std::int32_t>((key - block.prefix - block.first) * block.layout.group);
 }
 
 /// scores become exp(score - the lane's maximum), 0 where unseen; factor = 1 / their sum over keys;
 /// log_sum_exp = that of the scores. All per lane.
 INFALIGN_VECTORISE
 void softmax(const Block& block, float* scores, float* factor, float* log_sum_exp) {
-  for (std::int64_t base = 0; base < block.lanes; base += kLanes) {
+  for (std::int64_t base = 0; base < block.layout.lanes; base += kLanes) {
     float most[kLanes], sum[kLanes];
     std::fill_n(most, kLanes, -std::numeric_limits<float>::infinity());
     std::fill_n(sum, kLanes, 0.0f);
     for (std::int64_t key = 0; key < block.keys(); ++key) {
-      float* score = scores + key * block.lanes + base;
+      float* score = scores + key * block.layout.lanes + base;
       const std::int32_t seeing = first_seeing(block, key) - static_cast<std::int32_t>(base);
 #pragma omp simd
       for (std::int32_t lane = 0; lane < kLanes; ++lane) {
@@ -158,7 +130,7 @@ void softmax(const Block& block, float* scores, float* factor, float* log_sum_ex
       }
     }
     for (std::int64_t key = 0; key < block.keys(); ++key) {
-      float* score = scores + key * block.lanes + base;
+      float* score = scores + key * block.layout.lanes + base;
 #pragma omp simd
       for (std::int32_t lane = 0; lane < kLanes; ++lane) {
         const float e = exponential(score[lane] - most[lane]);
@@ -179,12 +151,12 @@ void softmax(const Block& block, float* scores, float* factor, float* log_sum_ex
 INFALIGN_VECTORISE
 void softmax_backward(const Block& block, float scale, const float* log_sum_exp, float* scores,
                       float* gradients) {
-  for (std::int64_t base = 0; base < block.lanes; base += kLanes) {
+  for (std::int64_t base = 0; base < block.layout.lanes; base += kLanes) {
     float along[kLanes];
     std::fill_n(along, kLanes, 0.0f);
     for (std::int64_t key = 0; key < block.keys(); ++key) {
-      float* score = scores + key * block.lanes + base;
-      const float* gradient = gradients + key * block.lanes + base;
+      float* score = scores + key * block.layout.lanes + base;
+      const float* gradient = gradients + key * block.layout.lanes + base;
       const std::int32_t seeing = first_seeing(block, key) - static_cast<std::int32_t>(base);
 #pragma omp simd
       for (std::int32_t lane = 0; lane < kLanes; ++lane) {
@@ -195,8 +167,8 @@ void softmax_backward(const Block& block, float scale, const float* log_sum_exp,
       }
     }
     for (std::int64_t key = 0; key < block.keys(); ++key) {
-      const float* p = scores + key * block.lanes + base;
-      float* gradient = gradients + key * block.lanes + base;
+      const float* p = scores + key * block.layout.lanes + base;
+      float* gradient = gradients + key * block.layout.lanes + base;
 #pragma omp simd
       for (std::int32_t lane = 0; lane < kLanes; ++lane)
         gradient[lane] = scale * p[lane] * (gradient[lane] - along[lane]);
@@ -209,22 +181,22 @@ void softmax_backward(const Block& block, float scale, const float* log_sum_exp,
 void over_dimensions(const HeadView& head, const Block& block, const float* qkv, std::int64_t offset,
                      const float* from, float* to) {
   const auto part = [&](std::int64_t begin, std::int64_t count, float* c) {
-    tile_product(count, block.lanes, head.head_dim, {qkv + begin * head.row + offset, head.row, 1}, from,
-                 block.lanes, Store::kOverwrite, c, block.lanes);
+    tile_product(count, block.layout.lanes, head.head_dim, {qkv + begin * head.row + offset, head.row, 1},
+                 from, block.layout.lanes, Store::kOverwrite, c, block.layout.lanes);
   };
   if (block.prefix > 0) part(block.prefix_begin, block.prefix, to);
-  part(block.own_begin, block.own, to + block.prefix * block.lanes);
+  part(block.own_begin, block.own, to + block.prefix * block.layout.lanes);
 }
 
 /// to [head_dim, lanes] = transpose(keys or values) [head_dim, keys] x from [keys, lanes].
 void over_keys(const HeadView& head, const Block& block, const float* qkv, std::int64_t offset,
                const float* from, float* to) {
   const auto part = [&](std::int64_t begin, std::int64_t count, const float* b, Store store) {
-    tile_product(head.head_dim, block.lanes, count, {qkv + begin * head.row + offset, 1, head.row}, b,
-                 block.lanes, store, to, block.lanes);
+    tile_product(head.head_dim, block.layout.lanes, count, {qkv + begin * head.row + offset, 1, head.row}, b,
+                 block.layout.lanes, store, to, block.layout.lanes);
   };
   if (block.prefix > 0) part(block.prefix_begin, block.prefix, from, Store::kOverwrite);
-  part(block.own_begin, block.own, from + block.prefix * block.lanes,
+  part(block.own_begin, block.own, from + block.prefix * block.layout.lanes,
        block.prefix > 0 ? Store::kAdd : Store::kOverwrite);
 }
 
@@ -234,27 +206,27 @@ void add_over_lanes(const HeadView& head, const Block& block, const float* weigh
                     std::int64_t stride, std::int64_t offset, float* d_qkv) {
   const auto part = [&](std::int64_t begin, std::int64_t count, const float* a) {
     for (std::int64_t g = 0; g < head.group; ++g)
-      tile_product(count, head.head_dim, block.tokens, {a + g, block.lanes, head.group},
+      tile_product(count, head.head_dim, block.layout.tokens, {a + g, block.layout.lanes, head.group},
                    right + g * head.head_dim, stride, Store::kAdd, d_qkv + begin * head.row + offset,
                    head.row);
   };
   if (block.prefix > 0) part(block.prefix_begin, block.prefix, weights);
-  part(block.own_begin, block.own, weights + block.prefix * block.lanes);
+  part(block.own_begin, block.own, weights + block.prefix * block.layout.lanes);
 }
 
 void forward_block(const HeadView& head, const Block& block, const float* qkv, float* out,
                    float* log_sum_exp) {
   Scratch& s = Scratch::of_thread();
-  to_lanes(block, head.head_dim, qkv + block.begin * head.row + head.query, head.row, head.scale,
-           s.queries.data());
+  rows_to_lanes(block.layout, head.head_dim, qkv + block.begin * head.row + head.query, head.row, head.scale,
+                s.queries.data());
   over_dimensions(head, block, qkv, head.key, s.queries.data(), s.scores.data());
   softmax(block, s.scores.data(), s.factor.data(), s.log_sum_exp.data());
   over_keys(head, block, qkv, head.value, s.scores.data(), s.result.data());
   scale_lanes(block, head.head_dim, s.factor.data(), s.result.data());
-  from_lanes(block, head.head_dim, s.result.data(), out + block.begin * head.out_row + head.query,
-             head.out_row);
-  from_lanes(block, 1, s.log_sum_exp.data(), log_sum_exp + block.begin * head.heads + head.first_head,
-             head.heads);
+  lanes_to_rows(block.layout, head.head_dim, s.result.data(), out + block.begin * head.out_row + head.query,
+                head.out_row);
+  lanes_to_rows(block.layout, 1, s.log_sum_exp.data(),
+                log_sum_exp + block.begin * head.heads + head.first_head, head.heads);
 }
 
 void backward_block(const HeadView& head, const Block& block, const float* qkv, const float* log_sum_exp,
@@ -262,15 +234,16 @@ void backward_block(const HeadView& head, const Block& block, const float* qkv, 
   Scratch& s = Scratch::of_thread();
   const float* queries = qkv + block.begin * head.row + head.query;
   const float* block_d_out = d_out + block.begin * head.out_row + head.query;
-  to_lanes(block, head.head_dim, queries, head.row, head.scale, s.queries.data());
-  to_lanes(block, head.head_dim, block_d_out, head.out_row, 1.0f, s.d_out.data());
-  to_lanes(block, 1, log_sum_exp + block.begin * head.heads + head.first_head, head.heads, 1.0f,
-           s.log_sum_exp.data());
+  rows_to_lanes(block.layout, head.head_dim, queries, head.row, head.scale, s.queries.data());
+  rows_to_lanes(block.layout, head.head_dim, block_d_out, head.out_row, 1.0f, s.d_out.data());
+  rows_to_lanes(block.layout, 1, log_sum_exp + block.begin * head.heads + head.first_head, head.heads, 1.0f,
+                s.log_sum_exp.data());
   over_dimensions(head, block, qkv, head.key, s.queries.data(), s.scores.data());
   over_dimensions(head, block, qkv, head.value, s.d_out.data(), s.d_scores.data());
   softmax_backward(block, head.scale, s.log_sum_exp.data(), s.scores.data(), s.d_scores.data());
   over_keys(head, block, qkv, head.key, s.d_scores.data(), s.result.data());
-  from_lanes(block, head.head_dim, s.result.data(), d_qkv + block.begin * head.row + head.query, head.row);
+  lanes_to_rows(block.layout, head.head_dim, s.result.data(), d_qkv + block.begin * head.row + head.query,
+                head.row);
   add_over_lanes(head, block, s.d_scores.data(), queries, head.row, head.key, d_qkv);
   add_over_lanes(head, block, s.scores.data(), block_d_out, head.out_row, head.value, d_qkv);
 }
