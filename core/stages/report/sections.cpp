@@ -87,10 +87,18 @@ double total(const RunFolder& run, const std::string& key) {
   return sum;
 }
 
+/// "980", "101 thousand", "5.9 million".
 std::string count(double value) {
-  if (value >= 1e9) return fmt::format("{:.2f} billion", value / 1e9);
+  if (value >= 1e9) return fmt::format("{:.1f} billion", value / 1e9);
   if (value >= 1e6) return fmt::format("{:.1f} million", value / 1e6);
+  if (value >= 1e4) return fmt::format("{:.0f} thousand", value / 1e3);
   return fmt::format("{:.0f}", value);
+}
+
+/// A model's answer often begins with the space or line break that follows its prompt.
+std::string trimmed(const std::string& text) {
+  const auto begin = text.find_first_not_of(" \t\r\n");
+  return begin == std::string::npos ? "" : text.substr(begin, text.find_last_not_of(" \t\r\n") + 1 - begin);
 }
 
 DataTable headline_table(const EvaluationRecord& evaluation) {
@@ -139,11 +147,12 @@ DataTable difference_table(const EvaluationRecord& evaluation) {
 }
 
 std::string answer_html(const Answer& answer, const std::string& colour, bool best) {
+  const std::string text = trimmed(answer.text);
   return fmt::format(
       "<div class=\"answer\" style=\"--c: var({})\"><header><span class=\"who\">{}</span>"
       "<span class=\"reward{}\">{}reward {}</span></header><p>{}</p></div>\n",
       colour, escape(answer.variant), best ? " best" : "", best ? "highest " : "", number(answer.reward, 2),
-      answer.text.empty() ? "<span class=\"sub\">(empty answer)</span>" : escape(answer.text));
+      text.empty() ? "<span class=\"sub\">(empty answer)</span>" : escape(text));
 }
 
 std::vector<TrainingSeries> series_of(const RunFolder& run, const std::string& stage,

@@ -67,7 +67,7 @@ table.compact { font-size: 0.85rem; }
 .compact .interval { display: inline; margin-left: 0.4rem; }
 .example { margin-top: 1.25rem; padding: 1.1rem 1.25rem 1.25rem; }
 .prompt { font-weight: 600; white-space: pre-wrap; overflow-wrap: anywhere; }
-.answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 13rem), 1fr)); gap: 1rem; margin-top: 0.9rem; }
+.answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 11rem), 1fr)); gap: 1rem; margin-top: 0.9rem; }
 .answer { border-top: 3px solid var(--c); padding-top: 0.5rem; }
 .answer header { display: flex; justify-content: space-between; gap: 0.75rem; font-size: 0.85rem; }
 .answer .who { font-weight: 600; }
