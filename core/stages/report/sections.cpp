@@ -150,9 +150,9 @@ std::string answer_html(const Answer& answer, const std::string& colour, bool be
   const std::string text = trimmed(answer.text);
   return fmt::format(
       "<div class=\"answer\" style=\"--c: var({})\"><header><span class=\"who\">{}</span>"
-      "<span class=\"reward{}\">{}reward {}</span></header><p>{}</p></div>\n",
-      colour, escape(answer.variant), best ? " best" : "", best ? "highest " : "", number(answer.reward, 2),
-      text.empty() ? "<span class=\"sub\">(empty answer)</span>" : escape(text));
+      "<span class=\"reward{}\">{} {}</span></header><p>{}</p></div>\n",
+      colour, escape(answer.variant), best ? " best" : "", best ? "highest" : "reward",
+      number(answer.reward, 2), text.empty() ? "<span class=\"sub\">(empty answer)</span>" : escape(text));
 }
 
 std::vector<TrainingSeries> series_of(const RunFolder& run, const std::string& stage,

@@ -69,7 +69,7 @@ table.compact { font-size: 0.85rem; }
 .prompt { font-weight: 600; white-space: pre-wrap; overflow-wrap: anywhere; }
 .answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 11rem), 1fr)); gap: 1rem; margin-top: 0.9rem; }
 .answer { border-top: 3px solid var(--c); padding-top: 0.5rem; }
-.answer header { display: flex; justify-content: space-between; gap: 0.75rem; font-size: 0.85rem; }
+.answer header { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 0.75rem; font-size: 0.85rem; }
 .answer .who { font-weight: 600; }
 .answer .reward { color: var(--muted); font-variant-numeric: tabular-nums; white-space: nowrap; }
 .answer .reward.best { color: var(--ink); font-weight: 600; }

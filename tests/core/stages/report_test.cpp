@@ -168,7 +168,7 @@ TEST_F(ReportTest, ShowsEveryPartOfTheRun) {
   const std::string html = page();
   for (const char* part :
        {"Best-of-4 win rate", "infalign beats raw by 0.030", "id=\"calibration\"", "KL divergence (nats)",
-        "Reward model: loss", "highest reward 0.40", "seed: 1", "How to read this page", "3e-07"}) {
+        "Reward model: loss", "highest 0.40", "seed: 1", "How to read this page", "3e-07"}) {
     EXPECT_THAT(html, HasSubstr(part));
   }
 }
