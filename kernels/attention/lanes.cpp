@@ -28,21 +28,34 @@ typedef float Eight __attribute__((vector_size(kSide * sizeof(float))));
   }
 }
 
-/// Where the head of a lane begins, from where the rows do.
-[[gnu::always_inline]] static inline std::int64_t head_of(const LaneLayout& layout, std::int64_t lane,
-                                                          std::int64_t head_dim, std::int64_t stride) {
-  return lane / layout.group * stride + lane % layout.group * head_dim;
-}
+/// Walks over the heads of all lanes in order, without a division.
+struct Walk {
+  std::int64_t group, head_dim, skip;  // skip: from the end of a token's heads to the next token's
+  std::int64_t offset = 0, in_group = 0;
+
+  Walk(const LaneLayout& layout, std::int64_t head_dim_, std::int64_t stride)
+      : group(layout.group), head_dim(head_dim_), skip(stride - layout.group * head_dim_) {}
+
+  /// Where the next lane's head begins, from where the rows do.
+  [[gnu::always_inline]] std::int64_t next() {
+    const std::int64_t at = offset;
+    offset += head_dim;
+    if (++in_group == group) in_group = 0, offset += skip;
+    return at;
+  }
+};
 
 INFALIGN_VECTORISE
 void to_lanes(const LaneLayout& layout, std::int64_t head_dim, const float* rows, std::int64_t stride,
               float factor, float* to) {
   const std::int64_t used = layout.tokens * layout.group, lanes = layout.lanes;
-  const std::int64_t square_lanes = used & -kSide, square_dim = head_dim & -kSide;
-  for (std::int64_t lane = 0; lane < square_lanes; lane += kSide) {
+  Walk walk(layout, head_dim, stride);
+  std::int64_t lane = 0;
+  for (; lane + kSide <= used; lane += kSide) {
     const float* heads[kSide];
-    for (std::int64_t i = 0; i < kSide; ++i) heads[i] = rows + head_of(layout, lane + i, head_dim, stride);
-    for (std::int64_t d = 0; d < square_dim; d += kSide) {
+    for (const float*& head : heads) head = rows + walk.next();
+    std::int64_t d = 0;
+    for (; d + kSide <= head_dim; d += kSide) {
       Eight x[kSide];
       for (std::int64_t i = 0; i < kSide; ++i) __builtin_memcpy(&x[i], heads[i] + d, sizeof(Eight));
       transpose(x);
@@ -51,36 +64,40 @@ void to_lanes(const LaneLayout& layout, std::int64_t head_dim, const float* rows
         __builtin_memcpy(to + (d + i) * lanes + lane, &x[i], sizeof(Eight));
       }
     }
+    for (; d < head_dim; ++d)
+      for (std::int64_t i = 0; i < kSide; ++i) to[d * lanes + lane + i] = heads[i][d] * factor;
   }
-  for (std::int64_t lane = 0; lane < used; ++lane) {
-    const float* head = rows + head_of(layout, lane, head_dim, stride);
-    for (std::int64_t d = lane < square_lanes ? square_dim : 0; d < head_dim; ++d)
-      to[d * lanes + lane] = head[d] * factor;
+  for (; lane < used; ++lane) {
+    const float* head = rows + walk.next();
+    for (std::int64_t d = 0; d < head_dim; ++d) to[d * lanes + lane] = head[d] * factor;
   }
-  for (std::int64_t d = 0; d < head_dim; ++d)
-    for (std::int64_t lane = used; lane < lanes; ++lane) to[d * lanes + lane] = 0;
+  for (; lane < lanes; ++lane)
+    for (std::int64_t d = 0; d < head_dim; ++d) to[d * lanes + lane] = 0;
 }
 
 INFALIGN_VECTORISE
 void to_rows(const LaneLayout& layout, std::int64_t head_dim, const float* from, float* rows,
              std::int64_t stride) {
   const std::int64_t used = layout.tokens * layout.group, lanes = layout.lanes;
-  const std::int64_t square_lanes = used & -kSide, square_dim = head_dim & -kSide;
-  for (std::int64_t lane = 0; lane < square_lanes; lane += kSide) {
+  Walk walk(layout, head_dim, stride);
+  std::int64_t lane = 0;
+  for (; lane + kSide <= used; lane += kSide) {
     float* heads[kSide];
-    for (std::int64_t i = 0; i < kSide; ++i) heads[i] = rows + head_of(layout, lane + i, head_dim, stride);
-    for (std::int64_t d = 0; d < square_dim; d += kSide) {
+    for (float*& head : heads) head = rows + walk.next();
+    std::int64_t d = 0;
+    for (; d + kSide <= head_dim; d += kSide) {
       Eight x[kSide];
       for (std::int64_t i = 0; i < kSide; ++i)
         __builtin_memcpy(&x[i], from + (d + i) * lanes + lane, sizeof(Eight));
       transpose(x);
       for (std::int64_t i = 0; i < kSide; ++i) __builtin_memcpy(heads[i] + d, &x[i], sizeof(Eight));
     }
+    for (; d < head_dim; ++d)
+      for (std::int64_t i = 0; i < kSide; ++i) heads[i][d] = from[d * lanes + lane + i];
   }
-  for (std::int64_t lane = 0; lane < used; ++lane) {
-    float* head = rows + head_of(layout, lane, head_dim, stride);
-    for (std::int64_t d = lane < square_lanes ? square_dim : 0; d < head_dim; ++d)
-      head[d] = from[d * lanes + lane];
+  for (; lane < used; ++lane) {
+    float* head = rows + walk.next();
+    for (std::int64_t d = 0; d < head_dim; ++d) head[d] = from[d * lanes + lane];
   }
 }
 

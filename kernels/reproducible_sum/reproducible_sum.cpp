@@ -14,7 +14,7 @@ namespace infalign::kernels {
 namespace {
 
 constexpr std::int64_t kGrain = 16384;
-constexpr float kOne = static_cast<float>(std::int64_t{1} << kFractionBits);
+constexpr double kOne = static_cast<double>(std::int64_t{1} << kFractionBits);
 
 /// The largest magnitude as its bits, among which infinity and then NaN stand above all numbers.
 INFALIGN_VECTORISE
@@ -32,14 +32,14 @@ INFALIGN_VECTORISE
 void add_rounded(std::int64_t n, const float* value, std::int64_t* sum) {
 #pragma omp simd
   for (std::int64_t i = 0; i < n; ++i)
-    sum[i] +=
-        static_cast<std::int64_t>(__builtin_rintf(value[i] * kOne));  // scaling by a power of two is exact
+    sum[i] += static_cast<std::int64_t>(__builtin_rint(static_cast<double>(value[i]) * kOne));
 }
 
 INFALIGN_VECTORISE
 void convert(std::int64_t n, const std::int64_t* sum, float* value) {
+  constexpr float kResolution = static_cast<float>(1 / kOne);  // a power of two: no second rounding
 #pragma omp simd
-  for (std::int64_t i = 0; i < n; ++i) value[i] = static_cast<float>(sum[i]) * (1.0f / kOne);
+  for (std::int64_t i = 0; i < n; ++i) value[i] = static_cast<float>(sum[i]) * kResolution;
 }
 
 /// Sixteen interleaved partial sums, joined as a tree: the same order, hence the same bits, on every

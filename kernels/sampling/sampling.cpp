@@ -4,7 +4,10 @@
 #include "kernels/sampling/sampling.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
+#include <span>
 #include <vector>
 
 #include "kernels/exponential.h"
@@ -84,31 +87,69 @@ std::int32_t invert(const Row& row, const double* block_sum, double goal) {
   return static_cast<std::int32_t>(begin + token);
 }
 
+/// The nucleus as a cut: tokens heavier than `weight`, and of those exactly as heavy the ones up to
+/// `last_tied`.
+struct Nucleus {
+  float weight;
+  std::int32_t last_tied;
+  double sum;
+};
+
+/// The smallest set of likeliest tokens that weighs `goal` or more. Weights are counted by the leading bits
+/// of their floats, which are in the same order; so only the tokens of the one bucket that the cut falls into
+/// are sorted.
+Nucleus find_nucleus(std::span<const float> weight, double goal) {
+  constexpr int kShift = 21;  // four buckets to an octave
+  constexpr std::size_t kBuckets = (std::bit_cast<std::uint32_t>(1.0f) >> kShift) + 1;
+  const auto bucket_of = [](float w) { return std::size_t{std::bit_cast<std::uint32_t>(w) >> kShift}; };
+  std::array<double, kBuckets> bucket_sum{};
+  for (const float w : weight) bucket_sum[bucket_of(w)] += static_cast<double>(w);
+
+  std::size_t cut = kBuckets - 1;
+  double heavier = 0;
+  while (cut > 0 && heavier + bucket_sum[cut] < goal) heavier += bucket_sum[cut--];
+
+  static thread_local std::vector<std::int32_t> candidates;
+  candidates.clear();
+  for (std::size_t v = 0; v < weight.size(); ++v)
+    if (bucket_of(weight[v]) == cut && weight[v] > 0) candidates.push_back(static_cast<std::int32_t>(v));
+  const auto of = [&](std::int32_t v) { return weight[static_cast<std::size_t>(v)]; };
+  std::sort(candidates.begin(), candidates.end(),
+            [&](std::int32_t a, std::int32_t b) { return of(a) > of(b) || (of(a) == of(b) && a < b); });
+  Nucleus nucleus{.weight = 0, .last_tied = static_cast<std::int32_t>(weight.size()), .sum = heavier};
+  for (const std::int32_t v : candidates) {
+    nucleus = {.weight = of(v), .last_tied = v, .sum = nucleus.sum + static_cast<double>(of(v))};
+    if (nucleus.sum >= goal) break;
+  }
+  return nucleus;
+}
+
 /// Like `invert`, within the smallest set of likeliest tokens whose probability reaches top_p.
 std::int32_t invert_nucleus(const Row& row, double total, double top_p, double uniform) {
+  if (!std::isfinite(total)) return 0;  // the log-probability says that the row is not finite
   static thread_local std::vector<float> weight;
-  static thread_local std::vector<std::int32_t> candidate;
   weight.resize(static_cast<std::size_t>(row.V));
   weights(row.V, row.logits, row.most, row.inverse_temperature, weight.data());
-  const auto of = [&](std::int32_t v) { return weight[static_cast<std::size_t>(v)]; };
-  // Tokens below this weight hold less than 1 - top_p together, so none is in the nucleus: no need to sort
-  // them.
-  const double negligible = (1 - top_p) * 0.999 * total / static_cast<double>(row.V);
-  candidate.clear();
-  for (std::int32_t v = 0; v < static_cast<std::int32_t>(row.V); ++v)
-    if (of(v) > 0 && static_cast<double>(of(v)) >= negligible) candidate.push_back(v);
-  if (candidate.empty()) return 0;  // the row is not finite; its log-probability says so
-  std::stable_sort(candidate.begin(), candidate.end(),
-                   [&](std::int32_t a, std::int32_t b) { return of(a) > of(b); });
-  double nucleus = 0;
-  auto end = candidate.begin();
-  while (end != candidate.end() && nucleus < top_p * total) nucleus += static_cast<double>(of(*end++));
+  const Nucleus nucleus = find_nucleus(weight, top_p * total);
+  const double goal = uniform * nucleus.sum;
   double cumulative = 0;
-  for (auto token = candidate.begin(); token != end; ++token) {
-    cumulative += static_cast<double>(of(*token));
-    if (cumulative > uniform * nucleus) return *token;
+  std::int32_t token = 0;
+  for (std::int32_t v = 0; v < static_cast<std::int32_t>(row.V); ++v) {
+    const float w = weight[static_cast<std::size_t>(v)];
+    const bool inside = w > nucleus.weight || (w == nucleus.weight && v <= nucleus.last_tied);
+    if (!inside || !(w > 0)) continue;
+    token = v;
+    cumulative += static_cast<double>(w);
+    if (cumulative > goal) break;
   }
-  return *(end - 1);
+  return token;
+}
+
+/// The first of the largest logits; token 0 where none equals the maximum, because the row is all NaN.
+std::int32_t first_largest(const Row& row) {
+  const float* end = row.logits + row.V;
+  const float* found = std::find(row.logits, end, row.most);
+  return found == end ? 0 : static_cast<std::int32_t>(found - row.logits);
 }
 
 }  // namespace
@@ -132,8 +173,7 @@ void sample_tokens(const Stream&, const SamplingShape& shape, float* logits, con
       if (shape.temperature == 1.0f) total_at_1 = total;
 
       if (shape.greedy)
-        token[i] = static_cast<std::int32_t>(std::max(x, std::find(x, x + V, row.most)) - x) %
-                   static_cast<std::int32_t>(V);
+        token[i] = first_largest(row);
       else if (shape.top_p < 1)
         token[i] = invert_nucleus(row, total, static_cast<double>(shape.top_p), uniform[i]);
       else

@@ -136,10 +136,19 @@ TEST(Sampling, NucleusIsTheSmallestSetThatReachesTopP) {
 TEST(Sampling, NucleusIsRenormalised) {
   const Floats logits{std::log(0.1f), std::log(0.4f), std::log(0.2f), std::log(0.3f)};
   const SamplingShape shape{.rows = 1, .vocabulary = 4, .top_p = 0.6f};
-  EXPECT_EQ(draw(shape, logits, {0.0}).token[0], 1);
+  EXPECT_EQ(draw(shape, logits, {0.0}).token[0], 1);  // in the order of ids, as without a nucleus
   EXPECT_EQ(draw(shape, logits, {4.0 / 7 - 1e-6}).token[0], 1);
   EXPECT_EQ(draw(shape, logits, {4.0 / 7 + 1e-6}).token[0], 3);
   EXPECT_EQ(draw(shape, logits, {kAlmostOne}).token[0], 3);
+}
+
+// Of tokens equally likely at the border, the lowest ids are in.
+TEST(Sampling, NucleusBreaksTiesByTheLowestId) {
+  const Floats logits(10, 0.0f);
+  const SamplingShape shape{.rows = 1, .vocabulary = 10, .top_p = 0.25f};
+  EXPECT_EQ(draw(shape, logits, {0.0}).token[0], 0);
+  EXPECT_EQ(draw(shape, logits, {0.5}).token[0], 1);
+  EXPECT_EQ(draw(shape, logits, {kAlmostOne}).token[0], 2);
 }
 
 TEST(Sampling, GreedyTakesTheLowestIdOfTheLargest) {
