@@ -45,9 +45,11 @@ struct Walk {
   }
 };
 
+}  // namespace
+
 INFALIGN_VECTORISE
-void to_lanes(const LaneLayout& layout, std::int64_t head_dim, const float* rows, std::int64_t stride,
-              float factor, float* to) {
+void rows_to_lanes(const LaneLayout& layout, std::int64_t head_dim, const float* rows, std::int64_t stride,
+                   float factor, float* to) {
   const std::int64_t used = layout.tokens * layout.group, lanes = layout.lanes;
   Walk walk(layout, head_dim, stride);
   std::int64_t lane = 0;
@@ -76,8 +78,8 @@ void to_lanes(const LaneLayout& layout, std::int64_t head_dim, const float* rows
 }
 
 INFALIGN_VECTORISE
-void to_rows(const LaneLayout& layout, std::int64_t head_dim, const float* from, float* rows,
-             std::int64_t stride) {
+void lanes_to_rows(const LaneLayout& layout, std::int64_t head_dim, const float* from, float* rows,
+                   std::int64_t stride) {
   const std::int64_t used = layout.tokens * layout.group, lanes = layout.lanes;
   Walk walk(layout, head_dim, stride);
   std::int64_t lane = 0;
@@ -99,18 +101,6 @@ void to_rows(const LaneLayout& layout, std::int64_t head_dim, const float* from,
     float* head = rows + walk.next();
     for (std::int64_t d = 0; d < head_dim; ++d) head[d] = from[d * lanes + lane];
   }
-}
-
-}  // namespace
-
-void rows_to_lanes(const LaneLayout& layout, std::int64_t head_dim, const float* rows, std::int64_t stride,
-                   float factor, float* to) {
-  to_lanes(layout, head_dim, rows, stride, factor, to);
-}
-
-void lanes_to_rows(const LaneLayout& layout, std::int64_t head_dim, const float* from, float* rows,
-                   std::int64_t stride) {
-  to_rows(layout, head_dim, from, rows, stride);
 }
 
 }  // namespace infalign::kernels

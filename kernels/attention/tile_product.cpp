@@ -67,21 +67,18 @@ template <int kWidth, int kRows, int kColumns>
   for (; i < m; ++i) tile<kWidth, 1, kColumns>(is, i, j0);
 }
 
+}  // namespace
+
 INFALIGN_VECTORISE
-void product(const Operands& is, std::int64_t m, std::int64_t n) {
+void tile_product(std::int64_t m, std::int64_t n, std::int64_t k, const Strided& a, const float* b,
+                  std::int64_t ldb, Store store, float* c, std::int64_t ldc) {
+  const Operands is{a.data, a.row, a.column, b, ldb, c, ldc, k, store};
   std::int64_t j = 0;
   for (; j + 64 <= n; j += 64) strip<16, 4, 4>(is, m, j);
   for (; j + 32 <= n; j += 32) strip<16, 8, 2>(is, m, j);
   for (; j + 16 <= n; j += 16) strip<16, 8, 1>(is, m, j);
   for (; j + 8 <= n; j += 8) strip<8, 8, 1>(is, m, j);
   for (; j < n; ++j) strip<1, 8, 1>(is, m, j);
-}
-
-}  // namespace
-
-void tile_product(std::int64_t m, std::int64_t n, std::int64_t k, const Strided& a, const float* b,
-                  std::int64_t ldb, Store store, float* c, std::int64_t ldc) {
-  product({a.data, a.row, a.column, b, ldb, c, ldc, k, store}, m, n);
 }
 
 }  // namespace infalign::kernels

@@ -118,10 +118,26 @@ void softmax(const ScoreRows& at, float* factor) {
   }
 }
 
+/// to [n, width] = rows `stride` apart, times factor.
 INFALIGN_VECTORISE
-void store_scaled(std::int64_t n, const float* from, float factor, float* to) {
+void gather(std::int64_t n, std::int64_t width, const float* rows, std::int64_t stride, float factor,
+            float* to) {
+  for (std::int64_t i = 0; i < n; ++i)
 #pragma omp simd
-  for (std::int64_t i = 0; i < n; ++i) to[i] = from[i] * factor;
+    for (std::int64_t d = 0; d < width; ++d) to[i * width + d] = rows[i * stride + d] * factor;
+}
+
+/// Rows `stride` apart = from [n, group, head_dim], each head times its factor [n, group].
+INFALIGN_VECTORISE
+void scatter(std::int64_t n, std::int64_t group, std::int64_t head_dim, const float* from,
+             const float* factor, float* rows, std::int64_t stride) {
+  for (std::int64_t i = 0; i < n; ++i)
+    for (std::int64_t g = 0; g < group; ++g) {
+      const std::int64_t r = i * group + g;
+#pragma omp simd
+      for (std::int64_t d = 0; d < head_dim; ++d)
+        rows[i * stride + g * head_dim + d] = from[r * head_dim + d] * factor[r];
+    }
 }
 
 struct Scratch {
@@ -148,12 +164,10 @@ void attend(const Step& step, std::int64_t begin, std::int64_t n, std::int64_t k
   float* scores = s.scores.data();    // [rows, stride]
   float* result = s.result.data();    // [rows, head_dim]
 
-  for (std::int64_t i = 0; i < n; ++i) {
-    const std::int64_t row = begin + i;
-    store_scaled(group * head_dim, step.qkv + row * shape.row() + first_query, shape.scale,
-                 queries + i * group * head_dim);
-    std::fill_n(s.own_length.data() + i * group, group, step.own_length[row]);
-  }
+  gather(n, group * head_dim, step.qkv + begin * shape.row() + first_query, shape.row(), shape.scale,
+         queries);
+  for (std::int64_t i = 0; i < n; ++i)
+    std::fill_n(s.own_length.data() + i * group, group, step.own_length[begin + i]);
   if (prefix > 0)
     SlotView(shape, step.prefix, step.prefix_slot[begin], kv_head)
         .score(rows, queries, prefix, scores, stride);
@@ -172,12 +186,9 @@ void attend(const Step& step, std::int64_t begin, std::int64_t n, std::int64_t k
     SlotView(shape, step.own, step.own_slot[row], kv_head)
         .combine(group, scores + i * group * stride + padded(prefix), stride, step.own_length[row],
                  prefix > 0 ? Store::kAdd : Store::kOverwrite, result + i * group * head_dim);
-    for (std::int64_t g = 0; g < group; ++g) {
-      const std::int64_t r = i * group + g;
-      store_scaled(head_dim, result + r * head_dim, s.factor[static_cast<std::size_t>(r)],
-                   step.out + row * shape.heads * head_dim + first_query + g * head_dim);
-    }
   }
+  const std::int64_t out_row = shape.heads * head_dim;
+  scatter(n, group, head_dim, result, s.factor.data(), step.out + begin * out_row + first_query, out_row);
 }
 
 }  // namespace
