@@ -60,13 +60,13 @@ int run_command(const RunCommand& command, int* argc, char*** argv) {
   // so.
   std::optional<experiment::Experiment> experiment;
   try {
-    experiment = experiment::load_experiment(command.config, command.overrides);
+    experiment = experiment::load_experiment(command.config, command.overrides, command.only);
   } catch (const std::exception& error) {
     if (distributed::launcher_rank() == 0) std::cerr << "infalign: " << error.what() << std::endl;
     return exit_code(error);
   }
-  omp_set_num_threads(static_cast<int>(experiment->distributed.threads));
   const auto ranks = distributed::make_mpi(argc, argv);
+  omp_set_num_threads(static_cast<int>(experiment->distributed.threads));
   stages::install_stop_handlers();
   stages::Run run{*experiment, *ranks};
   run.revision = INFALIGN_REVISION;
@@ -86,7 +86,7 @@ int run_command(const RunCommand& command, int* argc, char*** argv) {
   } catch (const std::exception& error) {
     // What fails on all ranks alike is told by the root alone; a rank that fails by itself gets its word a
     // moment later.
-    if (!run.root()) std::this_thread::sleep_for(std::chrono::seconds(1));
+    if (!run.root()) std::this_thread::sleep_for(std::chrono::seconds(3));
     std::cerr << "infalign: rank " << ranks->rank() << ", " << run.where << ": " << error.what() << std::endl;
     ranks->abort(exit_code(error));
     return exit_code(error);

@@ -188,15 +188,17 @@ ordered_json evaluate_variant(const Run& run, const experiment::Variant& variant
   const auto standard_rates = win_rates(standard, policy, reference, M);
   const auto kl = alignment::bootstrap_mean(per_prompt_mean(policy.log_ratio, M, alignment::kl_k1));
 
-  ordered_json entry{{"name", variant.name},
-                     {"transform", variant.transform},
-                     {"exponent", variant.exponent},
-                     {"beta", beta},
-                     {"steps", experiment.alignment.steps},
-                     {"kl", interval_json(kl)},
-                     {"kl_k3", mean_json(per_prompt_mean(policy.log_ratio, M, alignment::kl_k3))},
-                     {"standard_win_rate", mean_json(standard_rates)},
-                     {"inference_win_rate", mean_json(inference_rates)}};
+  ordered_json entry{
+      {"name", variant.name},
+      {"transform", variant.transform},
+      {"exponent", variant.exponent},
+      {"beta", beta},
+      {"target_kl", variant.target_kl ? ordered_json(*variant.target_kl) : ordered_json(nullptr)},
+      {"steps", experiment.alignment.steps},
+      {"kl", interval_json(kl)},
+      {"kl_k3", mean_json(per_prompt_mean(policy.log_ratio, M, alignment::kl_k3))},
+      {"standard_win_rate", mean_json(standard_rates)},
+      {"inference_win_rate", mean_json(inference_rates)}};
   entry["predicted"] = nullptr;  // raw and z-scored rewards have no closed form, nor has a KL of zero
   if (alignment::is_calibrated(alignment::transform_kind(variant.transform)) && kl.value > 1e-3) {
     try {

@@ -105,11 +105,9 @@ double mean_nll(Run& run, const model::Transformer& transformer, std::span<const
 
 void finetune(Run& run) {
   const auto& settings = *run.experiment.finetune;
-  auto folder = ModelFolder::load(settings.initial);
+  auto folder = settings.from_scratch ? ModelFolder::fresh(settings.initial, run.experiment.seed)
+                                      : ModelFolder::load(settings.initial);
   const auto& transformer = folder.transformer;
-  if (settings.from_scratch)
-    model::initialise(transformer.config(), transformer.layout(), run.experiment.seed,
-                      folder.parameters.span());
   const auto parameters = folder.parameters.span();
   if (settings.sequence_length > transformer.config().max_positions)
     throw ConfigurationError("finetune.sequence_length: " + std::to_string(settings.sequence_length) +
@@ -136,7 +134,7 @@ void finetune(Run& run) {
                                        settings.optimizer.max_gradient_norm,
                                        static_cast<double>(run.experiment.distributed.micro_batch_prompts)};
   fingerprint.add(to_text(numbers));
-  const auto target = run.experiment.policy_start();
+  const auto target = run.experiment.finetuned_folder();
   if (run.is_done("finetune", fingerprint.hex())) {
     log_line(run, "finetune: done before, kept");
     return;

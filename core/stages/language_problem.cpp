@@ -21,6 +21,22 @@ std::vector<std::int32_t> without_stop(const model::Response& response) {
   return tokens;
 }
 
+/// All tokens of a response as targets behind its prompt. Its last token predicts nothing, so it needs no
+/// row.
+void add_response(model::PackedBatch& batch, model::Targets& targets, std::int32_t prompt,
+                  std::span<const std::int32_t> tokens) {
+  const auto& placed = batch.segments[static_cast<std::size_t>(prompt)];
+  targets.rows.push_back(placed.begin + placed.length - 1);
+  targets.tokens.push_back(tokens.front());
+  if (tokens.size() == 1) return;
+  const auto segment = batch.add(tokens.first(tokens.size() - 1), prompt);
+  const auto begin = batch.segments[static_cast<std::size_t>(segment)].begin;
+  for (std::size_t t = 1; t < tokens.size(); ++t) {
+    targets.rows.push_back(begin + static_cast<std::int32_t>(t) - 1);
+    targets.tokens.push_back(tokens[t]);
+  }
+}
+
 std::uint64_t text_id(const std::string& text) {
   return std::stoull(storage::Fingerprint().add(text).hex(), nullptr, 16);
 }
@@ -166,7 +182,7 @@ LanguageProblem::Packed LanguageProblem::pack(const Rollouts& rollouts) const {
     const auto prompt =
         packed.batch.add(prompts(rollouts.split).tokens[static_cast<std::size_t>(rollouts.prompts[b])]);
     for (const auto& response : rollouts.responses[b])
-      packed.targets.add_continuation(packed.batch, packed.batch.add(response.tokens, prompt));
+      add_response(packed.batch, packed.targets, prompt, response.tokens);
   }
   return packed;
 }

@@ -21,6 +21,11 @@ nlohmann::json read_config(const std::filesystem::path& folder) {
   return json;
 }
 
+model::ModelConfig read_model_config(const std::filesystem::path& folder) {
+  if (!std::filesystem::is_directory(folder)) throw InputError(folder.string() + ": no such model folder");
+  return model::ModelConfig::from_json(read_config(folder), (folder / "config.json").string());
+}
+
 bool ignored(const std::string& tensor) {
   return std::any_of(std::begin(kIgnoredTensors), std::end(kIgnoredTensors),
                      [&](const char* suffix) { return tensor.ends_with(suffix); });
@@ -53,18 +58,21 @@ storage::DataType read_weights(const std::filesystem::path& folder, const model:
 }  // namespace
 
 ModelFolder ModelFolder::load(const std::filesystem::path& path) {
-  if (!std::filesystem::is_directory(path)) throw InputError(path.string() + ": no such model folder");
-  model::Transformer transformer(
-      model::ModelConfig::from_json(read_config(path), (path / "config.json").string()));
+  model::Transformer transformer(read_model_config(path));
   kernels::Buffer<float> parameters(static_cast<std::size_t>(transformer.layout().size()));
   const auto type = read_weights(path, transformer.layout(), false, parameters.span());
   return {path, std::move(transformer), std::move(parameters), text::Tokenizer::load(path), type};
 }
 
+ModelFolder ModelFolder::fresh(const std::filesystem::path& path, std::uint64_t seed) {
+  model::Transformer transformer(read_model_config(path));
+  kernels::Buffer<float> parameters(static_cast<std::size_t>(transformer.layout().size()));
+  model::initialise(transformer.config(), transformer.layout(), seed, parameters.span());
+  return {path, std::move(transformer), std::move(parameters), text::Tokenizer::load(path)};
+}
+
 ModelFolder load_as_reward_model(const std::filesystem::path& backbone, std::uint64_t seed) {
-  if (!std::filesystem::is_directory(backbone))
-    throw InputError(backbone.string() + ": no such model folder");
-  auto config = model::ModelConfig::from_json(read_config(backbone), (backbone / "config.json").string());
+  auto config = read_model_config(backbone);
   config.score_head = true;
   config.tie_word_embeddings = false;
   model::Transformer transformer(config);

@@ -26,6 +26,9 @@ struct ModelFolder {
 
   /// Errors: InputError naming the file for anything missing, surplus, of wrong shape or not supported.
   static ModelFolder load(const std::filesystem::path& path);
+
+  /// The folder's configuration and tokenizer with weights drawn anew; it need not hold any.
+  static ModelFolder fresh(const std::filesystem::path& path, std::uint64_t seed);
 };
 
 /// A backbone with a fresh score head (weights from `seed`), ready to become a reward model. A folder that

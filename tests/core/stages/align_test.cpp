@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <numeric>
@@ -110,7 +111,7 @@ TEST_P(AnalyticOptimum, IsReachedByTheAlignStage) {
   TabularProblem problem(tables);
   const auto calibration = exact_calibration(tables);
   const auto ranks = distributed::make_local();
-  Run run{experiment, *ranks};
+  stages::Run run{experiment, *ranks};
   run.progress = false;
   std::vector<float> parameters(problem.reference().size());
   align_variant(run, problem, calibration, variant, parameters);

@@ -1,0 +1,45 @@
+"""The files of a run open with the tools people have: h5ls, h5dump, h5py, `infalign inspect`; a policy samples through Best-of-N."""
+from support import *
+
+config, settings = small_config()
+output = fresh("opens")
+run(command(config, output, settings, 2), timeout=300)
+
+checkpoint = next((output / "checkpoints" / "infalign").glob("step_*")) / "checkpoint.h5"
+listing = run(["h5ls", "-r", checkpoint]).stdout
+for dataset in ("/model/model.embed_tokens.weight", "/optimizer/first_moment/model.norm.weight", "/optimizer/second_moment/model.norm.weight"):
+    check(dataset in listing, f"h5ls does not show {dataset}:\n{listing}")
+run(["h5dump", "-d", "/model/model.norm.weight", checkpoint])
+listing = run(["h5ls", "-r", output / "calibration.h5"]).stdout
+for dataset in ("/prompts/text", "/prompts/id", "/rewards", "/pooled/counts"):
+    check(dataset in listing, f"h5ls does not show {dataset}:\n{listing}")
+
+program = """
+import h5py, json, struct, sys, numpy
+checkpoint, weights = sys.argv[1:]
+file = h5py.File(checkpoint)
+assert file.attrs["complete"] == 1 and file.attrs["step"] == 6, dict(file.attrs)
+data = open(weights, "rb").read()
+size = struct.unpack("<Q", data[:8])[0]
+header = json.loads(data[8:8 + size])
+for name, entry in header.items():
+    if name == "__metadata__": continue
+    begin, end = entry["data_offsets"]
+    exported = numpy.frombuffer(data[8 + size + begin:8 + size + end], "<f4").reshape(entry["shape"])
+    assert numpy.array_equal(file["model"][name][...], exported), name
+print(len(header) - 1, "tensors equal")
+"""
+run(["/usr/bin/python3", "-c", program, checkpoint, output / "policies" / "infalign" / "model.safetensors"])
+
+for path in (checkpoint.parent, output / "calibration.h5", output / "policies" / "infalign"):
+    check(run([PROGRAM, "inspect", path]).stdout.strip(), f"inspect says nothing of {path}")
+    json.loads(run([PROGRAM, "inspect", path, "--json"]).stdout)
+
+answer = json.loads(run([PROGRAM, "generate", "--model", output / "policies" / "infalign", "--prompt", "One day, there was a dog.", "--procedure", "best_of_n",
+                         "--n", 4, "--reward", output / "models" / "reward", "--max-new-tokens", 8, "--json", "--verbose"]).stdout)
+check(answer["reward"] == max(c["reward"] for c in answer["candidates"]), f"not the best of four: {answer}")
+check(len(answer["candidates"]) == 4, f"not four candidates: {answer}")
+
+again = run(command(config, output, settings, 2), timeout=60)
+check("kept" in again.stderr, f"a finished run was not recognised:\n{again.stderr}")
+print("all open")
