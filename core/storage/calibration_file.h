@@ -27,7 +27,9 @@ struct CalibrationFile {
 };
 
 /// /prompts/{text,id}, /rewards, /pooled/{counts,levels,quantiles}, attributes `format_version`, ...;
-/// complete or absent.
+/// complete or absent, and the same bytes for the same content. Errors: std::runtime_error naming the file
+/// and the cause (disk full; what read_calibration would refuse), std::invalid_argument for a text with a
+/// zero byte.
 void write_calibration(const std::filesystem::path& path, const CalibrationFile& calibration);
 
 /// Errors: InputError naming the file and what is wrong: truncated, other version, missing dataset, unsorted

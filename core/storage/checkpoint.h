@@ -37,8 +37,8 @@ struct CheckpointInfo {
   std::uint64_t seed = 0;
   std::string configuration;  // the resolved YAML
   std::string git_revision;
-  std::map<std::string, std::string>
-      state;  // small things a stage carries on: beta, controller, counts; shown as attributes
+  /// Small things a stage carries on: beta, controller, counts. Shown as attributes, so not of their names.
+  std::map<std::string, std::string> state;
 };
 
 /// One group of the file: "model", "optimizer/first_moment", "optimizer/second_moment"; `values` is this
