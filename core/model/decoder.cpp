@@ -13,8 +13,12 @@
 namespace infalign::model {
 namespace {
 
-/// Positions of a slot are rounded up to whole vectors of 16 floats.
-constexpr std::int64_t kCapacityGrain = 16;
+/// Room for `positions` in whole cache lines of 16 floats, an odd number of them: rows of keys a power of two
+/// apart would compete for the same few sets of the processor's cache.
+std::int64_t capacity_for(std::int64_t positions) {
+  constexpr std::int64_t kLine = 16;
+  return ((positions + kLine - 1) / kLine | 1) * kLine;
+}
 
 }  // namespace
 
@@ -44,9 +48,9 @@ void DecodeRows::compact(std::span<const char> keep) {
   }
 }
 
-void KeyValueCache::reserve(const ModelConfig& config, std::int64_t slots, std::int64_t capacity) {
+void KeyValueCache::reserve(const ModelConfig& config, std::int64_t slots, std::int64_t positions) {
   slots_ = slots;
-  capacity_ = (capacity + kCapacityGrain - 1) / kCapacityGrain * kCapacityGrain;
+  capacity_ = capacity_for(positions);
   stride_ = slots_ * config.kv_heads * config.head_dim * capacity_;
   keys_.reserve(static_cast<std::size_t>(config.layers * stride_));
   values_.reserve(static_cast<std::size_t>(config.layers * stride_));

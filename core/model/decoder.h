@@ -35,7 +35,7 @@ struct DecodeRows {
 /// Keys and values of all layers for a number of slots.
 class KeyValueCache {
  public:
-  void reserve(const ModelConfig& config, std::int64_t slots, std::int64_t capacity);
+  void reserve(const ModelConfig& config, std::int64_t slots, std::int64_t positions);
   kernels::CacheView layer(std::int64_t i);
 
  private:

@@ -13,27 +13,29 @@
 namespace infalign::model {
 namespace {
 
-constexpr std::int64_t kGrain = 1 << 12;  // even: the two normals of a draw are made by one thread
-
-/// The standard normals numbered 2 * pair and 2 * pair + 1 of a seed (Box and Muller).
-std::pair<float, float> normal_pair(kernels::RandomKey key, std::int64_t pair) {
-  const std::uint64_t bits = kernels::random_bits(key, static_cast<std::uint64_t>(pair), 0, 0);
+/// Two standard normals from 64 random bits (Box and Muller).
+std::pair<double, double> normal_pair(std::uint64_t bits) {
   const double u = (static_cast<double>(bits >> 32) + 0.5) * 0x1.0p-32;  // in (0, 1)
   const double v = static_cast<double>(bits & 0xffffffff) * 0x1.0p-32;
   const double radius = std::sqrt(-2 * std::log(u));
   const double angle = 2 * std::numbers::pi * v;
-  return {static_cast<float>(radius * std::cos(angle)), static_cast<float>(radius * std::sin(angle))};
+  return {radius * std::cos(angle), radius * std::sin(angle)};
 }
 
-void fill_normal(kernels::RandomKey key, std::int64_t first, float deviation, std::span<float> out) {
-  kernels::parallel_for(static_cast<std::int64_t>(out.size()), kGrain,
-                        [&](std::int64_t begin, std::int64_t end) {
-                          for (std::int64_t i = begin; i < end; ++i) {
-                            const std::int64_t number = first + i;
-                            const auto [even, odd] = normal_pair(key, number / 2);
-                            out[static_cast<std::size_t>(i)] = deviation * (number % 2 == 0 ? even : odd);
-                          }
-                        });
+/// Values 2 p and 2 p + 1 of the flat buffer come from draw p, whichever tensors they belong to.
+void fill_normal(kernels::RandomKey key, const ParameterView& view, float deviation,
+                 std::span<float> parameters) {
+  constexpr std::int64_t kPairs = 1 << 11;
+  const std::int64_t end = view.offset + view.size, first = view.offset / 2;
+  kernels::parallel_for((end + 1) / 2 - first, kPairs, [&](std::int64_t from, std::int64_t to) {
+    for (std::int64_t pair = first + from; pair < first + to; ++pair) {
+      const auto [even, odd] = normal_pair(kernels::random_bits(key, static_cast<std::uint64_t>(pair), 0, 0));
+      const std::int64_t i = 2 * pair;
+      float* values = parameters.data() + i;
+      if (i >= view.offset) values[0] = static_cast<float>(even) * deviation;
+      if (i + 1 < end) values[1] = static_cast<float>(odd) * deviation;
+    }
+  });
 }
 
 }  // namespace
@@ -79,14 +81,12 @@ void initialise(const ModelConfig& config, const ParameterLayout& layout, std::u
   const float deviation = config.initializer_range;
   const float into_residual = deviation / std::sqrt(2.0f * static_cast<float>(config.layers));
   for (const ParameterView& view : layout.views()) {
-    const auto values =
-        parameters.subspan(static_cast<std::size_t>(view.offset), static_cast<std::size_t>(view.size));
     const bool residual_output =
         view.name.ends_with("o_proj.weight") || view.name.ends_with("down_proj.weight");
     if (view.decayed()) {
-      fill_normal(key, view.offset, residual_output ? into_residual : deviation, values);
+      fill_normal(key, view, residual_output ? into_residual : deviation, parameters);
     } else {
-      std::fill(values.begin(), values.end(), 1.0f);
+      std::fill_n(parameters.data() + view.offset, view.size, 1.0f);
     }
   }
 }
