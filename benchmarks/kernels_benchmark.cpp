@@ -39,6 +39,7 @@ struct Model {
 const std::vector<Model>& models() {
   static const std::vector<Model> all{
       {"C64", {8, 4, 8, 0.3535534f}, 64, 172, 512},
+      {"C96", {6, 3, 16, 0.25f}, 96, 256, 1024},
       {"C128", {4, 4, 32, 0.1767767f}, 128, 384, 1024},
   };
   return all;

@@ -2,6 +2,8 @@
 // number.
 #include "kernels/attention/lanes.h"
 
+#include <algorithm>
+
 #include "kernels/vectorise.h"
 
 namespace infalign::kernels {
@@ -45,61 +47,73 @@ struct Walk {
   }
 };
 
+/// `count` of the eight lanes of a square are in use; the others become zero.
+[[gnu::always_inline]] static inline void square_to_lanes(const float* const (&heads)[kSide],
+                                                          std::int64_t count, std::int64_t head_dim,
+                                                          float factor, float* to, std::int64_t lanes) {
+  std::int64_t d = 0;
+  for (; d + kSide <= head_dim; d += kSide) {
+    Eight x[kSide];
+    for (std::int64_t i = 0; i < kSide; ++i) {
+      x[i] = Eight{};
+      if (i < count) __builtin_memcpy(&x[i], heads[i] + d, sizeof(Eight));
+    }
+    transpose(x);
+    for (std::int64_t i = 0; i < kSide; ++i) {
+      x[i] *= factor;
+      __builtin_memcpy(to + (d + i) * lanes, &x[i], sizeof(Eight));
+    }
+  }
+  for (; d < head_dim; ++d)
+    for (std::int64_t i = 0; i < kSide; ++i) to[d * lanes + i] = i < count ? heads[i][d] * factor : 0.0f;
+}
+
+[[gnu::always_inline]] static inline void square_to_rows(float* const (&heads)[kSide], std::int64_t count,
+                                                         std::int64_t head_dim, const float* from,
+                                                         std::int64_t lanes) {
+  std::int64_t d = 0;
+  for (; d + kSide <= head_dim; d += kSide) {
+    Eight x[kSide];
+    for (std::int64_t i = 0; i < kSide; ++i) __builtin_memcpy(&x[i], from + (d + i) * lanes, sizeof(Eight));
+    transpose(x);
+    for (std::int64_t i = 0; i < kSide; ++i)
+      if (i < count) __builtin_memcpy(heads[i] + d, &x[i], sizeof(Eight));
+  }
+  for (; d < head_dim; ++d)
+    for (std::int64_t i = 0; i < count; ++i) heads[i][d] = from[d * lanes + i];
+}
+
 }  // namespace
 
 INFALIGN_VECTORISE
 void rows_to_lanes(const LaneLayout& layout, std::int64_t head_dim, const float* rows, std::int64_t stride,
                    float factor, float* to) {
-  const std::int64_t used = layout.tokens * layout.group, lanes = layout.lanes;
+  const std::int64_t used = layout.tokens * layout.group;
   Walk walk(layout, head_dim, stride);
-  std::int64_t lane = 0;
-  for (; lane + kSide <= used; lane += kSide) {
-    const float* heads[kSide];
-    for (const float*& head : heads) head = rows + walk.next();
-    std::int64_t d = 0;
-    for (; d + kSide <= head_dim; d += kSide) {
-      Eight x[kSide];
-      for (std::int64_t i = 0; i < kSide; ++i) __builtin_memcpy(&x[i], heads[i] + d, sizeof(Eight));
-      transpose(x);
-      for (std::int64_t i = 0; i < kSide; ++i) {
-        x[i] *= factor;
-        __builtin_memcpy(to + (d + i) * lanes + lane, &x[i], sizeof(Eight));
-      }
-    }
-    for (; d < head_dim; ++d)
-      for (std::int64_t i = 0; i < kSide; ++i) to[d * lanes + lane + i] = heads[i][d] * factor;
+  for (std::int64_t lane = 0; lane < layout.lanes; lane += kSide) {
+    const std::int64_t count = std::clamp<std::int64_t>(used - lane, 0, kSide);
+    const float* heads[kSide] = {};
+    for (std::int64_t i = 0; i < count; ++i) heads[i] = rows + walk.next();
+    if (count == kSide)
+      square_to_lanes(heads, kSide, head_dim, factor, to + lane, layout.lanes);
+    else
+      square_to_lanes(heads, count, head_dim, factor, to + lane, layout.lanes);
   }
-  for (; lane < used; ++lane) {
-    const float* head = rows + walk.next();
-    for (std::int64_t d = 0; d < head_dim; ++d) to[d * lanes + lane] = head[d] * factor;
-  }
-  for (; lane < lanes; ++lane)
-    for (std::int64_t d = 0; d < head_dim; ++d) to[d * lanes + lane] = 0;
 }
 
 INFALIGN_VECTORISE
 void lanes_to_rows(const LaneLayout& layout, std::int64_t head_dim, const float* from, float* rows,
                    std::int64_t stride) {
-  const std::int64_t used = layout.tokens * layout.group, lanes = layout.lanes;
+  const std::int64_t used = layout.tokens * layout.group;
   Walk walk(layout, head_dim, stride);
-  std::int64_t lane = 0;
-  for (; lane + kSide <= used; lane += kSide) {
-    float* heads[kSide];
-    for (float*& head : heads) head = rows + walk.next();
-    std::int64_t d = 0;
-    for (; d + kSide <= head_dim; d += kSide) {
-      Eight x[kSide];
-      for (std::int64_t i = 0; i < kSide; ++i)
-        __builtin_memcpy(&x[i], from + (d + i) * lanes + lane, sizeof(Eight));
-      transpose(x);
-      for (std::int64_t i = 0; i < kSide; ++i) __builtin_memcpy(heads[i] + d, &x[i], sizeof(Eight));
-    }
-    for (; d < head_dim; ++d)
-      for (std::int64_t i = 0; i < kSide; ++i) heads[i][d] = from[d * lanes + lane + i];
-  }
-  for (; lane < used; ++lane) {
-    float* head = rows + walk.next();
-    for (std::int64_t d = 0; d < head_dim; ++d) head[d] = from[d * lanes + lane];
+  for (std::int64_t lane = 0; lane < used; lane += kSide) {
+    const std::int64_t count = std::min(used - lane, kSide);
+    float* heads[kSide] = {};
+    for (std::int64_t i = 0; i < count; ++i) heads[i] = rows + walk.next();
+    if (count == kSide)
+      square_to_rows(heads, kSide, head_dim, from + lane, layout.lanes);
+    else
+      square_to_rows(heads, count, head_dim, from + lane, layout.lanes);
   }
 }
 

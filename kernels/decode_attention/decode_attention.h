@@ -10,7 +10,7 @@
 
 namespace infalign::kernels {
 
-/// One layer's cache of `slots` sequences of up to `capacity` positions.
+/// One layer's cache of `slots` sequences of up to `capacity` positions, best a multiple of 16.
 struct CacheView {
   float* keys = nullptr;    // [slots, kv_heads, head_dim, capacity]
   float* values = nullptr;  // [slots, kv_heads, capacity, head_dim]

