@@ -180,7 +180,9 @@ TEST(Tokenizer, EncodesTheReferenceModelsTexts) {
   SKIP_WITHOUT(golden);
   SKIP_WITHOUT(model);
   const auto tokenizer = Tokenizer::load(model);
-  for (const auto& test : json_content(golden)["cases"]) {
+  const auto cases = json_content(golden)["cases"];
+  ASSERT_EQ(cases.size(), 8);
+  for (const auto& test : cases) {
     EXPECT_EQ(tokenizer.encode(test["text"].get<std::string>()), test["ids"].get<Ids>()) << test["text"];
     EXPECT_EQ(tokenizer.decode(test["ids"].get<Ids>()), test["text"].get<std::string>());
   }
