@@ -10,7 +10,7 @@
 
 namespace infalign::stages {
 
-class TabularProblem final : public Problem {
+class TabularProblem : public Problem {
  public:
   /// rewards [prompts][responses]; all prompts have the same number of responses.
   explicit TabularProblem(std::vector<std::vector<float>> rewards);

@@ -73,28 +73,18 @@ WinRates measure(const TabularProblem& problem, const std::vector<std::vector<fl
   return mean;
 }
 
-struct Case {
-  std::string transform;
-  double beta;
-};
-
-class AnalyticOptimum : public testing::TestWithParam<Case> {};
-
-TEST_P(AnalyticOptimum, IsReachedByTheAlignStage) {
-  const auto& [transform, beta] = GetParam();
-  const auto output =
-      std::filesystem::path(testing::TempDir()) / ("infalign_align_" + transform + std::to_string(beta));
-  std::filesystem::remove_all(output);
-  std::filesystem::create_directories(output);
-
+/// An experiment in a fresh folder, of `steps` steps on the tables with a fixed beta.
+experiment::Experiment tabular_experiment(const std::string& name, const std::string& transform, double beta,
+                                          std::int64_t steps) {
   experiment::Experiment experiment;
   experiment.name = "tabular";
-  experiment.output = output;
+  experiment.output = std::filesystem::path(testing::TempDir()) / ("infalign_align_" + name);
+  std::filesystem::remove_all(experiment.output);
+  std::filesystem::create_directories(experiment.output);
   experiment.inference = {"best_of_n", 4};
-  experiment.alignment.steps = 2500;
+  experiment.alignment.steps = steps;
   experiment.alignment.prompts_per_step = kPrompts;
   experiment.alignment.samples_per_prompt = 128;
-  experiment.distributed.micro_batch_prompts = 2;
   experiment.checkpoint = {1 << 30, 1};
   experiment::Variant variant;
   variant.name = "tabular";
@@ -106,26 +96,46 @@ TEST_P(AnalyticOptimum, IsReachedByTheAlignStage) {
   variant.optimizer.final_learning_rate_fraction = 0.001;
   variant.optimizer.max_gradient_norm = 0;
   experiment.alignment.variants = {variant};
+  return experiment;
+}
 
+/// The aligned parameters, trained on the ranks of `communicator`.
+std::vector<float> train(const experiment::Experiment& experiment, distributed::Communicator& communicator,
+                         TabularProblem& problem) {
+  stages::Run run{experiment, communicator};
+  run.progress = false;
+  std::vector<float> parameters(problem.reference().size());
+  align_variant(run, problem, exact_calibration(reward_tables()), experiment.alignment.variants.front(),
+                parameters);
+  return parameters;
+}
+
+struct Case {
+  std::string transform;
+  double beta;
+};
+
+class AnalyticOptimum : public testing::TestWithParam<Case> {};
+
+TEST_P(AnalyticOptimum, IsReachedByTheAlignStage) {
+  const auto& [transform, beta] = GetParam();
+  auto experiment = tabular_experiment(transform + std::to_string(beta), transform, beta, 2500);
+  experiment.distributed.micro_batch_prompts = 2;
   const auto tables = reward_tables();
   TabularProblem problem(tables);
   const auto calibration = exact_calibration(tables);
-  const auto ranks = distributed::make_local();
-  stages::Run run{experiment, *ranks};
-  run.progress = false;
-  std::vector<float> parameters(problem.reference().size());
-  align_variant(run, problem, calibration, variant, parameters);
+  const auto parameters = train(experiment, *distributed::make_local(), problem);
 
   const auto procedure = alignment::make_procedure("best_of_n", 4);
   alignment::TransformSettings settings;
   settings.kind = alignment::transform_kind(transform);
-  settings.exponent = variant.exponent;
+  settings.exponent = experiment.alignment.variants.front().exponent;
   const auto predicted = alignment::predict(
       [&](double b) { return alignment::make_transform(settings, procedure, b); }, procedure, beta);
   const auto measured = measure(problem, tables, calibration, procedure, parameters);
   EXPECT_NEAR(measured.standard, predicted.standard_win_rate, 0.002);
   EXPECT_NEAR(measured.inference, predicted.inference_win_rate, 0.002);
-  std::filesystem::remove_all(output);
+  std::filesystem::remove_all(experiment.output);
 }
 
 // Around the betas of KL 0.5 for each transform.
@@ -140,6 +150,54 @@ INSTANTIATE_TEST_SUITE_P(
       std::replace(name.begin(), name.end(), '.', '_');
       return name;
     });
+
+TEST(Align, GivesTheSameBitsOnAnyNumberOfRanks) {
+  auto experiment = tabular_experiment("ranks", "optimal", 0.5, 5);
+  experiment.distributed.micro_batch_prompts = 1;
+  TabularProblem alone(reward_tables());
+  const auto expected = train(experiment, *distributed::make_local(), alone);
+  for (const int ranks : {2, 3, 4, 5}) {
+    std::filesystem::remove_all(experiment.output);
+    std::filesystem::create_directories(experiment.output);
+    distributed::run_threads(ranks, [&](distributed::Communicator& communicator) {
+      TabularProblem problem(reward_tables());
+      EXPECT_EQ(train(experiment, communicator, problem), expected)
+          << "rank " << communicator.rank() << " of " << ranks;
+    });
+  }
+}
+
+/// Fails in the middle of a step, as a machine does.
+class FailingProblem : public TabularProblem {
+ public:
+  FailingProblem(std::vector<std::vector<float>> rewards, int calls)
+      : TabularProblem(std::move(rewards)), left_(calls) {}
+  void score(Rollouts& rollouts, bool judge) override {
+    if (left_-- == 0) throw std::runtime_error("the machine is gone");
+    TabularProblem::score(rollouts, judge);
+  }
+
+ private:
+  int left_;
+};
+
+TEST(Align, GoesOnAfterAFailureToTheSameBits) {
+  auto experiment = tabular_experiment("resume", "identity", 0.3, 7);
+  experiment.distributed.micro_batch_prompts = 2;
+  experiment.checkpoint = {2, 2};
+  TabularProblem whole(reward_tables());
+  const auto expected = train(experiment, *distributed::make_local(), whole);
+  for (int calls = 0; calls < 14; calls += 3) {
+    std::filesystem::remove_all(experiment.output);
+    std::filesystem::create_directories(experiment.output);
+    FailingProblem failing(reward_tables(), calls);
+    EXPECT_THROW(train(experiment, *distributed::make_local(), failing), std::runtime_error);
+    distributed::run_threads(3, [&](distributed::Communicator& communicator) {
+      TabularProblem problem(reward_tables());
+      EXPECT_EQ(train(experiment, communicator, problem), expected) << "after " << calls << " calls";
+    });
+  }
+}
 
 }  // namespace
 }  // namespace infalign::stages
