@@ -102,22 +102,14 @@ StepMeans means(const std::vector<SampleRecord>& records) {
 std::string alignment_fingerprint(const Run& run, const Problem& problem,
                                   const experiment::Variant& variant) {
   const auto& experiment = run.experiment;
-  const auto& optimizer = variant.optimizer;
   storage::Fingerprint fingerprint;
   fingerprint.add(problem.reference_fingerprint()).add(problem.reward_fingerprint());
+  fingerprint.add(prompts_fingerprint(problem, Split::kTrain)).add(to_text(variant.optimizer));
   const std::vector<double> numbers = {static_cast<double>(experiment.seed),
                                        static_cast<double>(experiment.inference.n),
                                        variant.exponent,
                                        variant.beta.value_or(-1),
                                        variant.target_kl.value_or(-1),
-                                       optimizer.learning_rate,
-                                       optimizer.final_learning_rate_fraction,
-                                       static_cast<double>(optimizer.warmup_steps),
-                                       optimizer.beta1,
-                                       optimizer.beta2,
-                                       optimizer.epsilon,
-                                       optimizer.weight_decay,
-                                       optimizer.max_gradient_norm,
                                        static_cast<double>(experiment.alignment.steps),
                                        static_cast<double>(experiment.alignment.prompts_per_step),
                                        static_cast<double>(experiment.alignment.samples_per_prompt),
@@ -127,12 +119,8 @@ std::string alignment_fingerprint(const Run& run, const Problem& problem,
                                        experiment.sampling.temperature,
                                        experiment.sampling.top_p,
                                        static_cast<double>(experiment.sampling.max_new_tokens),
-                                       static_cast<double>(problem.prompt_count(Split::kTrain)),
                                        experiment.distributed.reproducible ? 1.0 : 0.0};
-  fingerprint.add(to_text(numbers))
-      .add(experiment.inference.procedure)
-      .add(variant.transform)
-      .add(optimizer.schedule);
+  fingerprint.add(to_text(numbers)).add(experiment.inference.procedure).add(variant.transform);
   fingerprint.add(experiment.calibration.mode).add(experiment.alignment.objective);
   return fingerprint.hex();
 }

@@ -24,20 +24,13 @@ std::string sampling_json(const experiment::Sampling& sampling) {
       .dump();
 }
 
-std::string prompts_fingerprint(const Problem& problem) {
-  storage::Fingerprint fingerprint;
-  for (std::int64_t p = 0; p < problem.prompt_count(Split::kTrain); ++p)
-    fingerprint.add(std::to_string(problem.prompt_id(Split::kTrain, p)) + ",");
-  return fingerprint.hex();
-}
-
 storage::CalibrationFile empty_file(const Run& run, const Problem& problem) {
   storage::CalibrationFile file;
   file.rollouts = run.experiment.calibration.rollouts_per_prompt;
   file.sampling = sampling_json(run.experiment.sampling);
   file.reference_fingerprint = problem.reference_fingerprint();
   file.reward_fingerprint = problem.reward_fingerprint();
-  file.prompts_fingerprint = prompts_fingerprint(problem);
+  file.prompts_fingerprint = prompts_fingerprint(problem, Split::kTrain);
   file.seed = run.experiment.seed;
   return file;
 }
@@ -170,7 +163,8 @@ void require_same_inputs(const storage::CalibrationFile& calibration, const std:
   if (calibration.reference_fingerprint != problem.reference_fingerprint())
     refuse("another reference policy");
   if (calibration.reward_fingerprint != problem.reward_fingerprint()) refuse("another reward model");
-  if (calibration.prompts_fingerprint != prompts_fingerprint(problem)) refuse("other training prompts");
+  if (calibration.prompts_fingerprint != prompts_fingerprint(problem, Split::kTrain))
+    refuse("other training prompts");
   if (calibration.rollouts != experiment.calibration.rollouts_per_prompt)
     refuse(std::to_string(calibration.rollouts) + " rollouts per prompt (this run wants " +
            std::to_string(experiment.calibration.rollouts_per_prompt) + ")");
@@ -209,13 +203,11 @@ void calibrate(Run& run) {
   storage::Fingerprint fingerprint;
   fingerprint.add(problem.reference_fingerprint())
       .add(problem.reward_fingerprint())
-      .add(prompts_fingerprint(problem));
+      .add(prompts_fingerprint(problem, Split::kTrain));
   fingerprint.add(sampling_json(run.experiment.sampling)).add(std::to_string(settings.rollouts_per_prompt));
   fingerprint.add(std::to_string(run.experiment.seed))
       .add(std::to_string(run.experiment.distributed.micro_batch_prompts));
-  const bool exists =
-      run.from_root([&]() -> std::string { return std::filesystem::exists(path) ? "yes" : ""; }) == "yes";
-  if (exists && run.is_done("calibrate", fingerprint.hex())) {
+  if (run.is_done("calibrate", fingerprint.hex(), path)) {
     log_line(run, "calibrate: done before, kept");
     return;
   }

@@ -234,14 +234,11 @@ void evaluate(Run& run) {
   fingerprint.add(problem.reward_fingerprint())
       .add(std::to_string(experiment.evaluation.samples_per_prompt))
       .add(std::to_string(experiment.evaluation.examples));
-  for (std::int64_t p = 0; p < problem.prompt_count(Split::kHeldout); ++p)
-    fingerprint.add(std::to_string(problem.prompt_id(Split::kHeldout, p)));
+  fingerprint.add(prompts_fingerprint(problem, Split::kHeldout));
   for (const auto& variant : experiment.alignment.variants)
     fingerprint.add(variant.name).add(alignment_fingerprint(run, problem, variant));
   const auto path = experiment.evaluation_path();
-  const bool exists =
-      run.from_root([&]() -> std::string { return std::filesystem::exists(path) ? "yes" : ""; }) == "yes";
-  if (exists && run.is_done("evaluate", fingerprint.hex())) {
+  if (run.is_done("evaluate", fingerprint.hex(), path)) {
     log_line(run, "evaluate: done before, kept");
     return;
   }

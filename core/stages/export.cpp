@@ -14,10 +14,13 @@ void export_policies(Run& run) {
   std::vector<float> parameters(problem.reference().size());
   for (const auto& variant : run.experiment.alignment.variants) {
     run.where = "stage export (variant " + variant.name + ")";
-    load_aligned(run, problem, variant, parameters);
     const auto target = run.experiment.policy_folder(variant.name);
+    const auto key = "export-" + variant.name;
+    const auto fingerprint = alignment_fingerprint(run, problem, variant);
+    if (run.is_done(key, fingerprint, target)) continue;
+    load_aligned(run, problem, variant, parameters);
     if (run.root()) save_model_folder(source.path, target, source.transformer, parameters, source.data_type);
-    run.ranks.barrier();
+    run.mark_done(key, fingerprint);
     log_line(run, "export: " + target.string());
   }
 }

@@ -78,23 +78,19 @@ double mean_nll(Run& run, const model::Transformer& transformer, std::span<const
                 const std::vector<Sequence>& sequences) {
   std::vector<std::int64_t> all(sequences.size());
   std::iota(all.begin(), all.end(), 0);
-  const auto per_batch = static_cast<std::size_t>(run.experiment.distributed.micro_batch_prompts);
-  const auto batches = static_cast<std::int64_t>((all.size() + per_batch - 1) / per_batch);
-  const auto own = own_micro_batches(run, batches);
   model::Activations activations;
   model::TokenLogProbabilities log_probabilities;
   std::vector<double> sums;
-  for (auto b = own.begin; b < own.end; ++b) {
-    const auto begin = static_cast<std::size_t>(b) * per_batch;
-    const auto [batch, targets] =
-        pack(sequences, std::span(all).subspan(begin, std::min(per_batch, all.size() - begin)));
+  const auto per_batch = run.experiment.distributed.micro_batch_prompts;
+  for_own_micro_batches(run, all, per_batch, [&](std::span<const std::int64_t> which, std::int64_t) {
+    const auto [batch, targets] = pack(sequences, which);
     transformer.forward(run.on, parameters, batch, model::Keep::kNothing, activations);
     log_probabilities.forward(run.on, transformer, parameters, activations, targets, 1);
     double sum = 0;
     for (const float value : log_probabilities.values()) sum -= static_cast<double>(value);
     sums.push_back(sum);
     sums.push_back(static_cast<double>(targets.size()));
-  }
+  });
   const auto gathered = gather(run, sums);
   double nll = 0, tokens = 0;
   for (std::size_t i = 0; i < gathered.size(); i += 2) nll += gathered[i], tokens += gathered[i + 1];
@@ -117,25 +113,17 @@ void finetune(Run& run) {
   storage::Fingerprint fingerprint;
   fingerprint.add(fingerprint_folder(settings.initial))
       .add_file(settings.text)
-      .add(settings.optimizer.schedule);
+      .add(to_text(settings.optimizer));
   const std::vector<double> numbers = {static_cast<double>(run.experiment.seed),
                                        settings.from_scratch ? 1.0 : 0.0,
                                        static_cast<double>(settings.steps),
                                        static_cast<double>(settings.sequences_per_step),
                                        static_cast<double>(settings.sequence_length),
                                        settings.heldout_fraction,
-                                       settings.optimizer.learning_rate,
-                                       settings.optimizer.final_learning_rate_fraction,
-                                       static_cast<double>(settings.optimizer.warmup_steps),
-                                       settings.optimizer.beta1,
-                                       settings.optimizer.beta2,
-                                       settings.optimizer.epsilon,
-                                       settings.optimizer.weight_decay,
-                                       settings.optimizer.max_gradient_norm,
                                        static_cast<double>(run.experiment.distributed.micro_batch_prompts)};
   fingerprint.add(to_text(numbers));
   const auto target = run.experiment.finetuned_folder();
-  if (run.is_done("finetune", fingerprint.hex())) {
+  if (run.is_done("finetune", fingerprint.hex(), target)) {
     log_line(run, "finetune: done before, kept");
     return;
   }
@@ -165,26 +153,24 @@ void finetune(Run& run) {
     double tokens = 0;
     for (const auto i : which)
       tokens += static_cast<double>(train_sequences[static_cast<std::size_t>(i)].size() - 1);
-    const auto per_batch = static_cast<std::size_t>(run.experiment.distributed.micro_batch_prompts);
-    const auto batches = static_cast<std::int64_t>((which.size() + per_batch - 1) / per_batch);
-    const auto own = own_micro_batches(run, batches);
     std::vector<double> sums;
-    for (auto b = own.begin; b < own.end; ++b) {
-      const auto begin = static_cast<std::size_t>(b) * per_batch;
-      const auto [batch, targets] =
-          pack(train_sequences, std::span(which).subspan(begin, std::min(per_batch, which.size() - begin)));
-      transformer.forward(run.on, parameters, batch, model::Keep::kEverything, activations);
-      log_probabilities.forward(run.on, transformer, parameters, activations, targets, 1);
-      sums.push_back(
-          -std::accumulate(log_probabilities.values().begin(), log_probabilities.values().end(), 0.0));
-      const std::vector<float> d_values(static_cast<std::size_t>(targets.size()),
-                                        static_cast<float>(-1 / tokens));
-      d_hidden.resize(static_cast<std::size_t>(batch.size() * transformer.config().hidden_size));
-      log_probabilities.backward(run.on, transformer, parameters, targets, 1, d_values, d_hidden,
-                                 training.optimizer().gradient());
-      transformer.backward(run.on, parameters, batch, activations, d_hidden, training.optimizer().gradient());
-      training.optimizer().end_micro_batch(batches);
-    }
+    const auto per_batch = run.experiment.distributed.micro_batch_prompts;
+    for_own_micro_batches(
+        run, which, per_batch, [&](std::span<const std::int64_t> own, std::int64_t batches) {
+          const auto [batch, targets] = pack(train_sequences, own);
+          transformer.forward(run.on, parameters, batch, model::Keep::kEverything, activations);
+          log_probabilities.forward(run.on, transformer, parameters, activations, targets, 1);
+          sums.push_back(
+              -std::accumulate(log_probabilities.values().begin(), log_probabilities.values().end(), 0.0));
+          const std::vector<float> d_values(static_cast<std::size_t>(targets.size()),
+                                            static_cast<float>(-1 / tokens));
+          d_hidden.resize(static_cast<std::size_t>(batch.size() * transformer.config().hidden_size));
+          log_probabilities.backward(run.on, transformer, parameters, targets, 1, d_values, d_hidden,
+                                     training.optimizer().gradient());
+          transformer.backward(run.on, parameters, batch, activations, d_hidden,
+                               training.optimizer().gradient());
+          training.optimizer().end_micro_batch(batches);
+        });
     const auto all = gather(run, sums);
     const double loss = std::accumulate(all.begin(), all.end(), 0.0) / tokens;
     char note[40];

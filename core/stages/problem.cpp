@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/storage/durable.h"
 
 namespace infalign::stages {
 
@@ -25,6 +26,13 @@ std::vector<std::vector<std::int64_t>> micro_batches(std::span<const std::int64_
                          prompts.begin() + static_cast<std::ptrdiff_t>(end));
   }
   return batches;
+}
+
+std::string prompts_fingerprint(const Problem& problem, Split split) {
+  storage::Fingerprint fingerprint;
+  for (std::int64_t p = 0; p < problem.prompt_count(split); ++p)
+    fingerprint.add(std::to_string(problem.prompt_id(split, p)) + ",");
+  return fingerprint.hex();
 }
 
 void require_finite_rewards(const Problem& problem, const Rollouts& rollouts) {

@@ -76,7 +76,10 @@ class Problem {
 std::vector<std::vector<std::int64_t>> micro_batches(std::span<const std::int64_t> prompts,
                                                      std::int64_t size);
 
-/// Throws std::runtime_error naming prompt and response for a reward that is NaN or infinite.
+/// Names the prompts of a split and their order.
+std::string prompts_fingerprint(const Problem& problem, Split split);
+
+/// Throws InputError naming prompt and response for a reward that is NaN or infinite.
 void require_finite_rewards(const Problem& problem, const Rollouts& rollouts);
 
 }  // namespace infalign::stages

@@ -103,18 +103,6 @@ PairSums sum_pairs(std::span<const float> rewards) {
   return sums;
 }
 
-/// Calls visit(micro-batch of pair indices) for this rank's share.
-template <class Visit>
-void for_own_batches(const Run& run, std::span<const std::int64_t> pairs, std::int64_t per_batch,
-                     Visit&& visit) {
-  const auto batches = (static_cast<std::int64_t>(pairs.size()) + per_batch - 1) / per_batch;
-  const auto own = own_micro_batches(run, batches);
-  for (auto b = own.begin; b < own.end; ++b) {
-    const auto begin = static_cast<std::size_t>(b * per_batch);
-    visit(pairs.subspan(begin, std::min(static_cast<std::size_t>(per_batch), pairs.size() - begin)), batches);
-  }
-}
-
 PairSums gathered_sums(const Run& run, const std::vector<PairSums>& own) {
   PairSums total;
   for (const auto& sums : gather(run, own)) total.loss += sums.loss, total.correct += sums.correct;
@@ -130,22 +118,15 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
   fingerprint.add(fingerprint_folder(backbone))
       .add_file(settings.preferences)
       .add(settings.part)
-      .add(settings.optimizer.schedule);
+      .add(to_text(settings.optimizer));
   const std::vector<double> numbers = {static_cast<double>(seed),
                                        static_cast<double>(settings.epochs),
                                        static_cast<double>(settings.pairs_per_step),
                                        static_cast<double>(settings.max_tokens),
                                        settings.heldout_fraction,
-                                       settings.optimizer.learning_rate,
-                                       settings.optimizer.final_learning_rate_fraction,
-                                       static_cast<double>(settings.optimizer.warmup_steps),
-                                       settings.optimizer.beta1,
-                                       settings.optimizer.beta2,
-                                       settings.optimizer.epsilon,
-                                       settings.optimizer.weight_decay,
-                                       settings.optimizer.max_gradient_norm};
+                                       static_cast<double>(run.experiment.distributed.micro_batch_prompts)};
   fingerprint.add(to_text(numbers));
-  if (run.is_done(name, fingerprint.hex())) {
+  if (run.is_done(name, fingerprint.hex(), target)) {
     log_line(run, name + ": trained before, kept");
     return;
   }
@@ -186,7 +167,7 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
     for (auto& i : which) i = train_pairs[static_cast<std::size_t>(i)];
     std::vector<PairSums> sums;
     std::vector<double> tokens;
-    for_own_batches(
+    for_own_micro_batches(
         run, which, per_batch, [&](std::span<const std::int64_t> batch_pairs, std::int64_t batches) {
           const auto packed = pack(pairs, batch_pairs);
           transformer.forward(run.on, parameters, packed.batch, model::Keep::kEverything, activations);
@@ -220,7 +201,7 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
   });
 
   std::vector<PairSums> sums;
-  for_own_batches(
+  for_own_micro_batches(
       run, heldout_pairs, per_batch, [&](std::span<const std::int64_t> batch_pairs, std::int64_t) {
         const auto packed = pack(pairs, batch_pairs);
         transformer.forward(run.on, parameters, packed.batch, model::Keep::kNothing, activations);

@@ -34,10 +34,11 @@ std::string Run::from_root(const std::function<std::string()>& compute) const {
   return text;
 }
 
-bool Run::is_done(const std::string& key, const std::string& fingerprint) const {
+bool Run::is_done(const std::string& key, const std::string& fingerprint,
+                  const std::filesystem::path& product) const {
   return from_root([&]() -> std::string {
            const auto path = record_path(*this, key);
-           if (!std::filesystem::exists(path)) return "no";
+           if (!std::filesystem::exists(path) || !std::filesystem::exists(product)) return "no";
            const auto record = nlohmann::json::parse(storage::read_file(path), nullptr, false);
            return record.is_object() && record.value("fingerprint", "") == fingerprint ? "yes" : "no";
          }) == "yes";

@@ -2,9 +2,11 @@
 // stages are already done, and the polite stop. A stage is a free function of a Run.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,9 +29,10 @@ struct Run {
   /// What `compute` returns on the root rank, on all ranks. A failure there brings all ranks down.
   std::string from_root(const std::function<std::string()>& compute) const;
 
-  /// A stage's result stands when its record in `output/.stages/<key>.json` has this fingerprint of
-  /// everything it was made from. Collective.
-  bool is_done(const std::string& key, const std::string& fingerprint) const;
+  /// A stage's `product` stands when it exists and its record in `output/.stages/<key>.json` has this
+  /// fingerprint of everything it was made from. Collective.
+  bool is_done(const std::string& key, const std::string& fingerprint,
+               const std::filesystem::path& product) const;
   void mark_done(const std::string& key, const std::string& fingerprint) const;
 
   /// True on all ranks once SIGTERM or SIGUSR1 has reached any of them. Collective.
@@ -45,6 +48,19 @@ void log_line(const Run& run, const std::string& line);
 /// The share of `count` micro-batches that this rank does: contiguous, in rank order, so that gathered
 /// results stand in micro-batch order whatever the number of ranks.
 distributed::Interval own_micro_batches(const Run& run, std::int64_t count);
+
+/// Cuts `items` into micro-batches of `per_batch` and calls visit(micro-batch, their number over all ranks)
+/// for this rank's share.
+template <class Visit>
+void for_own_micro_batches(const Run& run, std::span<const std::int64_t> items, std::int64_t per_batch,
+                           Visit&& visit) {
+  const auto batches = (static_cast<std::int64_t>(items.size()) + per_batch - 1) / per_batch;
+  const auto own = own_micro_batches(run, batches);
+  for (auto b = own.begin; b < own.end; ++b) {
+    const auto begin = static_cast<std::size_t>(b * per_batch);
+    visit(items.subspan(begin, std::min(static_cast<std::size_t>(per_batch), items.size() - begin)), batches);
+  }
+}
 
 /// Per-item values of each rank's share, gathered in order on all ranks: sums over them are the same on any
 /// number of ranks.

@@ -37,6 +37,13 @@ double learning_rate(const experiment::OptimizerSettings& settings, std::int64_t
   return settings.learning_rate * fraction;
 }
 
+std::string to_text(const experiment::OptimizerSettings& settings) {
+  return settings.schedule + " " +
+         to_text(std::vector{settings.learning_rate, settings.final_learning_rate_fraction,
+                             static_cast<double>(settings.warmup_steps), settings.beta1, settings.beta2,
+                             settings.epsilon, settings.weight_decay, settings.max_gradient_norm});
+}
+
 Training::Training(Run& run, TrainingPlan plan, std::vector<storage::TensorPlace> tensors,
                    std::span<float> parameters)
     : run_(run),

@@ -38,6 +38,9 @@ struct StepReport {
 /// Learning rate of a step (counting from 1): linear warm-up, then constant, linear or cosine decay.
 double learning_rate(const experiment::OptimizerSettings& settings, std::int64_t step, std::int64_t steps);
 
+/// Every setting that decides a training, as exact text: for fingerprints.
+std::string to_text(const experiment::OptimizerSettings& settings);
+
 class Training {
  public:
   /// `parameters` hold the starting point on all ranks; they are replaced by the newest checkpoint of the

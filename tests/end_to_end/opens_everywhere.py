@@ -5,7 +5,7 @@ config, settings = small_config()
 output = fresh("opens")
 run(command(config, output, settings, 2), timeout=300)
 
-checkpoint = next((output / "checkpoints" / "infalign").glob("step_*")) / "checkpoint.h5"
+checkpoint = sorted((output / "checkpoints" / "infalign").glob("step_*"))[-1] / "checkpoint.h5"
 listing = run(["h5ls", "-r", checkpoint]).stdout
 for dataset in ("/model/model.embed_tokens.weight", "/optimizer/first_moment/model.norm.weight", "/optimizer/second_moment/model.norm.weight"):
     check(dataset in listing, f"h5ls does not show {dataset}:\n{listing}")
