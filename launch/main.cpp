@@ -65,9 +65,9 @@ int run_command(const RunCommand& command, int* argc, char*** argv) {
     if (distributed::launcher_rank() == 0) std::cerr << "infalign: " << error.what() << std::endl;
     return exit_code(error);
   }
+  stages::listen_for_stop_signals();
   const auto ranks = distributed::make_mpi(argc, argv);
   omp_set_num_threads(static_cast<int>(experiment->distributed.threads));
-  stages::install_stop_handlers();
   stages::Run run{*experiment, *ranks};
   run.revision = INFALIGN_REVISION;
   try {

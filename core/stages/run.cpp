@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "core/storage/durable.h"
 
@@ -13,10 +14,6 @@ namespace infalign::stages {
 namespace {
 
 std::atomic<int> signals_received{0};
-
-extern "C" void on_stop_signal(int) {
-  if (++signals_received > 1) std::_Exit(1);
-}
 
 std::filesystem::path record_path(const Run& run, const std::string& key) {
   return run.experiment.output / ".stages" / (key + ".json");
@@ -59,12 +56,16 @@ bool Run::stop_requested() const {
   return flag > 0;
 }
 
-void install_stop_handlers() {
-  struct sigaction action {};
-  action.sa_handler = on_stop_signal;
-  action.sa_flags = SA_RESTART;
-  sigaction(SIGTERM, &action, nullptr);
-  sigaction(SIGUSR1, &action, nullptr);
+void listen_for_stop_signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGUSR1);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::thread([signals] {
+    for (int signal = 0; sigwait(&signals, &signal) == 0;)
+      if (++signals_received > 1) std::_Exit(1);
+  }).detach();
 }
 
 void log_line(const Run& run, const std::string& line) {

@@ -39,8 +39,10 @@ struct Run {
   bool stop_requested() const;
 };
 
-/// Installs the handlers of SIGTERM and SIGUSR1; a second signal ends the process at once.
-void install_stop_handlers();
+/// Has a thread of its own wait for SIGTERM and SIGUSR1; a second signal ends the process at once. To be
+/// called before any other thread starts. No handler ever interrupts a computation: oneDNN's generated
+/// products keep data where the frame of a signal handler would be written.
+void listen_for_stop_signals();
 
 /// One line for the log of the root rank (standard error).
 void log_line(const Run& run, const std::string& line);

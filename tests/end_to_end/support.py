@@ -51,7 +51,7 @@ def small_config(name="quickstart"):
 
 
 def run(arguments, expect=0, timeout=120, **more):
-    done = subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=timeout, env=ENVIRONMENT, **more)
+    done = subprocess.run([str(a) for a in arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=timeout, env=ENVIRONMENT, **more)
     if expect is not None:
         check(done.returncode == expect, f"exit code {done.returncode} instead of {expect}:\n{' '.join(map(str, arguments))}\n{done.stdout}\n{done.stderr}")
     return done
