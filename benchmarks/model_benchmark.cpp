@@ -111,6 +111,7 @@ BENCHMARK(sampling)
     ->ArgNames({"rows", "new_tokens"})
     ->Args({1, 256})
     ->Args({64, 256})
+    ->Args({64, 64})
     ->Args({64, 16})
     ->Args({256, 64})
     ->Unit(benchmark::kMillisecond);
