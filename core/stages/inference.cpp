@@ -28,12 +28,6 @@ void write_line(std::ostream& out, const ordered_json& line) {
   out << line.dump(-1, ' ', false, json::error_handler_t::replace) << std::endl;
 }
 
-std::vector<std::int32_t> without_stop(const model::Response& response) {
-  auto ids = response.tokens;
-  if (response.stopped) ids.pop_back();
-  return ids;
-}
-
 /// Reads JSON lines and calls visit(object, where).
 template <class Visit>
 void for_each_object(std::istream& input, const std::string& name, Visit&& visit) {

@@ -14,13 +14,6 @@ bool same_tokenizer(const std::filesystem::path& a, const std::filesystem::path&
   return storage::read_file(a / "tokenizer.json") == storage::read_file(b / "tokenizer.json");
 }
 
-/// The response without the stop token that ended it.
-std::vector<std::int32_t> without_stop(const model::Response& response) {
-  auto tokens = response.tokens;
-  if (response.stopped) tokens.pop_back();
-  return tokens;
-}
-
 /// All tokens of a response as targets behind its prompt. Its last token predicts nothing, so it needs no
 /// row.
 void add_response(model::PackedBatch& batch, model::Targets& targets, std::int32_t prompt,
@@ -42,6 +35,12 @@ std::uint64_t text_id(const std::string& text) {
 }
 
 }  // namespace
+
+std::vector<std::int32_t> without_stop(const model::Response& response) {
+  auto tokens = response.tokens;
+  if (response.stopped) tokens.pop_back();
+  return tokens;
+}
 
 RewardModel::RewardModel(const std::filesystem::path& folder, const std::filesystem::path& policy_folder)
     : folder_(ModelFolder::load(folder)), shares_tokenizer_(same_tokenizer(folder, policy_folder)) {

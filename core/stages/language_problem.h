@@ -15,6 +15,9 @@
 
 namespace infalign::stages {
 
+/// The response's tokens without the stop token that ended it: what is shown and what is scored.
+std::vector<std::int32_t> without_stop(const model::Response& response);
+
 /// Scores responses with the reward model of a folder. A response's reward is read at its last token, its
 /// stop token left out.
 class RewardModel {
