@@ -8,28 +8,38 @@
 #include <span>
 #include <vector>
 
-#include "core/alignment/procedures.h"
+#include "core/alignment/deployment.h"
 
 namespace infalign::alignment {
 
-/// The probability that the i-th smallest of M samples is the procedure's choice when N are drawn without
-/// replacement: C(i-1, N-1)/C(M, N) for best_of_n, C(M-i, N-1)/C(M, N) for worst_of_n, 1/M for standard. [M],
-/// sums to 1. Errors: std::invalid_argument for M < N.
-std::vector<double> selection_weights(const Procedure& procedure, std::int64_t samples);
-
 /// One prompt's samples on one side: the reward that selects and the reward that judges (the same when no
-/// judge is).
+/// judge is), and the extracted answers for procedures that ask them.
 struct ScoredSamples {
-  std::span<const float> selecting;  // [M]
-  std::span<const float> judging;    // [M]
+  std::span<const float> selecting;           // [M]
+  std::span<const float> judging;             // [M]
+  std::span<const std::int64_t> answer = {};  // [M], or empty
 };
 
-/// W_T for one prompt: double sum over both sides of selection weights times w (1, 1/2, 0) by the judging
-/// reward. Samples tied in the selecting reward share their weights equally. O(M log M); the sides may differ
-/// in M. Errors: std::invalid_argument for M < N or spans of unequal length, std::domain_error for NaN.
-double win_rate(const Procedure& procedure, const ScoredSamples& policy, const ScoredSamples& reference);
-double win_rate(const Procedure& policy_side, const Procedure& reference_side, const ScoredSamples& policy,
-                const ScoredSamples& reference);
+/// W for one prompt: double sum over both sides of answer probabilities times w (1, 1/2, 0) by the judging
+/// reward, averaged over the deployment's matchups. Samples tied in the selecting reward share their weights
+/// equally. O(M log M) for procedures with rank weights; the sides may differ in M. `seed`: of the subsets of
+/// procedures that have to be averaged at random. Errors: std::invalid_argument for M < N or spans of unequal
+/// length, std::domain_error for NaN.
+double win_rate(const Deployment& deployment, const ScoredSamples& policy, const ScoredSamples& reference,
+                std::uint64_t seed = 0);
+
+/// The mean judging reward of the policy's answers (pass@N with a verifier that says 1 or 0), averaged over the
+/// matchups.
+double answer_reward(const Deployment& deployment, const ScoredSamples& policy, std::uint64_t seed = 0);
+
+/// A prompt's win rate and the variance of its estimate over samples, the prompt being fixed: the jackknife of a
+/// two-sample U-statistic, in closed form from leave-one-out rewards. Its expectation is at least the variance
+/// (Efron and Stein 1981). Needs M > N on both sides.
+struct Estimate {
+  double value = 0, variance = 0;
+};
+Estimate win_rate_estimate(const Deployment& deployment, const ScoredSamples& policy,
+                           const ScoredSamples& reference, std::uint64_t seed = 0);
 
 struct Interval95 {
   double value = 0, low = 0, high = 0;

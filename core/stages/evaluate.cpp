@@ -46,11 +46,11 @@ std::vector<double> per_prompt_mean(const std::vector<T>& values, std::size_t M,
 }
 
 std::vector<double> win_rates(const alignment::Procedure& procedure, const PolicySamples& policy,
-                              const PolicySamples& reference, std::size_t M) {
+                              const PolicySamples& reference, std::size_t M, Decides who) {
   std::vector<double> rates;
   for (std::size_t p = 0; p * M < policy.reward.size(); ++p)
-    rates.push_back(alignment::win_rate(procedure, {policy.selecting(p, M), policy.judging(p, M)},
-                                        {reference.selecting(p, M), reference.judging(p, M)}));
+    rates.push_back(alignment::win_rate(procedure, {policy.selecting(p, M), policy.judging(p, M, who)},
+                                        {reference.selecting(p, M), reference.judging(p, M, who)}));
   return rates;
 }
 
@@ -184,8 +184,8 @@ ordered_json evaluate_variant(const Run& run, const experiment::Variant& variant
   const auto procedure = alignment::make_procedure(experiment.inference.procedure, experiment.inference.n);
   const auto standard = alignment::make_procedure("standard", 1);
   const auto same = [](double x) { return x; };
-  const auto inference_rates = win_rates(procedure, policy, reference, M);
-  const auto standard_rates = win_rates(standard, policy, reference, M);
+  const auto inference_rates = win_rates(procedure, policy, reference, M, Decides::kJudge);
+  const auto standard_rates = win_rates(standard, policy, reference, M, Decides::kJudge);
   const auto kl = alignment::bootstrap_mean(per_prompt_mean(policy.log_ratio, M, alignment::kl_k1));
 
   ordered_json entry{
@@ -216,9 +216,21 @@ ordered_json evaluate_variant(const Run& run, const experiment::Variant& variant
   entry["response_length"] = mean_json(per_prompt_mean(policy.length, M, same));
   const auto difference_to = [&](const PolicySamples& other) {
     return ordered_json{
-        {"inference_win_rate", paired_difference(inference_rates, win_rates(procedure, other, reference, M))},
-        {"standard_win_rate", paired_difference(standard_rates, win_rates(standard, other, reference, M))}};
+        {"inference_win_rate",
+         paired_difference(inference_rates, win_rates(procedure, other, reference, M, Decides::kJudge))},
+        {"standard_win_rate",
+         paired_difference(standard_rates, win_rates(standard, other, reference, M, Decides::kJudge))}};
   };
+  if (!policy.judge_reward.empty()) {
+    // The same wins decided by the reward that was trained on: what training reached, before judging.
+    const auto by_reward = win_rates(procedure, policy, reference, M, Decides::kReward);
+    entry["by_reward"] = {
+        {"standard_win_rate", mean_json(win_rates(standard, policy, reference, M, Decides::kReward))},
+        {"inference_win_rate", mean_json(by_reward)}};
+    if (!previous.empty())
+      entry["by_reward"]["difference_to_previous"] = paired_difference(
+          by_reward, win_rates(procedure, *previous.back(), reference, M, Decides::kReward));
+  }
   if (!previous.empty()) {
     entry["difference_to_first"] = difference_to(*previous.front());
     entry["difference_to_previous"] = difference_to(*previous.back());

@@ -13,6 +13,9 @@
 
 namespace infalign::stages {
 
+/// Whose reward decides a win: the judge's where there is one, or that of the model trained on.
+enum class Decides { kJudge, kReward };
+
 /// One policy's measurements on the held-out prompts, on all ranks, in prompt order.
 struct PolicySamples {
   std::vector<float> reward;         // [P, M]; selects
@@ -25,8 +28,9 @@ struct PolicySamples {
   std::span<const float> selecting(std::size_t prompt, std::size_t M) const {
     return {&reward[prompt * M], M};
   }
-  std::span<const float> judging(std::size_t prompt, std::size_t M) const {
-    return {&(judge_reward.empty() ? reward : judge_reward)[prompt * M], M};
+  std::span<const float> judging(std::size_t prompt, std::size_t M, Decides who) const {
+    const bool own = who == Decides::kReward || judge_reward.empty();
+    return {&(own ? reward : judge_reward)[prompt * M], M};
   }
 };
 
