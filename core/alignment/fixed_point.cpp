@@ -14,7 +14,9 @@
 #include <utility>
 #include <vector>
 
+#include "core/alignment/curve.h"
 #include "core/alignment/powers.h"
+#include "core/alignment/shooting.h"
 #include "core/alignment/theory.h"
 
 namespace infalign::alignment {
@@ -22,19 +24,7 @@ namespace {
 
 constexpr std::size_t kNodes = PanelRule::kNodes;
 
-/// One point of the universal curve: f, and l = log f', which stays in range where f' does not; l' = +-(s
-/// f)^(N-1).
-struct Point {
-  double s = 0, f = 0, l = 0;
-};
-
-/// A stretch of the universal curve, resolved to rounding.
-struct Stretch {
-  Point begin, end;
-  double length;  // not end.s - begin.s: close to a blow-up, a stretch is far shorter than s is precise
-  PanelRule::Values f{}, l{};  // at the nodes
-};
-
+/// f'' = +-f' s^(N-1) f^(N-1), with l = log f'.
 class UniversalCurve {
  public:
   UniversalCurve(std::int64_t n, double sign) : power_(n - 1), sign_(sign) {}
@@ -44,12 +34,13 @@ class UniversalCurve {
   double slope_of_l(double s, double f) const { return sign_ * whole_power(s * f, power_); }
 
  private:
-  /// The stretch of length `step` after `from`, or nothing if it is too long to be resolved.
-  std::optional<Stretch> advance(const Point& from, double step) const;
+  std::optional<Stretch> advance(const CurvePoint& from, double step) const {
+    return follow([this](double s, double f) { return slope_of_l(s, f); }, from, step, 0);
+  }
   /// `stretch`, shortened to end where height() is `level`.
   Stretch cut(Stretch stretch, double level) const;
   /// log(s^N f^(N-1)), which rises without bound.
-  double height(const Point& at) const {
+  double height(const CurvePoint& at) const {
     const auto p = static_cast<double>(power_);
     return (p + 1) * std::log(at.s) + p * std::log(at.f);
   }
@@ -57,51 +48,6 @@ class UniversalCurve {
   std::int64_t power_;
   double sign_;
 };
-
-/// Collocation by Picard iteration, which contracts whenever the stretch is short enough to be resolved at
-/// all. Then the defect of both equations at the stretch's end, where a polynomial through inner nodes is
-/// worst, must be at rounding level: the integrals are far better still.
-std::optional<Stretch> UniversalCurve::advance(const Point& from, double step) const {
-  constexpr int kMostIterations = 40;
-  constexpr double kRounding = 1e-15, kDefect = 1e-12;
-  const PanelRule& rule = panel_rule();
-  Stretch stretch{from, {from.s + step, 0, 0}, step};
-  PanelRule::Values slope_f, slope_l;
-  slope_f.fill(std::exp(from.l));
-  slope_l.fill(0);
-  for (int iteration = 0;; ++iteration) {
-    if (iteration == kMostIterations) return std::nullopt;
-    double change = 0;
-    for (std::size_t i = 0; i < kNodes; ++i) {
-      double f = 0, l = 0;
-      for (std::size_t j = 0; j < kNodes; ++j) {
-        f += rule.to_node[i][j] * slope_f[j];
-        l += rule.to_node[i][j] * slope_l[j];
-      }
-      f = from.f + step * f, l = from.l + step * l;
-      const double scale_l = std::max(1.0, std::abs(l));
-      change = std::max({change, std::abs(f - stretch.f[i]) / f, std::abs(l - stretch.l[i]) / scale_l});
-      stretch.f[i] = f, stretch.l[i] = l;
-    }
-    if (!std::isfinite(change)) return std::nullopt;
-    for (std::size_t i = 0; i < kNodes; ++i) {
-      slope_f[i] = std::exp(stretch.l[i]);
-      slope_l[i] = slope_of_l(from.s + step * rule.node[i], stretch.f[i]);
-    }
-    if (change < 8 * kRounding) break;
-  }
-  Point& end = stretch.end;
-  end.f = from.f, end.l = from.l;
-  for (std::size_t j = 0; j < kNodes; ++j) {
-    end.f += step * rule.weight[j] * slope_f[j];
-    end.l += step * rule.weight[j] * slope_l[j];
-  }
-  const double defect_f = step * std::abs(interpolate(slope_f, 1) - std::exp(end.l));
-  const double defect_l = step * std::abs(interpolate(slope_l, 1) - slope_of_l(end.s, end.f));
-  if (!(defect_f <= kDefect * end.f && defect_l <= kDefect * std::max(1.0, std::abs(end.l))))
-    return std::nullopt;
-  return stretch;
-}
 
 Stretch UniversalCurve::cut(Stretch stretch, double level) const {
   constexpr int kMostSteps = 60;
@@ -122,7 +68,7 @@ Stretch UniversalCurve::cut(Stretch stretch, double level) const {
 std::vector<Stretch> UniversalCurve::integrate_until(double level) const {
   constexpr double kFirst = 0.25, kShortest = 1e-15, kGrowth = 1.5;
   std::vector<Stretch> curve;
-  Point at;
+  CurvePoint at;
   for (double step = kFirst;;) {
     const std::optional<Stretch> next = advance(at, step);
     if (!next) {
@@ -141,11 +87,6 @@ std::vector<Stretch> UniversalCurve::integrate_until(double level) const {
   }
 }
 
-/// A knot of the transform's table, in v; phi is Phi relative to v = 0.
-struct Knot {
-  double v, phi, slope;
-};
-
 /// The curve in the procedure's own variables: v = s/lambda, F = f/f(lambda), and Phi = beta l along v.
 class ScaledCurve {
  public:
@@ -158,16 +99,12 @@ class ScaledCurve {
 
   /// N times the integral of F^N v^(N-1), and KL(p || 1).
   std::pair<double, double> integrals() const;
-  /// So many knots that cubics with these values and slopes miss Phi by no more than `tolerance`.
-  std::vector<Knot> knots(double tolerance) const;
+  /// The table of Phi along v, signed as l is.
+  std::vector<Knot> table(double tolerance) const;
 
  private:
-  const Point& end() const { return curve_.back().end; }
+  const CurvePoint& end() const { return curve_.back().end; }
   double lambda() const { return end().s; }
-  /// dPhi/dv = beta lambda l'(s), signed as l is.
-  Knot knot(double s, double f, double l) const {
-    return {s / lambda(), beta_ * l, beta_ * lambda() * universal_.slope_of_l(s, f)};
-  }
 
   UniversalCurve universal_;
   std::vector<Stretch> curve_;
@@ -191,34 +128,13 @@ std::pair<double, double> ScaledCurve::integrals() const {
   return {static_cast<double>(n_) * order, entropy};
 }
 
-std::vector<Knot> ScaledCurve::knots(double tolerance) const {
-  constexpr int kMostPieces = 1024;
+std::vector<Knot> ScaledCurve::table(double tolerance) const {
+  // Beyond kVanished nothing is left of p on one side, and a relative error of Phi is as good.
   constexpr double kVanished = 50;
-  std::vector<Knot> result{knot(0, 0, 0)};
-  for (const Stretch& stretch : curve_) {
-    const auto inside = [&](double t) {
-      return knot(stretch.begin.s + t * stretch.length, interpolate(stretch.f, t), interpolate(stretch.l, t));
-    };
-    const Knot last = knot(stretch.end.s, stretch.end.f, stretch.end.l);
-    std::vector<Knot> chain;
-    bool close = false;
-    for (int pieces = 1; !close; pieces *= 2) {
-      if (pieces > kMostPieces)
-        throw std::runtime_error("the table of the transform cannot be made close enough");
-      chain.assign(1, result.back());
-      for (int i = 1; i < pieces; ++i) chain.push_back(inside(static_cast<double>(i) / pieces));
-      chain.push_back(last);
-      close = true;
-      for (int i = 0; i < pieces && close; ++i) {
-        const Knot &a = chain[static_cast<std::size_t>(i)], &b = chain[static_cast<std::size_t>(i) + 1];
-        const double cubic = 0.5 * (a.phi + b.phi) + (b.v - a.v) * (a.slope - b.slope) / 8;
-        const double exact = inside((i + 0.5) / pieces).phi;
-        // Beyond kVanished nothing is left of p on one side, and a relative error of Phi is as good.
-        close = std::abs(cubic - exact) <= tolerance * std::max(1.0, std::abs(exact) / (kVanished * beta_));
-      }
-    }
-    result.insert(result.end(), chain.begin() + 1, chain.end());
-  }
+  const auto knot_at = [&](const Stretch&, const CurvePoint& at) {
+    return Knot{at.s / lambda(), beta_ * at.l, beta_ * lambda() * universal_.slope_of_l(at.s, at.f)};
+  };
+  std::vector<Knot> result = knots(curve_, knot_at, tolerance, kVanished * beta_);
   // Where Phi is still flat, interpolated values may fall by a rounding error.
   for (std::size_t i = 1; i < result.size(); ++i) {
     if (sign_ * result[i].phi < sign_ * result[i - 1].phi) result[i].phi = result[i - 1].phi;
@@ -257,11 +173,11 @@ FixedPoint solve(std::int64_t n, double beta, bool best) {
   point.kl = entropy;
 
   const double range = beta * std::abs(curve.log_density_at_1() - curve.log_density_at_0());
-  std::vector<Knot> knots = curve.knots(std::min(1e-8 * beta, 1e-9 * range));
-  if (!best) std::reverse(knots.begin(), knots.end());
-  const double base = knots.front().phi;
-  for (const Knot& knot : knots) {
-    point.u.push_back(best ? knot.v : 1 - knot.v);
+  std::vector<Knot> table = curve.table(std::min(1e-8 * beta, 1e-9 * range));
+  if (!best) std::reverse(table.begin(), table.end());
+  const double base = table.front().phi;
+  for (const Knot& knot : table) {
+    point.u.push_back(best ? knot.u : 1 - knot.u);
     point.phi.push_back(knot.phi - base);
     point.slope.push_back(sign * knot.slope);
   }
@@ -270,23 +186,39 @@ FixedPoint solve(std::int64_t n, double beta, bool best) {
 
 }  // namespace
 
-FixedPoint solve_fixed_point(const Procedure& procedure, double beta) {
+namespace {
+
+/// 1 if the deployment is Best-of-N against Best-of-N, -1 for Worst-of-N, 0 for any other.
+int extreme_of(const Deployment& deployment) {
+  const Matchup& only = deployment.matchups().front();
+  const std::vector<double>& weights = only.policy.rank_weights;
+  if (deployment.matchups().size() > 1 || weights.empty() || weights != only.opponent.rank_weights) return 0;
+  return weights.back() == 1 ? 1 : weights.front() == 1 ? -1 : 0;
+}
+
+}  // namespace
+
+FixedPoint solve_fixed_point(const Deployment& deployment, double beta) {
   if (!(beta > 0 && std::isfinite(beta))) throw std::invalid_argument("beta must be positive");
-  const bool best = procedure.name == "best_of_n", worst = procedure.name == "worst_of_n";
-  if (!best && !worst && procedure.name != "standard") {
-    throw std::invalid_argument("the fixed point of " + procedure.name + " is not known");
+  if (!deployment.is_calibrated()) {
+    throw std::invalid_argument("the choice of " + deployment.name() +
+                                " does not follow from ranks, so that it has no optimal transform; use "
+                                "leave-one-out rewards");
   }
-  const std::string what = "fixed point of " + procedure.name + ", N = " + std::to_string(procedure.n) +
-                           ", beta = " + std::to_string(beta) + ": ";
+  const std::string what = "fixed point of " + deployment.name() + ", beta = " + std::to_string(beta) + ": ";
+  const int extreme = extreme_of(deployment);
+  const std::int64_t n = deployment.policy_candidates();
   FixedPoint point;
   try {
-    point = procedure.n == 1 ? ordinary_sampling(beta) : solve(procedure.n, beta, best);
+    point = extreme == 0 ? shoot_fixed_point(deployment, beta)
+            : n == 1     ? ordinary_sampling(beta)
+                         : solve(n, beta, extreme > 0);
   } catch (const std::runtime_error& error) {
     throw std::runtime_error(what + error.what());
   }
-  // The identity compares the win rate, an integral, with a density at the end: whatever went wrong shows. A
-  // large beta multiplies the rounding of p.
-  const double allowed = 1e-10 + 1e-14 * beta;
+  // The identity compares an integral over the whole curve with the density at its ends: whatever went wrong
+  // shows. A large beta multiplies the rounding of p.
+  const double allowed = (extreme == 0 ? 1e-8 : 1e-10) + 1e-14 * beta;
   if (!(point.residual <= allowed)) {
     throw std::runtime_error(what + "the win rate misses its identity by " + std::to_string(point.residual));
   }

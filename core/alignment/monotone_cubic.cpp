@@ -13,6 +13,7 @@ MonotoneCubic::MonotoneCubic(std::span<const double> x, std::span<const double> 
   }
   std::vector<double> limited(slope.begin(), slope.end());
   for (std::size_t i = 0; i + 1 < x.size(); ++i) {
+    if (x[i] == x[i + 1] && y[i] <= y[i + 1] && slope[i] >= 0 && slope[i + 1] >= 0) continue;
     const double secant = (y[i + 1] - y[i]) / (x[i + 1] - x[i]);
     if (!(x[i] < x[i + 1] && secant >= 0 && std::isfinite(secant) && slope[i] >= 0 && slope[i + 1] >= 0)) {
       throw std::invalid_argument("a curve's points must ascend, and its slopes must not be negative");
@@ -25,6 +26,7 @@ MonotoneCubic::MonotoneCubic(std::span<const double> x, std::span<const double> 
     }
   }
   for (std::size_t i = 0; i + 1 < x.size(); ++i) {
+    if (x[i] == x[i + 1]) continue;
     const double width = x[i + 1] - x[i], secant = (y[i + 1] - y[i]) / width;
     start_.push_back(x[i]);
     piece_.push_back({y[i], limited[i], (3 * secant - 2 * limited[i] - limited[i + 1]) / width,
@@ -32,6 +34,19 @@ MonotoneCubic::MonotoneCubic(std::span<const double> x, std::span<const double> 
   }
   last_x_ = x.back();
   last_y_ = y.back();
+}
+
+MonotoneCubic MonotoneCubic::through(std::span<const double> x, std::span<const double> y) {
+  if (x.size() < 2 || y.size() != x.size()) throw std::invalid_argument("a curve needs at least two points");
+  const auto secant = [&](std::size_t i) { return (y[i + 1] - y[i]) / (x[i + 1] - x[i]); };
+  std::vector<double> slope(x.size());
+  slope.front() = secant(0);
+  slope.back() = secant(x.size() - 2);
+  for (std::size_t i = 1; i + 1 < x.size(); ++i) {
+    const double before = secant(i - 1), after = secant(i);
+    slope[i] = before > 0 && after > 0 ? 2 * before * after / (before + after) : 0;
+  }
+  return MonotoneCubic(x, y, slope);
 }
 
 double MonotoneCubic::operator()(double x) const {

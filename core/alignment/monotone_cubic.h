@@ -10,9 +10,14 @@ namespace infalign::alignment {
 
 class MonotoneCubic {
  public:
-  /// x strictly ascending, y ascending, slope >= 0, at least two points of each.
-  /// Errors: std::invalid_argument for anything else.
+  /// x and y ascending, slope >= 0, at least two points of each. Two points with the same x make a kink, with
+  /// the slopes of its two sides, or a jump (at x the upper value). Errors: std::invalid_argument for
+  /// anything else.
   MonotoneCubic(std::span<const double> x, std::span<const double> y, std::span<const double> slope);
+
+  /// Through points whose slopes are not known: harmonic means of the neighbouring secants (Fritsch and
+  /// Butland 1984), one-sided at the ends. x strictly ascending.
+  static MonotoneCubic through(std::span<const double> x, std::span<const double> y);
 
   /// Exactly y at the ends, and beyond them; NaN for NaN.
   double operator()(double x) const;

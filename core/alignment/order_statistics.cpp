@@ -50,9 +50,11 @@ double BernsteinPolynomial::operator()(double q) const {
   const auto d = static_cast<double>(degree);
   const auto mode = std::clamp(static_cast<std::int64_t>(q * (d + 1)), first_, last_);
   const auto m = static_cast<double>(mode);
-  const double peak = std::exp(log_binomial_[static_cast<std::size_t>(mode)] + (mode > 0 ? m * std::log(q) : 0) +
-                               (mode < degree ? (d - m) * std::log1p(-q) : 0));
-  constexpr double kNegligible = 1e-20;  // of the peak: what lies beyond falls off faster than a geometric series
+  const double peak =
+      std::exp(log_binomial_[static_cast<std::size_t>(mode)] + (mode > 0 ? m * std::log(q) : 0) +
+               (mode < degree ? (d - m) * std::log1p(-q) : 0));
+  constexpr double kNegligible =
+      1e-20;  // of the peak: what lies beyond falls off faster than a geometric series
   const double odds = q / (1 - q);
   double sum = coefficient_[static_cast<std::size_t>(mode)];
   double term = 1;

@@ -112,28 +112,63 @@ double OptimalPolicy::cumulative(double u) const {
   return std::min(1.0, panel.below + width * integrate_to(panel.density, (u - panel.begin) / width));
 }
 
-double OptimalPolicy::win_rate(const Procedure& policy_side, const Procedure& opponent_side) const {
+double OptimalPolicy::inverse_cumulative(double probability) const {
+  double low = 0, high = 1;
+  while (std::midpoint(low, high) != low && std::midpoint(low, high) != high) {
+    const double middle = std::midpoint(low, high);
+    (cumulative(middle) < probability ? low : high) = middle;
+  }
+  return low;
+}
+
+double OptimalPolicy::win_rate(const Matchup& matchup) const {
   const PanelRule& rule = panel_rule();
+  // Where a density jumps, a panel is integrated in two: the opponent's at u, the policy's where G(u) is.
+  std::vector<double> cuts = matchup.opponent.breaks;
+  for (double q : matchup.policy.breaks) cuts.push_back(inverse_cumulative(q));
+  std::sort(cuts.begin(), cuts.end());
   double lost = 0;
   for (const Panel& panel : panel_) {
     const double width = panel.end - panel.begin;
-    for (std::size_t i = 0; i < kNodes; ++i) {
-      const double u = std::lerp(panel.begin, panel.end, rule.node[i]);
-      lost += width * rule.weight[i] * policy_side.cumulative(panel.cumulative[i]) * opponent_side.density(u);
+    const auto first = std::upper_bound(cuts.begin(), cuts.end(), panel.begin);
+    if (first == cuts.end() || *first >= panel.end) {
+      for (std::size_t i = 0; i < kNodes; ++i) {
+        const double u = std::lerp(panel.begin, panel.end, rule.node[i]);
+        lost += width * rule.weight[i] * matchup.policy.cumulative(panel.cumulative[i]) *
+                matchup.opponent.density(u);
+      }
+      continue;
+    }
+    std::vector<double> edges{panel.begin};
+    for (auto cut = first; cut != cuts.end() && *cut < panel.end; ++cut) edges.push_back(*cut);
+    edges.push_back(panel.end);
+    for (std::size_t e = 0; e + 1 < edges.size(); ++e) {
+      for (std::size_t i = 0; i < kNodes; ++i) {
+        const double u = std::lerp(edges[e], edges[e + 1], rule.node[i]);
+        lost += (edges[e + 1] - edges[e]) * rule.weight[i] * matchup.policy.cumulative(cumulative(u)) *
+                matchup.opponent.density(u);
+      }
     }
   }
   return 1 - lost;
 }
 
-double OptimalPolicy::win_rate(const Procedure& procedure) const { return win_rate(procedure, procedure); }
+double OptimalPolicy::win_rate(const Deployment& deployment) const {
+  if (!deployment.is_calibrated()) {
+    throw std::invalid_argument("the choice of " + deployment.name() +
+                                " does not follow from ranks: no win rate in closed form");
+  }
+  double rate = 0;
+  for (const Matchup& matchup : deployment.matchups()) rate += matchup.share * win_rate(matchup);
+  return rate;
+}
 
-Prediction predict(const std::function<std::function<double(double)>(double)>& transform_at,
-                   const Procedure& procedure, double beta) {
+Prediction predict(const TransformAt& transform_at, const Deployment& deployment, double beta) {
   const OptimalPolicy policy(transform_at(beta), beta);
   return {beta,
           policy.kl(),
           policy.win_rate(make_procedure("standard", 1)),
-          policy.win_rate(procedure),
+          policy.win_rate(deployment),
           policy.density(0),
           policy.density(1)};
 }
@@ -166,8 +201,7 @@ double bracketed_root(const std::function<double(double)>& f, double low, double
 
 }  // namespace
 
-Prediction predict_at_kl(const std::function<std::function<double(double)>(double)>& transform_at,
-                         const Procedure& procedure, double kl) {
+Prediction predict_at_kl(const TransformAt& transform_at, const Deployment& deployment, double kl) {
   const std::string asked = "KL " + std::to_string(kl);
   if (!(kl > 0 && std::isfinite(kl)))
     throw std::runtime_error(asked + " is reached at no beta: it must be positive");
@@ -194,8 +228,8 @@ Prediction predict_at_kl(const std::function<std::function<double(double)>(doubl
   } catch (const std::runtime_error& error) {
     throw std::runtime_error(asked + " is reached at no beta: " + error.what());
   }
-  if (f_low == 0) return predict(transform_at, procedure, std::exp(low));
-  return predict(transform_at, procedure, std::exp(bracketed_root(excess, low, f_low, high, f_high)));
+  if (f_low == 0) return predict(transform_at, deployment, std::exp(low));
+  return predict(transform_at, deployment, std::exp(bracketed_root(excess, low, f_low, high, f_high)));
 }
 
 }  // namespace infalign::alignment

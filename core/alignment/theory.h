@@ -9,7 +9,7 @@
 #include <functional>
 #include <vector>
 
-#include "core/alignment/procedures.h"
+#include "core/alignment/deployment.h"
 #include "core/alignment/quadrature.h"
 
 namespace infalign::alignment {
@@ -25,10 +25,9 @@ class OptimalPolicy {
   double density(double u) const;     // p
   double cumulative(double u) const;  // G
   double kl() const { return kl_; }   // KL(pi || pi_ref), nats
-  /// W_T with the same procedure on both sides: 1 - integral of H(G(u)) h(u) du.
-  double win_rate(const Procedure& procedure) const;
-  /// 1 - integral of H_1(G(u)) dH_2(u): the policy under one procedure against the reference under another.
-  double win_rate(const Procedure& policy_side, const Procedure& opponent_side) const;
+  /// 1 - integral of H(G(u)) h(u) du, H the policy's procedure and h the opponent's, averaged over matchups.
+  /// Errors: std::invalid_argument for a procedure that is not calibrated.
+  double win_rate(const Deployment& deployment) const;
 
  private:
   struct Panel {
@@ -36,6 +35,8 @@ class OptimalPolicy {
     double below;                                              // G(begin)
     PanelRule::Values log_density{}, density{}, cumulative{};  // at the panel's nodes
   };
+  double win_rate(const Matchup& matchup) const;
+  double inverse_cumulative(double probability) const;
   Panel sample(double begin, double end) const;
   void refine(const Panel& panel, double tolerance, int depth);
   double log_relative_density(double u) const;  // (Phi(u) - peak)/beta
@@ -46,34 +47,34 @@ class OptimalPolicy {
   double kl_ = 0;
 };
 
-/// The fixed point Phi' = h(u) h(G(u)), p = G' proportional to exp(Phi/beta), of Best-of-N or Worst-of-N
-/// (method, section 4): the transform whose ordinary RLHF optimum maximises the inference-time win rate
-/// itself.
+/// The fixed point Phi' = sum of share h(u) h(G(u)), p = G' proportional to exp(Phi/beta), h(u) the
+/// opponent's and h(G) the policy's (method, section 4; docs/method.md): the transform whose ordinary RLHF
+/// optimum maximises the inference-time win rate itself.
 struct FixedPoint {
   std::vector<double> u;      // ascending grid on [0, 1]
   std::vector<double> phi;    // Phi there, Phi(0) = 0
   std::vector<double> slope;  // Phi' there
   double density_at_0 = 1, density_at_1 = 1;
-  double residual =
-      0;  // how far the identity W_BoN = (beta/N)(p(1) - 1), W_WoN = 1 - (beta/N)(1 - p(0)), is missed
+  double residual = 0;  // how far the identity of the win rate is missed (docs/method.md)
   double inference_win_rate = 0;
   double kl = 0;
 };
-/// Not by iteration: the equation is unchanged under a scaling of u and G, so one initial-value integration
-/// along its universal curve meets the boundary condition at exactly one point (docs/method.md). Errors:
-/// std::invalid_argument for beta <= 0 or a procedure other than standard, best_of_n and worst_of_n;
-/// std::runtime_error when the identity is missed or a panel cannot be solved (never a wrong curve).
-FixedPoint solve_fixed_point(const Procedure& procedure, double beta);
+/// Best-of-N and Worst-of-N against themselves: the equation is unchanged under a scaling of u and G, so one
+/// initial-value integration along its universal curve meets the boundary condition at exactly one point. All
+/// other deployments: shooting (shooting.h). Errors: std::invalid_argument for beta <= 0 or a procedure that
+/// is not calibrated; std::runtime_error when the identity is missed or the curve cannot be followed (never a
+/// wrong curve).
+FixedPoint solve_fixed_point(const Deployment& deployment, double beta);
 
 struct Prediction {
   double beta = 0, kl = 0, standard_win_rate = 0, inference_win_rate = 0, density_at_0 = 0, density_at_1 = 0;
 };
-/// What `transform_at(beta)` reaches under `procedure` at beta.
-Prediction predict(const std::function<std::function<double(double)>(double beta)>& transform_at,
-                   const Procedure& procedure, double beta);
+/// A transform that may depend on beta.
+using TransformAt = std::function<std::function<double(double)>(double beta)>;
+/// What `transform_at(beta)` reaches under `deployment` at beta.
+Prediction predict(const TransformAt& transform_at, const Deployment& deployment, double beta);
 /// The same at the beta that gives this KL (a bracketed search on log beta, KL to a relative 1e-10).
 /// Errors: std::runtime_error if no beta gives it.
-Prediction predict_at_kl(const std::function<std::function<double(double)>(double beta)>& transform_at,
-                         const Procedure& procedure, double kl);
+Prediction predict_at_kl(const TransformAt& transform_at, const Deployment& deployment, double kl);
 
 }  // namespace infalign::alignment
