@@ -1,7 +1,7 @@
 // How answers meet in production: which procedure draws the policy's, which the opponent's, in which shares.
-// Usually one procedure on both sides; a policy can also face a plain opponent, or serve several procedures at
-// once. A Procedure by itself is the deployment that has it on both sides, so that most callers never name this
-// type.
+// Usually one procedure on both sides; a policy can also face a plain opponent, or serve several procedures
+// at once. A Procedure by itself is the deployment that has it on both sides, so that most callers never name
+// this type.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,8 @@ class Deployment {
  public:
   Deployment(const Procedure& both_sides);  // NOLINT(google-explicit-constructor): see above
   Deployment(const Procedure& policy_side, const Procedure& opponent_side);
-  /// Shares are normalised to sum to 1. Errors: std::invalid_argument without matchups, or for a share that is
-  /// not positive.
+  /// Shares are normalised to sum to 1. Errors: std::invalid_argument without matchups, or for a share that
+  /// is not positive.
   explicit Deployment(std::vector<Matchup> matchups);
 
   const std::vector<Matchup>& matchups() const { return matchups_; }

@@ -28,13 +28,13 @@ struct ScoredSamples {
 double win_rate(const Deployment& deployment, const ScoredSamples& policy, const ScoredSamples& reference,
                 std::uint64_t seed = 0);
 
-/// The mean judging reward of the policy's answers (pass@N with a verifier that says 1 or 0), averaged over the
-/// matchups.
+/// The mean judging reward of the policy's answers (pass@N with a verifier that says 1 or 0), averaged over
+/// the matchups.
 double answer_reward(const Deployment& deployment, const ScoredSamples& policy, std::uint64_t seed = 0);
 
-/// A prompt's win rate and the variance of its estimate over samples, the prompt being fixed: the jackknife of a
-/// two-sample U-statistic, in closed form from leave-one-out rewards. Its expectation is at least the variance
-/// (Efron and Stein 1981). Needs M > N on both sides.
+/// A prompt's win rate and the variance of its estimate over samples, the prompt being fixed: the jackknife
+/// of a two-sample U-statistic, in closed form from leave-one-out rewards. Its expectation is at least the
+/// variance (Efron and Stein 1981). Needs M > N on both sides.
 struct Estimate {
   double value = 0, variance = 0;
 };

@@ -35,11 +35,13 @@ void choose_by_rank(std::span<const double> weights, const Candidates& candidate
   const auto rewards = candidates.reward;
   std::vector<std::size_t> order(rewards.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return rewards[a] < rewards[b]; });
+  std::sort(order.begin(), order.end(),
+            [&](std::size_t a, std::size_t b) { return rewards[a] < rewards[b]; });
   for (std::size_t first = 0, last = 0; first < order.size(); first = last) {
     double shared = 0;
     while (last < order.size() && rewards[order[last]] == rewards[order[first]]) shared += weights[last++];
-    for (std::size_t i = first; i < last; ++i) probability[order[i]] = shared / static_cast<double>(last - first);
+    for (std::size_t i = first; i < last; ++i)
+      probability[order[i]] = shared / static_cast<double>(last - first);
   }
 }
 
@@ -56,7 +58,8 @@ std::vector<double> best_of_random_rank_weights(std::span<const double> share) {
   std::vector<double> weights(share.size());
   for (std::int64_t N = 1; N <= n; ++N) {
     const std::vector<double> best = elevate(certain_rank(N, N), n);
-    for (std::size_t i = 0; i < weights.size(); ++i) weights[i] += share[static_cast<std::size_t>(N - 1)] * best[i];
+    for (std::size_t i = 0; i < weights.size(); ++i)
+      weights[i] += share[static_cast<std::size_t>(N - 1)] * best[i];
   }
   return weights;
 }
@@ -98,12 +101,13 @@ Procedure median_of_n(const Settings& s) {
 }
 
 /// h = lambda e^(lambda q)/(e^lambda - 1) is the best of N candidates with N drawn from Poisson(lambda) given
-/// N >= 1, for e^(lambda q) = sum of (lambda q)^k/k!. That is its sampler and its selection rule; N stops where
-/// less than 1e-12 is left.
+/// N >= 1, for e^(lambda q) = sum of (lambda q)^k/k!. That is its sampler and its selection rule; N stops
+/// where less than 1e-12 is left.
 Procedure soft_best_of_n(const Settings& s) {
   constexpr double kLeft = 1e-12, kStrongest = 500;
   const double lambda = s.strength;
-  require(lambda > 0 && lambda <= kStrongest, "soft_best_of_n", "strength (lambda) must lie above 0, at most 500");
+  require(lambda > 0 && lambda <= kStrongest, "soft_best_of_n",
+          "strength (lambda) must lie above 0, at most 500");
   std::vector<double> shares;
   double share = lambda / std::expm1(lambda), left = 1;
   while (left > kLeft) {
@@ -111,7 +115,8 @@ Procedure soft_best_of_n(const Settings& s) {
     left -= share;
     const double next = lambda / static_cast<double>(shares.size() + 1);
     share *= next;
-    if (next < 0.5 && 2 * share < kLeft) break;  // what is left is below 2 * share, whatever `left` has lost to rounding
+    if (next < 0.5 && 2 * share < kLeft)
+      break;  // what is left is below 2 * share, whatever `left` has lost to rounding
   }
   const double whole = std::accumulate(shares.begin(), shares.end(), 0.0);
   for (double& each : shares) each /= whole;
@@ -198,7 +203,8 @@ constexpr Row kRegistry[] = {
     {"soft_best_of_n", soft_best_of_n,
      "weight e^(strength x own rank): the best of N, N drawn from Poisson(strength) given N >= 1"},
     {"best_of_random_n", best_of_random_n, "the best of N with N = 1, 2, ... in the shares `weights`"},
-    {"above_quantile", above_quantile, "any of those among n above the quantile; with n 1 above the policy's own"},
+    {"above_quantile", above_quantile,
+     "any of those among n above the quantile; with n 1 above the policy's own"},
     {"retry_until", retry_until, "the first whose selecting reward reaches the threshold, or else the n-th"},
     {"majority_vote", majority_vote, "one of the most frequent extracted answer among n"},
     {"pass_at_n", pass_at_n, "whether any of n passes the verifier (reward 1 or 0)"},
@@ -284,12 +290,12 @@ Procedure procedure_from_rank_weights(std::string name, std::vector<double> weig
   const bool positive = std::all_of(weights.begin(), weights.end(), [](double w) { return w >= 0; });
   require(!weights.empty() && positive && std::abs(whole - 1) < 1e-9, name,
           "the weights of its ranks must be probabilities that sum to 1");
-  Procedure procedure = procedure_from_rule(
-      std::move(name), static_cast<std::int64_t>(weights.size()),
-      [weights](const Candidates& candidates, std::span<double> probability) {
-        const auto count = static_cast<std::int64_t>(candidates.size());
-        choose_by_rank(elevate(weights, count), candidates, probability);
-      });
+  Procedure procedure =
+      procedure_from_rule(std::move(name), static_cast<std::int64_t>(weights.size()),
+                          [weights](const Candidates& candidates, std::span<double> probability) {
+                            const auto count = static_cast<std::int64_t>(candidates.size());
+                            choose_by_rank(elevate(weights, count), candidates, probability);
+                          });
   procedure.density = rank_density(weights);
   procedure.cumulative = rank_cumulative(weights);
   procedure.rank_weights = std::move(weights);

@@ -1,9 +1,9 @@
 // Inference-time procedures T: how answers are drawn in production. Each draws n candidates and keeps one of
 // them by a selection rule. Where the rule looks at nothing but the candidates' ranks the procedure is
-// *calibrated*: it reweights a response by h of its own rank, T(pi)(y) = pi(y) h(C_pi(y)) (method, section 3),
-// and h, H and the estimators' weights follow from the rule. Everything that is known of a procedure stands in
-// one row of the registry in procedures.cpp; theory, estimators and generation only ever ask a Procedure.
-// docs/adding-a-procedure.md shows how to add one.
+// *calibrated*: it reweights a response by h of its own rank, T(pi)(y) = pi(y) h(C_pi(y)) (method, section
+// 3), and h, H and the estimators' weights follow from the rule. Everything that is known of a procedure
+// stands in one row of the registry in procedures.cpp; theory, estimators and generation only ever ask a
+// Procedure. docs/adding-a-procedure.md shows how to add one.
 #pragma once
 
 #include <cstddef>
@@ -17,14 +17,15 @@ namespace infalign::alignment {
 
 /// What a procedure sees of the candidates it chooses among, in the order in which they were drawn.
 struct Candidates {
-  std::span<const float> reward;              // [m]; selects
-  std::span<const std::int64_t> answer = {};  // [m]; equal numbers are equal answers (majority_vote); may be empty
+  std::span<const float> reward;  // [m]; selects
+  std::span<const std::int64_t> answer =
+      {};  // [m]; equal numbers are equal answers (majority_vote); may be empty
 
   std::size_t size() const { return reward.size(); }
 };
 
-/// The selection rule: writes to `probability` [m] the chance that each candidate is the answer. They sum to 1;
-/// candidates that the rule cannot tell apart share equally.
+/// The selection rule: writes to `probability` [m] the chance that each candidate is the answer. They sum to
+/// 1; candidates that the rule cannot tell apart share equally.
 using SelectionRule = std::function<void(const Candidates& candidates, std::span<double> probability)>;
 
 /// What an answer is worth: whether it wins against the opponent's, or its own (judged) reward, such as a
@@ -39,10 +40,10 @@ struct Procedure {
   Value value = Value::kWinRate;
 
   // Of calibrated procedures; empty for others.
-  std::vector<double> rank_weights;            // [n] the chance that the i-th smallest of n is the answer
-  std::function<double(double)> density;       // h(q), integral 1 over [0, 1]
-  std::function<double(double)> cumulative;    // H(q)
-  std::vector<double> breaks;                  // where h jumps, inside (0, 1)
+  std::vector<double> rank_weights;          // [n] the chance that the i-th smallest of n is the answer
+  std::function<double(double)> density;     // h(q), integral 1 over [0, 1]
+  std::function<double(double)> cumulative;  // H(q)
+  std::vector<double> breaks;                // where h jumps, inside (0, 1)
 
   bool is_calibrated() const { return density != nullptr; }
 
@@ -81,7 +82,8 @@ const std::vector<std::string>& procedure_names();
 std::string procedure_meaning(const std::string& name);
 
 /// A procedure from its selection rule alone: leave-one-out rewards, estimators and generation work with it.
-Procedure procedure_from_rule(std::string name, std::int64_t n, SelectionRule rule, bool order_matters = false);
+Procedure procedure_from_rule(std::string name, std::int64_t n, SelectionRule rule,
+                              bool order_matters = false);
 
 /// The same for a rule that looks at ranks alone and not at the order: then theory and the optimal transform
 /// work too. Errors: std::invalid_argument if the rule turns out to look at anything else.
