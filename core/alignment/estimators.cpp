@@ -8,51 +8,87 @@
 #include <stdexcept>
 #include <string>
 
+#include "core/alignment/leave_one_out.h"
+
 namespace infalign::alignment {
 namespace {
 
-/// A possible answer: its judging reward, and the chance that the procedure gives it.
-struct Answer {
-  float judged;
-  double probability;
+void check(const ScoredSamples& samples) {
+  if (samples.judging.size() != samples.selecting.size()) {
+    throw std::invalid_argument("win rate: a sample lacks one of its two rewards");
+  }
+  for (std::size_t i = 0; i < samples.judging.size(); ++i) {
+    if (std::isnan(samples.judging[i])) {
+      throw std::domain_error("win rate: the judging reward of sample " + std::to_string(i) + " is NaN");
+    }
+  }
+}
+
+/// The judging rewards of one side's samples, ascending, with the chance of an answer at each or below.
+class Judged {
+ public:
+  explicit Judged(std::span<const float> reward) : order_(reward.size()), reward_(reward.size()) {
+    std::iota(order_.begin(), order_.end(), std::size_t{0});
+    std::sort(order_.begin(), order_.end(),
+              [&](std::size_t a, std::size_t b) { return reward[a] < reward[b]; });
+    std::transform(order_.begin(), order_.end(), reward_.begin(), [&](std::size_t i) { return reward[i]; });
+  }
+
+  /// For each of `rewards` the chance that it wins against an answer of this side, whose samples are the
+  /// answer with the chances `probability`. O(M log M).
+  std::vector<double> chance_to_beat(std::span<const double> probability,
+                                     std::span<const float> rewards) const {
+    std::vector<double> below{0};
+    for (std::size_t i : order_) below.push_back(below.back() + probability[i]);
+    std::vector<double> chance;
+    for (float reward : rewards) {
+      const auto [first, last] = std::equal_range(reward_.begin(), reward_.end(), reward);
+      chance.push_back(0.5 * (below[static_cast<std::size_t>(first - reward_.begin())] +
+                              below[static_cast<std::size_t>(last - reward_.begin())]));
+    }
+    return chance;
+  }
+
+ private:
+  std::vector<std::size_t> order_;
+  std::vector<float> reward_;
 };
 
-/// The distinct answers of one side, ascending in the judging reward.
-std::vector<Answer> answers(const Procedure& procedure, const ScoredSamples& samples) {
-  const std::size_t count = samples.selecting.size();
-  if (samples.judging.size() != count)
-    throw std::invalid_argument("win rate: a sample lacks one of its two rewards");
-  for (std::size_t i = 0; i < count; ++i) {
-    if (std::isnan(samples.selecting[i]) || std::isnan(samples.judging[i])) {
-      throw std::domain_error("win rate: the reward of sample " + std::to_string(i) + " is NaN");
-    }
-  }
-  const std::vector<double> weight = selection_weights(procedure, static_cast<std::int64_t>(count));
-  std::vector<std::size_t> order(count);
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::sort(order.begin(), order.end(),
-            [&](std::size_t a, std::size_t b) { return samples.selecting[a] < samples.selecting[b]; });
+Candidates candidates(const ScoredSamples& samples) { return {samples.selecting, samples.answer}; }
 
-  std::vector<Answer> result;
-  for (std::size_t first = 0, last = 0; first < count; first = last) {
-    double shared = 0;
-    while (last < count && samples.selecting[order[last]] == samples.selecting[order[first]])
-      shared += weight[last++];
-    for (std::size_t i = first; i < last; ++i) {
-      result.push_back({samples.judging[order[i]], shared / static_cast<double>(last - first)});
-    }
+LeaveOneOut leave_one_out(const Procedure& procedure, const ScoredSamples& samples) {
+  return {procedure, static_cast<std::int64_t>(samples.selecting.size())};
+}
+
+double dot(std::span<const double> a, std::span<const double> b) {
+  return std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
+}
+
+/// What each sample adds to the jackknife of one side: theta without sample i, minus theta.
+class Influence {
+ public:
+  explicit Influence(std::size_t samples) : influence_(samples) {}
+
+  /// From leave-one-out rewards: theta = mean/N is R_i/n + (n - N)/n times theta without i.
+  void add(double share, std::int64_t candidates, std::span<const double> reward) {
+    const auto left = static_cast<double>(static_cast<std::int64_t>(reward.size()) - candidates);
+    const double mean =
+        std::accumulate(reward.begin(), reward.end(), 0.0) / static_cast<double>(reward.size());
+    for (std::size_t i = 0; i < reward.size(); ++i) influence_[i] += share * (mean - reward[i]) / left;
   }
-  std::sort(result.begin(), result.end(),
-            [](const Answer& a, const Answer& b) { return a.judged < b.judged; });
-  std::vector<Answer> distinct;
-  for (const Answer& answer : result) {
-    if (distinct.empty() || distinct.back().judged != answer.judged) {
-      distinct.push_back(answer);
-    } else {
-      distinct.back().probability += answer.probability;
-    }
+  double variance() const {
+    const auto samples = static_cast<double>(influence_.size());
+    return (samples - 1) / samples * dot(influence_, influence_);
   }
-  return distinct;
+
+ private:
+  std::vector<double> influence_;
+};
+
+void require_more_than_candidates(const Procedure& procedure, const ScoredSamples& samples) {
+  if (static_cast<std::int64_t>(samples.selecting.size()) > procedure.n) return;
+  throw std::invalid_argument("the variance of a win rate of " + describe(procedure) +
+                              " needs more samples than " + std::to_string(samples.selecting.size()));
 }
 
 double quantile(std::span<const double> ascending, double level) {
@@ -64,30 +100,55 @@ double quantile(std::span<const double> ascending, double level) {
 
 }  // namespace
 
-std::vector<double> selection_weights(const Procedure& procedure, std::int64_t samples) {
-  if (samples < procedure.n) {
-    throw std::invalid_argument(procedure.name + " of " + std::to_string(procedure.n) +
-                                " cannot be estimated from " + std::to_string(samples) + " samples");
-  }
-  return procedure.order_weights(samples);
-}
-
-double win_rate(const Procedure& policy_side, const Procedure& reference_side, const ScoredSamples& policy,
-                const ScoredSamples& reference) {
-  const std::vector<Answer> ours = answers(policy_side, policy);
-  const std::vector<Answer> theirs = answers(reference_side, reference);
-  double rate = 0, worse = 0;  // worse: the probability of a reference answer below the present one
-  auto next = theirs.begin();
-  for (const Answer& answer : ours) {
-    while (next != theirs.end() && next->judged < answer.judged) worse += (next++)->probability;
-    const double tied = next != theirs.end() && next->judged == answer.judged ? next->probability : 0;
-    rate += answer.probability * (worse + 0.5 * tied);
+double win_rate(const Deployment& deployment, const ScoredSamples& policy, const ScoredSamples& reference,
+                std::uint64_t seed) {
+  check(policy);
+  check(reference);
+  const Judged theirs(reference.judging);
+  double rate = 0;
+  for (const Matchup& matchup : deployment.matchups()) {
+    const auto p = leave_one_out(matchup.policy, policy).answer_probabilities(candidates(policy), seed);
+    const auto q =
+        leave_one_out(matchup.opponent, reference).answer_probabilities(candidates(reference), seed);
+    rate += matchup.share * dot(p, theirs.chance_to_beat(q, policy.judging));
   }
   return rate;
 }
 
-double win_rate(const Procedure& procedure, const ScoredSamples& policy, const ScoredSamples& reference) {
-  return win_rate(procedure, procedure, policy, reference);
+double answer_reward(const Deployment& deployment, const ScoredSamples& policy, std::uint64_t seed) {
+  check(policy);
+  const std::vector<double> judged(policy.judging.begin(), policy.judging.end());
+  double reward = 0;
+  for (const Matchup& matchup : deployment.matchups()) {
+    const auto p = leave_one_out(matchup.policy, policy).answer_probabilities(candidates(policy), seed);
+    reward += matchup.share * dot(p, judged);
+  }
+  return reward;
+}
+
+Estimate win_rate_estimate(const Deployment& deployment, const ScoredSamples& policy,
+                           const ScoredSamples& reference, std::uint64_t seed) {
+  check(policy);
+  check(reference);
+  const Judged ours(policy.judging), theirs(reference.judging);
+  Influence our_influence(policy.judging.size()), their_influence(reference.judging.size());
+  double rate = 0;
+  for (const Matchup& matchup : deployment.matchups()) {
+    require_more_than_candidates(matchup.policy, policy);
+    require_more_than_candidates(matchup.opponent, reference);
+    const LeaveOneOut our_side = leave_one_out(matchup.policy, policy);
+    const LeaveOneOut their_side = leave_one_out(matchup.opponent, reference);
+    const auto p = our_side.answer_probabilities(candidates(policy), seed);
+    const auto q = their_side.answer_probabilities(candidates(reference), seed);
+    const auto wins = theirs.chance_to_beat(q, policy.judging);
+    const auto losses =
+        ours.chance_to_beat(p, reference.judging);  // of the policy; their sign is squared away
+    rate += matchup.share * dot(p, wins);
+    our_influence.add(matchup.share, matchup.policy.n, our_side.rewards(candidates(policy), wins, seed));
+    their_influence.add(matchup.share, matchup.opponent.n,
+                        their_side.rewards(candidates(reference), losses, seed));
+  }
+  return {rate, our_influence.variance() + their_influence.variance()};
 }
 
 Interval95 bootstrap_mean(std::span<const double> per_prompt, std::uint64_t seed, int resamples) {

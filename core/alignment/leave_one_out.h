@@ -27,6 +27,28 @@ std::vector<double> leave_one_out_rewards(const Procedure& procedure, const Cand
                                           std::span<const double> value, std::uint64_t seed = 0,
                                           std::int64_t enumerated = 4096);
 
+/// The same for many prompts with equally many samples: what depends on (procedure, n) alone is computed
+/// once.
+class LeaveOneOut {
+ public:
+  /// Errors: std::invalid_argument for samples < N.
+  LeaveOneOut(Procedure procedure, std::int64_t samples, std::int64_t enumerated = 4096);
+  std::vector<double> rewards(const Candidates& samples, std::span<const double> value,
+                              std::uint64_t seed = 0) const;
+  std::vector<double> answer_probabilities(const Candidates& samples, std::uint64_t seed = 0) const;
+
+ private:
+  void check(const Candidates& samples) const;
+
+  Procedure procedure_;
+  std::int64_t samples_, enumerated_;
+  // Of procedures with rank weights, by the rank among the n samples: the chance to be the answer; and among
+  // the n - 1 others, given that one sample is a candidate and lies below, or above, the answer.
+  std::vector<double> chosen_;  // [n]
+  std::vector<double> above_;   // [n-1]
+  std::vector<double> below_;   // [n-1]
+};
+
 /// Turns leave-one-out rewards of one prompt into rewards on which REINFORCE with the usual baseline, the
 /// mean of the others, is unbiased. Because R_j of the others was computed with sample i, that baseline
 /// depends on i, and centred rewards come out too small by exactly (n - N)/(n - 1); the baseline that does

@@ -8,23 +8,59 @@
 
 namespace infalign::alignment {
 
+namespace {
+
+/// One more sample falls below the i-th smallest of m with probability i/(m + 1), which makes it the
+/// (i+1)-th.
+void elevate_stepwise(std::int64_t from, std::span<double> result) {
+  for (auto m = from; m < static_cast<std::int64_t>(result.size()); ++m) {
+    const auto count = static_cast<double>(m + 1);
+    for (std::int64_t i = m; i >= 0; --i) {
+      const auto at = static_cast<std::size_t>(i);
+      const double stays = result[at] * (count - static_cast<double>(i) - 1) / count;
+      result[at] = stays + (i == 0 ? 0 : result[at - 1] * static_cast<double>(i) / count);
+    }
+  }
+}
+
+/// Adds weight times the law of the i-th smallest of n as the j-th smallest of M, C(j-1, i-1) C(M-j,
+/// n-i)/C(M, n): from its largest term outwards by the ratio of neighbours, scaled to the sum 1, so that no
+/// factorial appears.
+void add_order_statistic(double weight, std::int64_t n, std::int64_t i, std::span<double> result) {
+  const auto M = static_cast<std::int64_t>(result.size());
+  const auto ratio = [=](std::int64_t j) {  // of the term of j + 1 to that of j
+    const auto up = static_cast<double>(j) / static_cast<double>(j - i + 1);
+    return up * static_cast<double>(M - j - n + i) / static_cast<double>(M - j);
+  };
+  const std::int64_t lowest = i, highest = M - n + i;
+  const auto mode = n == 1 ? lowest : std::clamp((i - 1) * M / (n - 1) + 1, lowest, highest);
+  std::vector<double> term(static_cast<std::size_t>(highest - lowest + 1));
+  const auto at = [=](std::int64_t j) { return static_cast<std::size_t>(j - lowest); };
+  double whole = term[at(mode)] = 1;
+  for (std::int64_t j = mode; j < highest; ++j) whole += term[at(j + 1)] = term[at(j)] * ratio(j);
+  for (std::int64_t j = mode; j > lowest; --j) whole += term[at(j - 1)] = term[at(j)] / ratio(j - 1);
+  for (std::int64_t j = lowest; j <= highest; ++j)
+    result[static_cast<std::size_t>(j - 1)] += weight * term[at(j)] / whole;
+}
+
+}  // namespace
+
 std::vector<double> elevate(std::span<const double> weights, std::int64_t samples) {
   const auto from = static_cast<std::int64_t>(weights.size());
   if (samples < from) {
     throw std::invalid_argument("a choice among " + std::to_string(from) + " needs as many samples, not " +
                                 std::to_string(samples));
   }
-  std::vector<double> result(weights.begin(), weights.end());
-  result.resize(static_cast<std::size_t>(samples));
-  // One more sample falls below the i-th smallest of m with probability i/(m + 1), which makes it the
-  // (i+1)-th.
-  for (std::int64_t m = from; m < samples; ++m) {
-    const double count = static_cast<double>(m + 1);
-    for (std::int64_t i = m; i >= 0; --i) {
-      const auto at = static_cast<std::size_t>(i);
-      const double stays = result[at] * (count - static_cast<double>(i) - 1) / count;
-      result[at] = stays + (i == 0 ? 0 : result[at - 1] * static_cast<double>(i) / count);
-    }
+  std::vector<double> result(static_cast<std::size_t>(samples));
+  const auto ranks = from - std::count(weights.begin(), weights.end(), 0.0);  // that can be chosen
+  if (samples - from <= ranks) {
+    std::copy(weights.begin(), weights.end(), result.begin());
+    elevate_stepwise(from, result);
+    return result;
+  }
+  for (std::int64_t i = 1; i <= from; ++i) {
+    const double weight = weights[static_cast<std::size_t>(i - 1)];
+    if (weight != 0) add_order_statistic(weight, from, i, result);
   }
   return result;
 }

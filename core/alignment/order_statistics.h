@@ -13,8 +13,8 @@ namespace infalign::alignment {
 
 /// The law of a choice among `weights.size()` of `samples` drawn without replacement, as weights on the order
 /// statistics of all `samples`: w_j = sum over i of v_i C(j-1, i-1) C(M-j, n-i)/C(M, n). [samples], the sum
-/// is that of `weights`. O(M (M - n)), exact to rounding (all terms are positive). Errors:
-/// std::invalid_argument for fewer samples than weights.
+/// is that of `weights`. O(M) for each weight that is not 0, O(M (M - n)) at most; exact to rounding (all
+/// terms are positive). Errors: std::invalid_argument for fewer samples than weights.
 std::vector<double> elevate(std::span<const double> weights, std::int64_t samples);
 
 /// sum over k of coefficient[k] C(d, k) q^k (1-q)^(d-k), d = coefficient.size() - 1, for q in [0, 1]. Summed
