@@ -13,10 +13,6 @@ namespace {
 /// others.
 constexpr double kSmallestDeviation = 1e-6;
 
-struct Ranks {
-  std::size_t below = 0, ties = 0;
-};
-
 /// Without a branch on the data: rewards arrive in no order, and a mispredicted comparison costs more than
 /// the search. (The product keeps compilers from turning the choice back into a branch.)
 std::size_t count_below(std::span<const float> sorted, float reward) {
@@ -29,7 +25,16 @@ std::size_t count_below(std::span<const float> sorted, float reward) {
   return static_cast<std::size_t>(first - sorted.data()) + static_cast<std::size_t>(*first < reward);
 }
 
-Ranks ranks(std::span<const float> sorted, float reward) {
+double standard_deviation(std::span<const float> values, double mean) {
+  if (values.size() < 2) return kSmallestDeviation;
+  double squares = 0;
+  for (float value : values) squares += (value - mean) * (value - mean);
+  return std::max(kSmallestDeviation, std::sqrt(squares / static_cast<double>(values.size() - 1)));
+}
+
+}  // namespace
+
+Ranks ranks_among(std::span<const float> sorted, float reward) {
   if (std::isnan(reward)) throw std::domain_error("a reward is NaN");
   if (sorted.empty()) throw std::invalid_argument("calibration needs at least one reference reward");
   Ranks result{count_below(sorted, reward), 0};
@@ -40,23 +45,14 @@ Ranks ranks(std::span<const float> sorted, float reward) {
   return result;
 }
 
-double standard_deviation(std::span<const float> values, double mean) {
-  if (values.size() < 2) return kSmallestDeviation;
-  double squares = 0;
-  for (float value : values) squares += (value - mean) * (value - mean);
-  return std::max(kSmallestDeviation, std::sqrt(squares / static_cast<double>(values.size() - 1)));
-}
-
-}  // namespace
-
 double calibrated_reward(std::span<const float> sorted, float reward) {
-  const Ranks r = ranks(sorted, reward);
+  const Ranks r = ranks_among(sorted, reward);
   return (static_cast<double>(r.below) + 0.5 * static_cast<double>(r.ties)) /
          static_cast<double>(sorted.size());
 }
 
 double calibrated_reward_leave_one_out(std::span<const float> sorted, float reward) {
-  const Ranks r = ranks(sorted, reward);
+  const Ranks r = ranks_among(sorted, reward);
   if (sorted.size() < 2) throw std::invalid_argument("leaving one out needs at least two reference rewards");
   if (r.ties == 0) throw std::invalid_argument("the reward to leave out is not among the reference rewards");
   return (static_cast<double>(r.below) + 0.5 * static_cast<double>(r.ties - 1)) /
@@ -64,18 +60,18 @@ double calibrated_reward_leave_one_out(std::span<const float> sorted, float rewa
 }
 
 Calibration::Calibration(CalibrationMode mode, std::vector<float> rewards, std::int64_t rollouts,
-                         RewardSketch pooled, double prior_strength)
+                         RewardSketch pooled, std::optional<double> prior_strength)
     : mode_(mode),
       rewards_(std::move(rewards)),
       rollouts_(rollouts),
       pooled_(std::move(pooled)),
       pooled_distribution_(pooled_),
-      prior_strength_(prior_strength) {
+      prior_strength_(prior_strength.value_or(0)) {
   if (rollouts < 1 || rewards_.size() % static_cast<std::size_t>(rollouts) != 0) {
     throw std::invalid_argument("calibration: " + std::to_string(rewards_.size()) +
                                 " rewards are not prompts x " + std::to_string(rollouts) + " rollouts");
   }
-  if (!(prior_strength >= 0 && std::isfinite(prior_strength))) {
+  if (!(prior_strength_ >= 0 && std::isfinite(prior_strength_))) {
     throw std::invalid_argument("calibration: prior_strength must be at least 0");
   }
   if (mode != CalibrationMode::kPrompt && pooled_.total() == 0) {
@@ -95,6 +91,28 @@ Calibration::Calibration(CalibrationMode mode, std::vector<float> rewards, std::
     mean_.push_back(sum / static_cast<double>(k));
     deviation_.push_back(standard_deviation(row, mean_.back()));
   }
+  if (mode == CalibrationMode::kHierarchical && !prior_strength)
+    prior_strength_ = estimated_prior_strength(rewards_, rollouts, pooled_);
+}
+
+double estimated_prior_strength(std::span<const float> rewards, std::int64_t rollouts,
+                                const RewardSketch& pooled) {
+  constexpr double kNoDifference = 1e9;
+  const RewardDistribution distribution(pooled);
+  double observed = 0, possible = 0;
+  for (int decile = 1; decile < 10; ++decile) {
+    const float reward = pooled.quantile(decile / 10.0);
+    const double G = distribution.cumulative(reward);
+    for (std::size_t at = 0; at < rewards.size(); at += static_cast<std::size_t>(rollouts)) {
+      const double C = calibrated_reward(rewards.subspan(at, static_cast<std::size_t>(rollouts)), reward);
+      observed += (C - G) * (C - G);
+      possible += G * (1 - G);
+    }
+  }
+  const auto K = static_cast<double>(rollouts);
+  const double S = possible > 0 ? observed / possible : 0;
+  if (K * S <= 1) return kNoDifference;
+  return std::clamp(K * (1 - S) / (K * S - 1), 0.0, kNoDifference);
 }
 
 std::span<const float> Calibration::rewards(std::int64_t prompt) const {

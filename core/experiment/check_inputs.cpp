@@ -26,9 +26,13 @@ class InputChecker : Checker {
   void run() {
     check_stages();
     if (!sound({"stages"})) return;
-    check_models();
-    check_trained_models();
-    check_prompts();
+    if (e_.synthetic) {
+      check_synthetic();
+    } else {
+      check_models();
+      check_trained_models();
+      check_prompts();
+    }
     check_calibration();
   }
 
@@ -108,6 +112,7 @@ class InputChecker : Checker {
     }
     check_reward_model("reward", e_.model.reward, e_.reward.has_value(), e_.reward_folder());
     check_reward_model("judge", e_.model.judge, e_.judge.has_value(), e_.judge_folder());
+    expect_model("model.reranker", e_.model.reranker);
   }
 
   /// A reward model is given as a folder, or comes from the reward stage of this run or an earlier one.
@@ -165,6 +170,16 @@ class InputChecker : Checker {
          "name a file of JSON lines {\"prompt\": ...}");
     need("prompts.heldout", !e_.prompts.heldout.empty(), {Stage::kEvaluate},
          "name a file of JSON lines {\"prompt\": ...}");
+  }
+
+  /// Tables are calibrated, aligned and evaluated; there is nothing to fine-tune or to export.
+  void check_synthetic() {
+    for (const Stage stage : {Stage::kFinetune, Stage::kReward, Stage::kExport}) {
+      if (e_.runs(stage))
+        refuse("stages", stage_name(stage) + " needs a model, and synthetic has none; leave it out");
+    }
+    if (!e_.model.reference.empty()) refuse("model.reference", "synthetic takes its place; keep one of them");
+    if (!e_.prompts.train.empty()) refuse("prompts.train", "synthetic takes its place; keep one of them");
   }
 
   void check_calibration() {

@@ -1,9 +1,11 @@
 // How values fit each other: batches into micro-batches, transforms to procedures, targets to calibration.
 #include <cctype>
+#include <stdexcept>
 #include <vector>
 
 #include "core/alignment/transform.h"
 #include "core/experiment/checks.h"
+#include "core/experiment/deployment.h"
 #include "core/experiment/schema.h"
 
 namespace infalign::experiment {
@@ -36,6 +38,7 @@ class ValueChecker : Checker {
     check_device();
     check_sampling();
     check_inference();
+    check_calibration();
     check_batches();
     check_variants();
     check_optimizers();
@@ -65,20 +68,66 @@ class ValueChecker : Checker {
   }
 
   void check_inference() {
-    const std::string& procedure = e_.inference.procedure;
-    const std::string n = std::to_string(e_.inference.n);
-    if (!sound({"inference.procedure", "inference.n"})) return;
-    if (procedure == "standard" && e_.inference.n != 1) {
-      refuse("inference.n",
-             "the standard procedure draws one answer, not " + n + "; use 1, or name a procedure");
-    } else if (procedure != "standard" && e_.inference.n < 2) {
-      refuse("inference.n",
-             procedure + " of " + n + " is ordinary sampling; use 2 or more, or procedure: standard");
-    } else if (e_.runs(Stage::kEvaluate) && e_.evaluation.samples_per_prompt < e_.inference.n &&
-               sound({"evaluation.samples_per_prompt"})) {
-      refuse("evaluation.samples_per_prompt", std::to_string(e_.evaluation.samples_per_prompt) +
-                                                  " samples hold no " + procedure + " of " + n +
-                                                  " (inference.n); use " + n + " or more");
+    if (!sound({"inference"})) return;
+    check_procedure("inference", e_.inference);
+    if (e_.inference.opponent) check_procedure("inference.opponent", *e_.inference.opponent);
+    for (std::size_t i = 0; i < e_.inference.mixture.size(); ++i)
+      check_procedure("inference.mixture." + std::to_string(i), e_.inference.mixture[i]);
+    if (!sound({"inference"})) return;
+
+    const alignment::Deployment deployment = experiment::deployment(e_.inference);
+    const std::int64_t most = deployment.candidates(), samples = e_.evaluation.samples_per_prompt;
+    if (e_.runs(Stage::kEvaluate) && samples < most && sound({"evaluation.samples_per_prompt"})) {
+      refuse("evaluation.samples_per_prompt", std::to_string(samples) + " samples hold no " +
+                                                  deployment.name() + " (inference.n); use " +
+                                                  std::to_string(most) + " or more");
+    }
+    check_votes(deployment);
+  }
+
+  /// What make_procedure refuses, and numbers of candidates that can hardly be meant.
+  void check_procedure(const std::string& path, const ProcedureChoice& choice) {
+    Inference alone;
+    static_cast<ProcedureChoice&>(alone) = choice;
+    const std::string n = std::to_string(choice.n), &name = choice.procedure;
+    const bool derives_n = name == "soft_best_of_n" || name == "best_of_random_n";
+    if (name == "standard" && choice.n != 1) {
+      return refuse(path + ".n",
+                    "the standard procedure draws one answer, not " + n + "; use 1, or name a procedure");
+    }
+    if (name != "standard" && choice.n < 2 && !derives_n) {
+      return refuse(path + ".n",
+                    name + " of " + n + " is ordinary sampling; use 2 or more, or procedure: standard");
+    }
+    try {
+      deployment(alone);
+    } catch (const std::invalid_argument& error) {
+      refuse(path, error.what());
+    }
+  }
+
+  /// Votes need answers on both sides; the opponent's side of a win rate in training has rewards alone.
+  void check_votes(const alignment::Deployment& deployment) {
+    const bool has_answers = !e_.inference.answer.empty() || (e_.synthetic && e_.synthetic->answers > 0);
+    for (const alignment::Matchup& matchup : deployment.matchups()) {
+      const bool votes = matchup.policy.name == "majority_vote" || matchup.opponent.name == "majority_vote";
+      if (votes && !has_answers) {
+        return refuse("inference.answer",
+                      "missing: majority_vote needs a regular expression that finds the answer");
+      }
+      const bool by_wins = matchup.policy.value == alignment::Value::kWinRate;
+      if (e_.runs(Stage::kAlign) && by_wins && matchup.opponent.name == "majority_vote") {
+        return refuse("inference.opponent",
+                      "a win against a majority vote cannot be told from calibrated rewards alone; use "
+                      "`value: reward`, or another opponent such as {procedure: standard}");
+      }
+    }
+  }
+
+  void check_calibration() {
+    if (e_.calibration.fresh && e_.calibration.mode != "prompt" && sound({"calibration"})) {
+      refuse("calibration.fresh",
+             "new rollouts at each visit are ranked within their prompt; use mode: prompt");
     }
   }
 
@@ -105,6 +154,7 @@ class ValueChecker : Checker {
     for (std::size_t i = 0; i < variants.size(); ++i) {
       check_name(i);
       check_exponent(i);
+      check_transform(i);
       check_kl(i);
     }
   }
@@ -134,7 +184,9 @@ class ValueChecker : Checker {
     if (!sound({path, variant_path(i, "transform"), "inference"})) return;
     const std::string& procedure = e_.inference.procedure;
     const double exponent = variant.exponent;
-    if ((procedure == "worst_of_n" && exponent > 0) || (procedure == "best_of_n" && exponent < 0)) {
+    const bool alone = !e_.inference.opponent && e_.inference.mixture.empty();
+    if (alone &&
+        ((procedure == "worst_of_n" && exponent > 0) || (procedure == "best_of_n" && exponent < 0))) {
       refuse(path, short_number(exponent) + " rewards the wrong end for " + procedure + "; use " +
                        short_number(-exponent) + ", or 0 to have it chosen");
       return;
@@ -145,6 +197,38 @@ class ValueChecker : Checker {
       warn("calibration.rollouts_per_prompt",
            short_number(rollouts) + " are few for an exponential transform with exponent " + short_number(t) +
                "; about " + short_number(t * t) + " are right");
+    }
+  }
+
+  /// Transforms that the deployment does not have, or that need more samples.
+  void check_transform(std::size_t i) {
+    const Variant& variant = e_.alignment.variants[i];
+    const std::string path = variant_path(i, "transform");
+    if (!e_.runs(Stage::kAlign) || !sound({path, "inference"})) return;
+    const alignment::Deployment deployment = experiment::deployment(e_.inference);
+    const bool from_ranks = variant.transform == "optimal" || variant.transform == "power";
+    if (from_ranks && !deployment.is_calibrated()) {
+      refuse(path, "the choice of " + deployment.name() + " does not follow from ranks, so " +
+                       variant.transform + " is not known; use leave_one_out");
+    }
+    if (from_ranks && e_.inference.value == "reward") {
+      refuse(path, variant.transform + " is for win rates; with value: reward use leave_one_out");
+    }
+    const std::int64_t needed = deployment.policy_candidates() + 1, samples = e_.alignment.samples_per_prompt;
+    if (variant.transform == "leave_one_out" && samples < needed && sound({"alignment.samples_per_prompt"})) {
+      refuse("alignment.samples_per_prompt", "leave_one_out with " + deployment.name() + " needs " +
+                                                 std::to_string(needed) + " or more, not " +
+                                                 std::to_string(samples));
+    }
+    if (variant.transform == "points") {
+      alignment::TransformSettings settings;
+      settings.kind = alignment::TransformKind::kPoints;
+      settings.points = variant.points;
+      try {
+        alignment::make_transform(settings, deployment, 1);
+      } catch (const std::invalid_argument& error) {
+        refuse(variant_path(i, "points"), error.what());
+      }
     }
   }
 

@@ -34,6 +34,7 @@ struct Model {
   std::filesystem::path reference;  // Hugging Face folder; "" only when finetune starts from scratch
   std::filesystem::path reward;     // folder with a score head; "" when the reward stage makes it
   std::filesystem::path judge;      // "" : the reward model judges
+  std::filesystem::path reranker;   // "" : the reward model selects among the procedure's candidates
 
   bool operator==(const Model&) const = default;
 };
@@ -79,18 +80,49 @@ struct Sampling {
   bool operator==(const Sampling&) const = default;
 };
 
-struct Inference {
+/// How one side draws its answers (alignment::ProcedureSettings).
+struct ProcedureChoice {
   std::string procedure = "standard";
   std::int64_t n = 1;
+  std::int64_t k = 1;           // kth_of_n
+  double strength = 4;          // soft_best_of_n
+  std::vector<double> weights;  // best_of_random_n
+  double quantile = 0.75;       // above_quantile
+  double threshold = 0;         // retry_until
+  double share = 1;             // in a mixture
+
+  bool operator==(const ProcedureChoice&) const = default;
+};
+
+struct Inference : ProcedureChoice {
+  std::string value = "win_rate";           // win_rate | reward: what an answer is worth
+  std::string answer;                       // regular expression whose match is the answer that is voted on
+  std::optional<ProcedureChoice> opponent;  // of the reference's side; none: the policy's
+  std::vector<ProcedureChoice> mixture;     // in the place of the one procedure
 
   bool operator==(const Inference&) const = default;
+};
+
+/// `synthetic:` in the place of models and prompts: a policy over tables of responses with given rewards,
+/// whose optimum is known.
+struct Synthetic {
+  std::int64_t prompts = 64, responses = 256;
+  std::string rewards = "normal";  // normal | uniform | heavy | levels | verifier
+  std::int64_t levels = 5;         // levels: distinct rewards, so that there are ties
+  double pass_rate = 0.2;          // verifier: mean share of responses with reward 1
+  double scale_spread = 0;         // each prompt's rewards times e^(spread z), z standard normal
+  double offset_spread = 0;        // and plus spread z
+  std::int64_t answers = 0;        // distinct answers to vote on; 0: none
+
+  bool operator==(const Synthetic&) const = default;
 };
 
 struct Calibration {
   std::string mode = "prompt";            // prompt | global | hierarchical
   std::int64_t rollouts_per_prompt = 64;  // K
   bool exact_quantiles = true;            // the second pass
-  double prior_strength = 8;              // hierarchical
+  std::optional<double> prior_strength;   // hierarchical; none: estimated
+  bool fresh = false;                     // align: K new rollouts at each visit of a prompt
   std::filesystem::path reuse;            // calibration.h5 of another run; "" : none
 
   bool operator==(const Calibration&) const = default;
@@ -100,6 +132,9 @@ struct Variant {
   std::string name;
   std::string transform = "optimal";
   double exponent = 0;         // exponential; 0 in the file: 2.5 N (negative for worst_of_n); resolved here
+  bool debiased = false;       // exponential
+  double cut = 0.5;            // truncated
+  std::vector<double> points;  // points
   std::optional<double> beta;  // exactly one of beta and target_kl
   std::optional<double> target_kl;
   OptimizerSettings optimizer;  // the alignment's, unless overridden
@@ -151,6 +186,7 @@ struct Experiment {
   std::optional<Finetune> finetune;
   std::optional<Reward> reward;
   std::optional<Reward> judge;  // `judge:` a second reward model trained like the first
+  std::optional<Synthetic> synthetic;
   Prompts prompts;
   Sampling sampling;
   Inference inference;

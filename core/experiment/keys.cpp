@@ -9,17 +9,6 @@
 namespace infalign::experiment {
 namespace {
 
-std::vector<std::string> transform_names() {
-  using alignment::TransformKind;
-  std::vector<std::string> names;
-  for (const TransformKind kind :
-       {TransformKind::kIdentity, TransformKind::kLog, TransformKind::kExponential, TransformKind::kPower,
-        TransformKind::kOptimal, TransformKind::kRaw, TransformKind::kZScore}) {
-    names.push_back(alignment::transform_name(kind));
-  }
-  return names;
-}
-
 std::vector<std::string> stage_names() {
   std::vector<std::string> names;
   std::ranges::transform(all_stages(), std::back_inserter(names), stage_name);
@@ -55,12 +44,15 @@ Section describe(Model& m) {
   return {
       .name = "model",
       .meaning = "The models a run starts from, as Hugging Face folders.",
-      .keys = {{"reference", &m.reference, anything(),
-                "The reference policy: training starts from it and the KL divergence is measured to it."},
-               {"reward", &m.reward, anything(),
-                "A reward model, a folder with a score head; none: the reward stage makes it."},
-               {"judge", &m.judge, anything(),
-                "A second reward model that decides who wins at evaluation; none: the reward model does."}}};
+      .keys = {
+          {"reference", &m.reference, anything(),
+           "The reference policy: training starts from it and the KL divergence is measured to it."},
+          {"reward", &m.reward, anything(),
+           "A reward model, a folder with a score head; none: the reward stage makes it."},
+          {"judge", &m.judge, anything(),
+           "A second reward model that decides who wins at evaluation; none: the reward model does."},
+          {"reranker", &m.reranker, anything(),
+           "A reward model by which the procedure selects among its candidates; none: the one trained on."}}};
 }
 
 Section describe(Finetune& f) {
@@ -125,13 +117,63 @@ Section describe(Sampling& s) {
                {"max_new_tokens", &s.max_new_tokens, at_least(1), "The longest response."}}};
 }
 
+std::vector<Key> procedure_keys(ProcedureChoice& p) {
+  return {
+      {"procedure", &p.procedure, one_of(alignment::procedure_names()),
+       "How the answer is chosen; `infalign design --help` and docs/adding-a-procedure.md tell of each."},
+      {"n", &p.n, at_least(1), "N, the number of candidates; 1 for standard, 2 or more for most others."},
+      {"k", &p.k, at_least(1), "Of kth_of_n: which, counted from the smallest."},
+      {"strength", &p.strength, above(0), "Of soft_best_of_n: lambda in e^(lambda x own rank)."},
+      {"weights", &p.weights, at_least(0), "Of best_of_random_n: the shares of N = 1, 2, ..."},
+      {"quantile", &p.quantile, at_least(0).below(1),
+       "Of above_quantile: the share of the candidates that is dropped."},
+      {"threshold", &p.threshold, anything(), "Of retry_until: the selecting reward that is good enough."}};
+}
+
 Section describe(Inference& i) {
-  return {.name = "inference",
-          .meaning = "How answers will be drawn in production: what the policy is aligned for.",
-          .keys = {
-              {"procedure", &i.procedure, one_of(alignment::procedure_names()),
-               "Ordinary sampling, the best of n by the reward, or the worst of n (an attacker's choice)."},
-              {"n", &i.n, at_least(1), "N, the number of candidates; 1 for standard, 2 or more otherwise."}}};
+  Section section{.name = "inference",
+                  .meaning = "How answers will be drawn in production: what the policy is aligned for.",
+                  .keys = procedure_keys(i)};
+  section.keys.push_back({"value", &i.value, one_of({"win_rate", "reward"}),
+                          "What an answer is worth: a win against the opponent's, or its own reward (a "
+                          "verifier's verdict; pass_at_n always)."});
+  section.keys.push_back(
+      {"answer", &i.answer, anything(),
+       "Of majority_vote: regular expression; its first group, or the whole match, is what "
+       "is voted on."});
+  if (i.opponent) {
+    section.sections.push_back(
+        {.name = "opponent",
+         .meaning = "Optional: how the reference's answers are drawn, if not like the policy's.",
+         .keys = procedure_keys(*i.opponent)});
+  }
+  Section mixture{.name = "mixture",
+                  .meaning =
+                      "Optional, in the place of the one procedure: several, each with its share of the "
+                      "production. An entry inherits the section's keys.",
+                  .is_list = true};
+  for (ProcedureChoice& choice : i.mixture) mixture.sections.push_back(describe(choice));
+  section.sections.push_back(std::move(mixture));
+  return section;
+}
+
+Section describe(Synthetic& s) {
+  return {.name = "synthetic",
+          .meaning =
+              "Optional, in the place of models and prompts: a policy over tables of responses with given "
+              "rewards, trained by the same stages, whose optimum is known in closed form.",
+          .keys = {{"prompts", &s.prompts, at_least(1), "Tables."},
+                   {"responses", &s.responses, at_least(2), "Responses in each."},
+                   {"rewards", &s.rewards, one_of({"normal", "uniform", "heavy", "levels", "verifier"}),
+                    "Their distribution; heavy: Cauchy; levels: few distinct ones; verifier: 1 or 0."},
+                   {"levels", &s.levels, at_least(2), "Of levels: distinct rewards, so that there are ties."},
+                   {"pass_rate", &s.pass_rate, above(0).below(1),
+                    "Of verifier: the mean share of responses that pass."},
+                   {"scale_spread", &s.scale_spread, at_least(0),
+                    "Each prompt's rewards are multiplied by e^(spread z), z normal,"},
+                   {"offset_spread", &s.offset_spread, at_least(0), "and moved by spread z."},
+                   {"answers", &s.answers, at_least(0),
+                    "Distinct answers to vote on, 2 or more, or 0 for none; a verifier passes the first."}}};
 }
 
 Section describe(Calibration& c) {
@@ -146,18 +188,26 @@ Section describe(Calibration& c) {
           {"exact_quantiles", &c.exact_quantiles, anything(),
            "A second pass makes the pooled quantiles exact."},
           {"prior_strength", &c.prior_strength, at_least(0),
-           "Of hierarchical: how many rollouts the pooled distribution counts for."},
+           "Of hierarchical: how many rollouts the pooled distribution counts for; none: estimated from how "
+           "much the prompts differ."},
+          {"fresh", &c.fresh, anything(),
+           "Align on new rollouts at each visit of a prompt rather than on those of calibration.h5."},
           {"reuse", &c.reuse, anything(), "calibration.h5 of an earlier run, in place of sampling anew."}}};
 }
 
 /// What the alignment section shares with its variants.
 std::vector<Key> variant_keys(Variant& v) {
   std::vector<Key> keys = {
-      {"transform", &v.transform, one_of(transform_names()),
+      {"transform", &v.transform, one_of(alignment::transform_names()),
        "Phi, what the calibrated reward is turned into; optimal: the fixed point for the procedure and "
        "beta."},
       {"exponent", &v.exponent, anything(),
        "Of exponential: t in exp(t C), negative for worst_of_n; 0: 2.5 n with the procedure's sign."},
+      {"debiased", &v.debiased, anything(),
+       "Of exponential: without the bias that few rollouts give exp(t C)."},
+      {"cut", &v.cut, at_least(0).below(1), "Of truncated: max(C - cut, 0)."},
+      {"points", &v.points, anything(),
+       "Of points: u, Phi(u), u, Phi(u), ... from u = 0 to u = 1, joined by a monotone cubic."},
       {"beta", &v.beta, above(0), "Weight of the KL divergence. Give this or target_kl."},
       {"target_kl", &v.target_kl, above(0),
        "KL divergence per response, in nats, to which beta is steered. Give this or beta."}};
@@ -182,7 +232,8 @@ Section describe(Alignment& a) {
        "The run fails if sampler and trainer disagree on a log-probability by more, in nats."},
       {"max_skipped_steps", &a.max_skipped_steps, at_least(0),
        "The run fails after so many steps skipped for a gradient that was not finite."}};
-  section.keys.insert(section.keys.begin() + 4, own.begin(), own.end());
+  const auto after_target = std::ranges::find(section.keys, "target_kl", &Key::name) + 1;
+  section.keys.insert(after_target, own.begin(), own.end());
 
   Section variants{.name = "variants",
                    .meaning =
@@ -232,6 +283,15 @@ Section describe(Variant& variant) {
   return section;
 }
 
+Section describe(ProcedureChoice& choice) {
+  Section section{
+      .name = "",
+      .meaning = "",
+      .keys = {{"share", &choice.share, above(0), "Of the production; the shares are made to sum to 1."}}};
+  for (Key& key : procedure_keys(choice)) section.keys.push_back(std::move(key));
+  return section;
+}
+
 Section describe(Experiment& e) {
   Section root{
       .name = "",
@@ -252,6 +312,7 @@ Section describe(Experiment& e) {
         describe("judge", "Optional: training, in the reward stage too, a second reward model to judge with.",
                  *e.judge));
   }
+  if (e.synthetic) root.sections.push_back(describe(*e.synthetic));
   root.sections.push_back(describe(e.prompts));
   root.sections.push_back(describe(e.sampling));
   root.sections.push_back(describe(e.inference));
@@ -268,6 +329,8 @@ Experiment with_every_section() {
   experiment.finetune.emplace();
   experiment.reward.emplace();
   experiment.judge.emplace();
+  experiment.synthetic.emplace();
+  experiment.inference.opponent.emplace();
   return experiment;
 }
 

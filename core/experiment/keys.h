@@ -9,6 +9,9 @@ namespace infalign::experiment {
 /// reward, judge) only if they are there, and an entry of alignment.variants for each variant.
 Section describe(Experiment& experiment);
 
+/// One entry of inference.mixture.
+Section describe(ProcedureChoice& choice);
+
 /// One entry of alignment.variants.
 Section describe(Variant& variant);
 

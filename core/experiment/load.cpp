@@ -34,6 +34,21 @@ void read_variants(const Node& document, Reader& reader, Alignment& alignment, P
   }
 }
 
+/// The entries of inference.mixture: each begins as what the section says.
+void read_mixture(const Node& document, Reader& reader, Inference& inference, Problems& problems) {
+  const std::string path = "inference.mixture";
+  const Node* list = find_path(document, path);
+  if (list == nullptr || list->kind == Node::Kind::kNull) return;
+  if (list->kind != Node::Kind::kList || list->children.empty()) {
+    problems.add(list->place, path,
+                 "expected a list of procedures, such as {share: 0.5, procedure: best_of_n, n: 4}");
+    return;
+  }
+  inference.mixture.assign(list->children.size(), inference);
+  for (std::size_t i = 0; i < list->children.size(); ++i)
+    reader.read(describe(inference.mixture[i]), list->children[i], joined(path, list->children[i].name));
+}
+
 /// Optional sections are there if they were written, and not unset by null.
 void drop_unwritten_sections(const Node& document, Experiment& experiment) {
   const auto is_written = [&](const std::string& name) {
@@ -43,6 +58,9 @@ void drop_unwritten_sections(const Node& document, Experiment& experiment) {
   if (!is_written("finetune")) experiment.finetune.reset();
   if (!is_written("reward")) experiment.reward.reset();
   if (!is_written("judge")) experiment.judge.reset();
+  if (!is_written("synthetic")) experiment.synthetic.reset();
+  const Node* opponent = find_path(document, "inference.opponent");
+  if (opponent == nullptr || opponent->kind == Node::Kind::kNull) experiment.inference.opponent.reset();
 }
 
 /// Fills in what the file leaves to other values.
@@ -71,6 +89,7 @@ Experiment load_experiment(const std::filesystem::path& file, const std::vector<
   Reader reader(root, std::filesystem::absolute(file).parent_path(), problems);
   reader.read(root, document, "");
   read_variants(document, reader, experiment.alignment, problems);
+  read_mixture(document, reader, experiment.inference, problems);
   drop_unwritten_sections(document, experiment);
   resolve(experiment);
 

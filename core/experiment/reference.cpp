@@ -59,6 +59,14 @@ std::string twin_of(const Section& section, const Section& root) {
   return "";
 }
 
+/// A section inside a section.
+void write_inner(const Section& inner, const Section& around, const std::string& path, std::string& text) {
+  text += "\n## " + path + "\n\n" + inner.meaning + "\n";
+  std::string shared;
+  for (const Key& key : inner.keys) shared += (shared.empty() ? "`" : ", `") + key.name + "`";
+  text += "\nIts keys are those of `" + around.name + "`: " + shared + ".\n";
+}
+
 /// The keys of a list's entry: those of its own in a table, the inherited ones by name.
 void write_list(const Section& list, const Section& around, const std::string& path, std::string& text) {
   text += "\n## " + path + "\n\n" + list.meaning + "\n";
@@ -80,6 +88,7 @@ void write_list(const Section& list, const Section& around, const std::string& p
 std::string configuration_reference() {
   Experiment defaults = with_every_section();
   defaults.alignment.variants.emplace_back();
+  defaults.inference.mixture.emplace_back();
   const Section root = describe(defaults);
   std::string text = std::string(kIntroduction) + "\n## At the top\n";
   write_table(root.keys, text);
@@ -91,8 +100,9 @@ std::string configuration_reference() {
     } else {
       text += "\nIts keys are those of `" + twin + "`.\n";
     }
-    for (const Section& list : section.sections) {
-      write_list(list, section, section.name + "." + list.name, text);
+    for (const Section& inner : section.sections) {
+      const auto write = inner.is_list ? write_list : write_inner;
+      write(inner, section, section.name + "." + inner.name, text);
     }
   }
   return text;

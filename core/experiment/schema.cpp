@@ -74,7 +74,8 @@ std::string type_name(const Target& target) {
           [](const double*) { return "number"; }, [](const std::optional<double>*) { return "number"; },
           [](const std::int64_t*) { return "whole number"; },
           [](const std::uint64_t*) { return "whole number, at least 0"; },
-          [](const bool*) { return "true or false"; }, [](const std::vector<Stage>*) { return "list"; }},
+          [](const bool*) { return "true or false"; }, [](const std::vector<Stage>*) { return "list"; },
+          [](const std::vector<double>*) { return "list of numbers"; }},
       target);
 }
 
@@ -183,11 +184,20 @@ std::string assign(const Key& key, const std::string& text, const std::filesyste
                    *field = text == "true";
                    return "";
                  },
-                 [&](std::vector<Stage>*) { return expected(key, text); }},
+                 [&](auto*) { return expected(key, text); }},
       key.target);
 }
 
 std::string assign(const Key& key, const std::vector<std::string>& items) {
+  if (auto* const* numbers = std::get_if<std::vector<double>*>(&key.target)) {
+    (*numbers)->clear();
+    for (const std::string& item : items) {
+      const std::optional<double> value = parse_number(item);
+      if (!value || !key.rule.holds(*value)) return expected(key, item);
+      (*numbers)->push_back(*value);
+    }
+    return "";
+  }
   auto* const* stages = std::get_if<std::vector<Stage>*>(&key.target);
   if (stages == nullptr) return "expected " + type_of(key) + "; found a list";
   (*stages)->clear();
@@ -224,6 +234,11 @@ std::string to_yaml(const Key& key) {
                                [](const std::int64_t* field) { return std::to_string(*field); },
                                [](const std::uint64_t* field) { return std::to_string(*field); },
                                [](const bool* field) { return std::string(*field ? "true" : "false"); },
+                               [](const std::vector<double>* field) {
+                                 std::vector<std::string> numbers;
+                                 std::ranges::transform(*field, std::back_inserter(numbers), number_text);
+                                 return '[' + join(numbers) + ']';
+                               },
                                [](const std::vector<Stage>* field) {
                                  std::vector<std::string> names;
                                  std::ranges::transform(*field, std::back_inserter(names), stage_name);

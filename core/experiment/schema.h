@@ -17,7 +17,7 @@ namespace infalign::experiment {
 
 /// The field a key fills; its type is the key's type. A path and an optional number may be null: empty.
 using Target = std::variant<std::string*, std::filesystem::path*, double*, std::optional<double>*,
-                            std::int64_t*, std::uint64_t*, bool*, std::vector<Stage>*>;
+                            std::int64_t*, std::uint64_t*, bool*, std::vector<Stage>*, std::vector<double>*>;
 
 /// What a value may be. Numbers lie between low and high; texts with choices are one of them.
 struct Rule {

@@ -23,6 +23,7 @@ void write_entries(const Section& list, const Section& around, const std::string
 void write_section(const Section& section, const std::string& indent, std::string& yaml) {
   for (const Key& key : section.keys) yaml += indent + key.name + ": " + to_yaml(key) + "\n";
   for (const Section& child : section.sections) {
+    if (child.is_list && child.sections.empty()) continue;
     yaml += (indent.empty() ? "\n" : indent) + child.name + ":\n";
     if (child.is_list) {
       write_entries(child, section, indent + "  ", yaml);
@@ -38,6 +39,15 @@ std::string resolved_yaml(const Experiment& experiment) {
   Experiment described = experiment;
   std::string yaml;
   write_section(describe(described), "", yaml);
+  return yaml;
+}
+
+std::string section_yaml(const Experiment& experiment, const std::string& section) {
+  Experiment described = experiment;
+  const Section root = describe(described);
+  std::string yaml;
+  for (const Section& child : root.sections)
+    if (child.name == section) write_section(child, "", yaml);
   return yaml;
 }
 

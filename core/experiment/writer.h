@@ -11,4 +11,7 @@ namespace infalign::experiment {
 /// that an override of the section still reaches the variants that inherit.
 std::string resolved_yaml(const Experiment& experiment);
 
+/// One section of it, or "" when it is not there: names what the section says, for fingerprints.
+std::string section_yaml(const Experiment& experiment, const std::string& section);
+
 }  // namespace infalign::experiment

@@ -8,67 +8,17 @@
 
 #include "core/alignment/estimators.h"
 #include "core/alignment/reinforce.h"
-#include "core/alignment/theory.h"
-#include "core/alignment/transform.h"
 #include "core/error.h"
+#include "core/experiment/deployment.h"
+#include "core/experiment/writer.h"
 #include "core/stages/calibrate.h"
-#include "core/stages/language_problem.h"
 #include "core/stages/shuffle.h"
 #include "core/stages/training.h"
+#include "core/stages/transformed_reward.h"
 #include "core/storage/durable.h"
 
 namespace infalign::stages {
 namespace {
-
-/// R(x, y): the reward as the policy gradient sees it.
-class TransformedReward {
- public:
-  TransformedReward(const alignment::Calibration& calibration, const alignment::Procedure& procedure,
-                    const experiment::Variant& variant)
-      : calibration_(calibration), procedure_(procedure) {
-    settings_.kind = alignment::transform_kind(variant.transform);
-    settings_.exponent = variant.exponent;
-    settings_.rollouts = calibration.rollouts();
-  }
-
-  /// Solves the transform anew where it depends on beta.
-  void set_beta(double beta) {
-    if (!alignment::is_calibrated(settings_.kind)) return;
-    if (transform_ && !alignment::depends_on_beta(settings_.kind)) return;
-    transform_ = alignment::make_transform(settings_, procedure_, beta);
-  }
-
-  double operator()(std::int64_t prompt, float reward, double calibrated) const {
-    if (settings_.kind == alignment::TransformKind::kRaw) return reward;
-    if (settings_.kind == alignment::TransformKind::kZScore)
-      return (reward - calibration_.mean(prompt)) / calibration_.deviation(prompt);
-    return transform_(calibrated);
-  }
-
-  /// Where beta starts: what theory says for the target, or for raw rewards what it says of a normal one of
-  /// their deviation.
-  double initial_beta(const experiment::Variant& variant) const {
-    if (variant.beta) return *variant.beta;
-    const double kl = *variant.target_kl;
-    if (alignment::is_calibrated(settings_.kind)) {
-      const auto at = [&](double beta) { return alignment::make_transform(settings_, procedure_, beta); };
-      return alignment::predict_at_kl(at, procedure_, kl).beta;
-    }
-    double deviation = 1;
-    if (settings_.kind == alignment::TransformKind::kRaw) {
-      deviation = 0;
-      for (std::int64_t p = 0; p < calibration_.prompts(); ++p)
-        deviation += calibration_.deviation(p) / static_cast<double>(calibration_.prompts());
-    }
-    return deviation / std::sqrt(2 * kl);
-  }
-
- private:
-  const alignment::Calibration& calibration_;
-  const alignment::Procedure& procedure_;
-  alignment::TransformSettings settings_;
-  std::function<double(double)> transform_;
-};
 
 /// What a step reports of each response; gathered over the ranks in micro-batch order.
 struct SampleRecord {
@@ -97,6 +47,33 @@ StepMeans means(const std::vector<SampleRecord>& records) {
   return means;
 }
 
+/// Win rate of the policy's samples of a step against the calibration's rewards, where these suffice.
+class TrainingWinRate {
+ public:
+  TrainingWinRate(const alignment::Deployment& deployment, std::int64_t rollouts, std::int64_t samples)
+      : deployment_(deployment), known_(samples >= deployment.policy_candidates()) {
+    for (const auto& matchup : deployment_.matchups()) {
+      const bool votes = matchup.policy.name == "majority_vote" || matchup.opponent.name == "majority_vote";
+      known_ = known_ && !votes && rollouts >= matchup.opponent.n;
+    }
+  }
+  bool known() const { return known_; }
+  double operator()(const PromptSamples& samples) const {
+    const auto table = samples.calibration.rewards(samples.row);
+    return alignment::win_rate(deployment_, {samples.selecting, samples.reward, samples.answer},
+                               {table, table}, samples.seed);
+  }
+
+ private:
+  alignment::Deployment deployment_;
+  bool known_;
+};
+
+std::uint64_t subset_seed(std::uint64_t seed, std::uint64_t prompt, std::int64_t step) {
+  return kernels::random_bits({seed, kernels::Purpose::kSubsets}, prompt, static_cast<std::uint32_t>(step),
+                              0);
+}
+
 }  // namespace
 
 std::string alignment_fingerprint(const Run& run, const Problem& problem,
@@ -106,8 +83,9 @@ std::string alignment_fingerprint(const Run& run, const Problem& problem,
   fingerprint.add(problem.reference_fingerprint()).add(problem.reward_fingerprint());
   fingerprint.add(prompts_fingerprint(problem, Split::kTrain)).add(to_text(variant.optimizer));
   const std::vector<double> numbers = {static_cast<double>(experiment.seed),
-                                       static_cast<double>(experiment.inference.n),
                                        variant.exponent,
+                                       variant.debiased ? 1.0 : 0.0,
+                                       variant.cut,
                                        variant.beta.value_or(-1),
                                        variant.target_kl.value_or(-1),
                                        static_cast<double>(experiment.alignment.steps),
@@ -115,12 +93,14 @@ std::string alignment_fingerprint(const Run& run, const Problem& problem,
                                        static_cast<double>(experiment.alignment.samples_per_prompt),
                                        static_cast<double>(experiment.distributed.micro_batch_prompts),
                                        static_cast<double>(experiment.calibration.rollouts_per_prompt),
-                                       experiment.calibration.prior_strength,
+                                       experiment.calibration.prior_strength.value_or(-1),
+                                       experiment.calibration.fresh ? 1.0 : 0.0,
                                        experiment.sampling.temperature,
                                        experiment.sampling.top_p,
                                        static_cast<double>(experiment.sampling.max_new_tokens),
                                        experiment.distributed.reproducible ? 1.0 : 0.0};
-  fingerprint.add(to_text(numbers)).add(experiment.inference.procedure).add(variant.transform);
+  fingerprint.add(to_text(numbers)).add(to_text(variant.points)).add(variant.transform);
+  fingerprint.add(experiment::section_yaml(experiment, "inference"));
   fingerprint.add(experiment.calibration.mode).add(experiment.alignment.objective);
   return fingerprint.hex();
 }
@@ -130,7 +110,8 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
   const auto& experiment = run.experiment;
   const auto& settings = experiment.alignment;
   const auto n = settings.samples_per_prompt;
-  const auto procedure = alignment::make_procedure(experiment.inference.procedure, experiment.inference.n);
+  const auto count = static_cast<std::size_t>(n);
+  const auto deployment = experiment::deployment(experiment.inference);
   const double samples_per_step = static_cast<double>(settings.prompts_per_step * n);
 
   std::copy(problem.reference().begin(), problem.reference().end(), parameters.begin());
@@ -139,8 +120,10 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
       {"align", variant.name, settings.steps, variant.optimizer, experiment.checkpoint_folder(variant.name),
        alignment_fingerprint(run, problem, variant), settings.max_skipped_steps},
       problem.tensors(), parameters);
-  TransformedReward transformed_reward(calibration, procedure, variant);
-  alignment::KlController controller(transformed_reward.initial_beta(variant), variant.target_kl.value_or(0));
+  TransformedReward transformed_reward(deployment, variant, calibration.rollouts(), n);
+  const TrainingWinRate training_win_rate(deployment, calibration.rollouts(), n);
+  alignment::KlController controller(transformed_reward.initial_beta(calibration),
+                                     variant.target_kl.value_or(0));
   if (const auto saved = training.state().find("kl_controller"); saved != training.state().end())
     controller.restore(from_text(saved->second));
   const auto beta = [&] { return variant.beta ? *variant.beta : controller.beta(); };
@@ -163,27 +146,35 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
       problem.score(rollouts, false);
       require_finite_rewards(problem, rollouts);
       problem.score_reference(rollouts);
+      const auto fresh = experiment.calibration.fresh
+                             ? std::optional(fresh_calibration(run, problem, rollouts.prompts, step))
+                             : std::nullopt;
       std::vector<double> coefficient;
       for (std::size_t p = 0; p < rollouts.prompts.size(); ++p) {
+        const auto own_part = [&](const auto& of_batch) {
+          return of_batch.empty() ? std::span(of_batch) : std::span(of_batch).subspan(p * count, count);
+        };
         const auto prompt = rollouts.prompts[p];
-        std::vector<double> reward_seen, log_ratio, advantage(static_cast<std::size_t>(n));
-        for (std::size_t i = p * static_cast<std::size_t>(n); i < (p + 1) * static_cast<std::size_t>(n);
-             ++i) {
-          const float reward = rollouts.reward[i];
-          const double calibrated = calibration(prompt, reward);                  // calibrate
-          reward_seen.push_back(transformed_reward(prompt, reward, calibrated));  // transform
+        const PromptSamples samples{
+            fresh ? *fresh : calibration,
+            fresh ? static_cast<std::int64_t>(p) : prompt,
+            own_part(rollouts.reward),
+            own_part(rollouts.selecting()),
+            own_part(rollouts.answer),
+            subset_seed(experiment.seed, problem.prompt_id(Split::kTrain, prompt), step)};
+        std::vector<double> calibrated, log_ratio, advantage(count);
+        for (const float reward : samples.reward)
+          calibrated.push_back(samples.calibration(samples.row, reward));  // calibrate
+        const auto reward_seen = transformed_reward(samples, calibrated);  // transform
+        for (std::size_t s = 0; s < count; ++s) {
+          const auto i = p * count + s;
           log_ratio.push_back(rollouts.log_ratio(i));
-          records.push_back({reward, calibrated, reward_seen.back(), log_ratio.back(),
+          records.push_back({samples.reward[s], calibrated[s], reward_seen[s], log_ratio[s],
                              static_cast<double>(rollouts.response(i).tokens.size())});
         }
         alignment::leave_one_out_advantages(reward_seen, log_ratio, beta(), advantage);  // reinforce
         for (const double a : advantage) coefficient.push_back(-a / samples_per_step);
-        const std::span<const float> policy_rewards(&rollouts.reward[p * static_cast<std::size_t>(n)],
-                                                    static_cast<std::size_t>(n));
-        const auto table = calibration.rewards(prompt);
-        if (n >= procedure.n && static_cast<std::int64_t>(table.size()) >= procedure.n)
-          win_rates.push_back(
-              alignment::win_rate(procedure, {policy_rewards, policy_rewards}, {table, table}));
+        if (training_win_rate.known()) win_rates.push_back(training_win_rate(samples));
       }
       gap = std::max(gap, problem.accumulate_gradient(parameters, rollouts, coefficient,
                                                       training.optimizer().gradient()));
@@ -247,7 +238,8 @@ void load_aligned(const Run& run, const Problem& problem, const experiment::Vari
 }
 
 void align(Run& run) {
-  LanguageProblem problem(run.experiment, run.on);
+  const auto made = make_problem(run.experiment, run.on);
+  Problem& problem = *made;
   const auto calibration = load_calibration(run, problem);
   std::vector<float> parameters(problem.reference().size());
   for (const auto& variant : run.experiment.alignment.variants)

@@ -5,7 +5,6 @@
 #include <numeric>
 
 #include "core/error.h"
-#include "core/stages/language_problem.h"
 #include "core/stages/progress.h"
 #include "core/storage/durable.h"
 
@@ -35,6 +34,11 @@ storage::CalibrationFile empty_file(const Run& run, const Problem& problem) {
   return file;
 }
 
+/// Sorts each row of rewards [prompts, K].
+void sort_each(std::vector<float>& rewards, std::int64_t K) {
+  for (auto row = rewards.begin(); row != rewards.end(); row += K) std::sort(row, row + K);
+}
+
 /// Sorted rewards [prompts of the part, K] and the summed response length, on all ranks.
 struct Part {
   std::vector<float> rewards;
@@ -55,11 +59,8 @@ Part sample_part(Run& run, Problem& problem, const std::vector<std::vector<std::
     for (std::size_t i = 0; i < rollouts.size(); ++i)
       length += static_cast<double>(rollouts.response(i).tokens.size());
     lengths.push_back(length);
-    for (std::size_t p = 0; p < rollouts.prompts.size(); ++p) {
-      const auto first = rollouts.reward.begin() + static_cast<std::ptrdiff_t>(p) * K;
-      std::sort(first, first + K);
-      rewards.insert(rewards.end(), first, first + K);
-    }
+    sort_each(rollouts.reward, K);
+    rewards.insert(rewards.end(), rollouts.reward.begin(), rollouts.reward.end());
   }
   Part part;
   part.rewards = gather(run, rewards);
@@ -181,6 +182,19 @@ alignment::Calibration make_calibration(const storage::CalibrationFile& file,
                                 settings.prior_strength);
 }
 
+alignment::Calibration fresh_calibration(const Run& run, Problem& problem,
+                                         std::span<const std::int64_t> prompts, std::int64_t step) {
+  const auto K = run.experiment.calibration.rollouts_per_prompt;
+  // Samples 0 to K - 1 are those of calibration.h5.
+  auto rollouts = problem.sample(problem.reference(), Split::kTrain, prompts, K,
+                                 {run.experiment.seed, kernels::Purpose::kCalibration},
+                                 static_cast<std::uint32_t>(step * K));
+  problem.score(rollouts, false);
+  require_finite_rewards(problem, rollouts);
+  sort_each(rollouts.reward, K);
+  return {alignment::CalibrationMode::kPrompt, rollouts.reward, K, alignment::RewardSketch()};
+}
+
 alignment::Calibration load_calibration(const Run& run, const Problem& problem) {
   const auto path = run.experiment.calibration_path();
   const auto file = storage::read_calibration(path);
@@ -189,7 +203,8 @@ alignment::Calibration load_calibration(const Run& run, const Problem& problem) 
 }
 
 void calibrate(Run& run) {
-  LanguageProblem problem(run.experiment, run.on);
+  const auto made = make_problem(run.experiment, run.on);
+  Problem& problem = *made;
   const auto& settings = run.experiment.calibration;
   const auto path = run.experiment.calibration_path();
   if (!settings.reuse.empty()) {

@@ -24,6 +24,11 @@ void require_same_inputs(const storage::CalibrationFile& calibration, const std:
 alignment::Calibration make_calibration(const storage::CalibrationFile& file,
                                         const experiment::Calibration& settings);
 
+/// K new rollouts of the reference policy for each of `prompts`, those of this step: a calibration whose rows
+/// are these prompts.
+alignment::Calibration fresh_calibration(const Run& run, Problem& problem,
+                                         std::span<const std::int64_t> prompts, std::int64_t step);
+
 /// Reads and checks the run's calibration.
 alignment::Calibration load_calibration(const Run& run, const Problem& problem);
 

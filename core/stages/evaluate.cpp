@@ -10,11 +10,12 @@
 #include "core/alignment/theory.h"
 #include "core/alignment/transform.h"
 #include "core/error.h"
+#include "core/experiment/deployment.h"
 #include "core/stages/align.h"
 #include "core/stages/calibrate.h"
-#include "core/stages/language_problem.h"
 #include "core/stages/progress.h"
 #include "core/stages/result_table.h"
+#include "core/stages/transformed_reward.h"
 #include "core/storage/durable.h"
 
 namespace infalign::stages {
@@ -45,13 +46,21 @@ std::vector<double> per_prompt_mean(const std::vector<T>& values, std::size_t M,
   return means;
 }
 
-std::vector<double> win_rates(const alignment::Procedure& procedure, const PolicySamples& policy,
+std::vector<double> win_rates(const alignment::Deployment& deployment, const PolicySamples& policy,
                               const PolicySamples& reference, std::size_t M, Decides who) {
   std::vector<double> rates;
   for (std::size_t p = 0; p * M < policy.reward.size(); ++p)
-    rates.push_back(alignment::win_rate(procedure, {policy.selecting(p, M), policy.judging(p, M, who)},
-                                        {reference.selecting(p, M), reference.judging(p, M, who)}));
+    rates.push_back(
+        alignment::win_rate(deployment, policy.scored(p, M, who), reference.scored(p, M, who), p));
   return rates;
+}
+
+std::vector<double> answer_rewards(const alignment::Deployment& deployment, const PolicySamples& policy,
+                                   std::size_t M) {
+  std::vector<double> rewards;
+  for (std::size_t p = 0; p * M < policy.reward.size(); ++p)
+    rewards.push_back(alignment::answer_reward(deployment, policy.scored(p, M, Decides::kJudge), p));
+  return rewards;
 }
 
 ordered_json paired_difference(const std::vector<double>& a, const std::vector<double>& b) {
@@ -60,28 +69,31 @@ ordered_json paired_difference(const std::vector<double>& a, const std::vector<d
   return mean_json(difference);
 }
 
-std::function<std::function<double(double)>(double)> transform_at(const std::string& name, double exponent,
-                                                                  const alignment::Procedure& procedure) {
-  alignment::TransformSettings settings;
-  settings.kind = alignment::transform_kind(name);
-  settings.exponent = exponent;
-  return [settings, procedure](double beta) { return alignment::make_transform(settings, procedure, beta); };
+alignment::TransformAt transform_at(const experiment::Variant& variant, std::int64_t rollouts,
+                                    const alignment::Deployment& deployment) {
+  return [settings = transform_settings(variant, rollouts), deployment](double beta) {
+    return alignment::make_transform(settings, deployment, beta);
+  };
 }
 
 /// Closed-form win rate against KL of the transforms to be drawn.
 ordered_json curves(const experiment::Experiment& experiment, double largest_kl) {
-  const auto procedure = alignment::make_procedure(experiment.inference.procedure, experiment.inference.n);
-  const double exponent = (experiment.inference.procedure == "worst_of_n" ? -2.5 : 2.5) *
-                          static_cast<double>(experiment.inference.n);
-  constexpr int kPoints = 24;
+  const auto deployment = experiment::deployment(experiment.inference);
   ordered_json curves = ordered_json::array();
+  if (!deployment.is_calibrated()) return curves;
+  const double exponent = (experiment.inference.procedure == "worst_of_n" ? -2.5 : 2.5) *
+                          static_cast<double>(deployment.policy_candidates());
+  constexpr int kPoints = 24;
   for (const std::string name : {"identity", "log", "exponential", "optimal"}) {
-    const auto at = transform_at(name, exponent, procedure);
+    experiment::Variant drawn;
+    drawn.transform = name;
+    drawn.exponent = exponent;
+    const auto at = transform_at(drawn, 0, deployment);
     ordered_json points = ordered_json::array();
     for (int i = 1; i <= kPoints; ++i) {
       const double kl = largest_kl * i * i / (kPoints * kPoints);
       try {
-        const auto predicted = alignment::predict_at_kl(at, procedure, kl);
+        const auto predicted = alignment::predict_at_kl(at, deployment, kl);
         points.push_back({{"kl", kl},
                           {"standard_win_rate", predicted.standard_win_rate},
                           {"inference_win_rate", predicted.inference_win_rate}});
@@ -138,7 +150,11 @@ PolicySamples sample_policy(Run& run, Problem& problem, std::span<const float> p
                             kernels::Purpose purpose) {
   const auto& experiment = run.experiment;
   const auto M = experiment.evaluation.samples_per_prompt;
-  const auto procedure = alignment::make_procedure(experiment.inference.procedure, experiment.inference.n);
+  const auto deployment = experiment::deployment(experiment.inference);
+  const auto& shown = std::max_element(deployment.matchups().begin(), deployment.matchups().end(),
+                                       [](const auto& a, const auto& b) { return a.policy.n < b.policy.n; })
+                          ->policy;
+  const auto candidates = static_cast<std::size_t>(std::min(M, shown.n));
   std::vector<std::int64_t> prompts(static_cast<std::size_t>(problem.prompt_count(Split::kHeldout)));
   std::iota(prompts.begin(), prompts.end(), 0);
   const auto batches = micro_batches(prompts, experiment.distributed.micro_batch_prompts);
@@ -150,25 +166,31 @@ PolicySamples sample_policy(Run& run, Problem& problem, std::span<const float> p
     problem.score(rollouts, true);
     require_finite_rewards(problem, rollouts);
     problem.score_reference(rollouts);
-    mine.reward.insert(mine.reward.end(), rollouts.reward.begin(), rollouts.reward.end());
-    mine.judge_reward.insert(mine.judge_reward.end(), rollouts.judge_reward.begin(),
-                             rollouts.judge_reward.end());
+    const auto append = [](auto& to, const auto& from) { to.insert(to.end(), from.begin(), from.end()); };
+    append(mine.reward, rollouts.reward);
+    append(mine.judge_reward, rollouts.judge_reward);
+    append(mine.reranker_reward, rollouts.reranker_reward);
+    append(mine.answer, rollouts.answer);
     for (std::size_t i = 0; i < rollouts.size(); ++i) {
       mine.log_ratio.push_back(rollouts.log_ratio(i));
       mine.length.push_back(static_cast<double>(rollouts.response(i).tokens.size()));
     }
     for (std::size_t p = 0;
          p < rollouts.prompts.size() && rollouts.prompts[p] < experiment.evaluation.examples; ++p) {
-      const std::span<const float> candidates(&rollouts.reward[p * static_cast<std::size_t>(M)],
-                                              static_cast<std::size_t>(procedure.n));
-      const auto chosen = procedure.select(candidates);
+      const auto first = p * static_cast<std::size_t>(M);
+      const auto some = [&](const auto& of_batch) {
+        return of_batch.empty() ? std::span(of_batch) : std::span(of_batch).subspan(first, candidates);
+      };
+      const auto chosen = shown.select({some(rollouts.selecting()), some(rollouts.answer)});
       mine.example.push_back(problem.response_text(rollouts.responses[p][chosen]));
-      mine.example_reward.push_back(candidates[chosen]);
+      mine.example_reward.push_back(rollouts.reward[first + chosen]);
     }
   }
   PolicySamples all;
   all.reward = gather(run, mine.reward);
   all.judge_reward = gather(run, mine.judge_reward);
+  all.reranker_reward = gather(run, mine.reranker_reward);
+  all.answer = gather(run, mine.answer);
   all.log_ratio = gather(run, mine.log_ratio);
   all.length = gather(run, mine.length);
   all.example = gather_texts(run, mine.example);
@@ -181,10 +203,10 @@ ordered_json evaluate_variant(const Run& run, const experiment::Variant& variant
                               const std::vector<const PolicySamples*>& previous) {
   const auto& experiment = run.experiment;
   const auto M = static_cast<std::size_t>(experiment.evaluation.samples_per_prompt);
-  const auto procedure = alignment::make_procedure(experiment.inference.procedure, experiment.inference.n);
-  const auto standard = alignment::make_procedure("standard", 1);
+  const auto deployment = experiment::deployment(experiment.inference);
+  const alignment::Deployment standard(alignment::make_procedure("standard", 1));
   const auto same = [](double x) { return x; };
-  const auto inference_rates = win_rates(procedure, policy, reference, M, Decides::kJudge);
+  const auto inference_rates = win_rates(deployment, policy, reference, M, Decides::kJudge);
   const auto standard_rates = win_rates(standard, policy, reference, M, Decides::kJudge);
   const auto kl = alignment::bootstrap_mean(per_prompt_mean(policy.log_ratio, M, alignment::kl_k1));
 
@@ -198,12 +220,19 @@ ordered_json evaluate_variant(const Run& run, const experiment::Variant& variant
       {"kl", interval_json(kl)},
       {"kl_k3", mean_json(per_prompt_mean(policy.log_ratio, M, alignment::kl_k3))},
       {"standard_win_rate", mean_json(standard_rates)},
-      {"inference_win_rate", mean_json(inference_rates)}};
+      {"inference_win_rate", mean_json(inference_rates)},
+      {"inference_reward", mean_json(answer_rewards(deployment, policy, M))},
+      {"reference_inference_reward", mean_json(answer_rewards(deployment, reference, M))}};
   entry["predicted"] = nullptr;  // raw and z-scored rewards have no closed form, nor has a KL of zero
-  if (alignment::is_calibrated(alignment::transform_kind(variant.transform)) && kl.value > 1e-3) {
+  // Leave-one-out rewards have the expectation of the optimal transform.
+  auto theory = variant;
+  if (variant.transform == "leave_one_out" && experiment.inference.value == "win_rate")
+    theory.transform = "optimal";
+  const bool closed = alignment::is_calibrated(alignment::transform_kind(theory.transform));
+  if (closed && deployment.is_calibrated() && kl.value > 1e-3) {
     try {
       const auto predicted = alignment::predict_at_kl(
-          transform_at(variant.transform, variant.exponent, procedure), procedure, kl.value);
+          transform_at(theory, experiment.calibration.rollouts_per_prompt, deployment), deployment, kl.value);
       entry["predicted"] = {{"kl", kl.value},
                             {"standard_win_rate", predicted.standard_win_rate},
                             {"inference_win_rate", predicted.inference_win_rate}};
@@ -217,19 +246,19 @@ ordered_json evaluate_variant(const Run& run, const experiment::Variant& variant
   const auto difference_to = [&](const PolicySamples& other) {
     return ordered_json{
         {"inference_win_rate",
-         paired_difference(inference_rates, win_rates(procedure, other, reference, M, Decides::kJudge))},
+         paired_difference(inference_rates, win_rates(deployment, other, reference, M, Decides::kJudge))},
         {"standard_win_rate",
          paired_difference(standard_rates, win_rates(standard, other, reference, M, Decides::kJudge))}};
   };
   if (!policy.judge_reward.empty()) {
     // The same wins decided by the reward that was trained on: what training reached, before judging.
-    const auto by_reward = win_rates(procedure, policy, reference, M, Decides::kReward);
+    const auto by_reward = win_rates(deployment, policy, reference, M, Decides::kReward);
     entry["by_reward"] = {
         {"standard_win_rate", mean_json(win_rates(standard, policy, reference, M, Decides::kReward))},
         {"inference_win_rate", mean_json(by_reward)}};
     if (!previous.empty())
       entry["by_reward"]["difference_to_previous"] = paired_difference(
-          by_reward, win_rates(procedure, *previous.back(), reference, M, Decides::kReward));
+          by_reward, win_rates(deployment, *previous.back(), reference, M, Decides::kReward));
   }
   if (!previous.empty()) {
     entry["difference_to_first"] = difference_to(*previous.front());
@@ -240,7 +269,8 @@ ordered_json evaluate_variant(const Run& run, const experiment::Variant& variant
 
 void evaluate(Run& run) {
   const auto& experiment = run.experiment;
-  LanguageProblem problem(experiment, run.on);
+  const auto made = make_problem(experiment, run.on);
+  Problem& problem = *made;
   const auto calibration = load_calibration(run, problem);
   storage::Fingerprint fingerprint;
   fingerprint.add(problem.reward_fingerprint())
@@ -293,6 +323,7 @@ void evaluate(Run& run) {
   const ordered_json evaluation{{"format_version", 1},
                                 {"procedure", experiment.inference.procedure},
                                 {"n", experiment.inference.n},
+                                {"deployment", experiment::deployment(experiment.inference).name()},
                                 {"prompts", problem.prompt_count(Split::kHeldout)},
                                 {"samples_per_prompt", experiment.evaluation.samples_per_prompt},
                                 {"judge", experiment.judge_folder().empty() ? "reward" : "judge"},

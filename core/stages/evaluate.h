@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/alignment/calibration.h"
+#include "core/alignment/estimators.h"
 #include "core/stages/problem.h"
 #include "core/stages/run.h"
 
@@ -18,19 +19,23 @@ enum class Decides { kJudge, kReward };
 
 /// One policy's measurements on the held-out prompts, on all ranks, in prompt order.
 struct PolicySamples {
-  std::vector<float> reward;         // [P, M]; selects
-  std::vector<float> judge_reward;   // [P, M]; decides the win; empty when the reward does
-  std::vector<double> log_ratio;     // [P, M]; log pi - log pi_ref
-  std::vector<double> length;        // [P, M]
-  std::vector<std::string> example;  // the procedure's choice for the first prompts, as text
+  std::vector<float> reward;           // [P, M]; of the model trained on
+  std::vector<float> reranker_reward;  // [P, M]; selects; empty when the reward does
+  std::vector<float> judge_reward;     // [P, M]; decides the win; empty when the reward does
+  std::vector<std::int64_t> answer;    // [P, M]; voted on; empty when nothing is
+  std::vector<double> log_ratio;       // [P, M]; log pi - log pi_ref
+  std::vector<double> length;          // [P, M]
+  std::vector<std::string> example;    // the procedure's choice for the first prompts, as text
   std::vector<float> example_reward;
 
-  std::span<const float> selecting(std::size_t prompt, std::size_t M) const {
-    return {&reward[prompt * M], M};
-  }
-  std::span<const float> judging(std::size_t prompt, std::size_t M, Decides who) const {
+  /// What the estimators ask of one prompt's samples.
+  alignment::ScoredSamples scored(std::size_t prompt, std::size_t M, Decides who) const {
+    const auto row = [&](const auto& all) { return std::span(all).subspan(prompt * M, M); };
     const bool own = who == Decides::kReward || judge_reward.empty();
-    return {&(own ? reward : judge_reward)[prompt * M], M};
+    alignment::ScoredSamples samples{row(reranker_reward.empty() ? reward : reranker_reward),
+                                     row(own ? reward : judge_reward)};
+    if (!answer.empty()) samples.answer = row(answer);
+    return samples;
   }
 };
 

@@ -87,6 +87,9 @@ LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const
       generator_(policy_.transformer) {
   if (!experiment.judge_folder().empty())
     judge_.emplace(experiment.judge_folder(), experiment.policy_start());
+  if (!experiment.model.reranker.empty())
+    reranker_.emplace(experiment.model.reranker, experiment.policy_start());
+  if (!experiment.inference.answer.empty()) answer_.emplace(experiment.inference.answer);
   if (!experiment.prompts.train.empty())
     train_ = read_prompts(experiment.prompts.train, experiment.prompts.max_train);
   if (!experiment.prompts.heldout.empty())
@@ -95,6 +98,7 @@ LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const
   storage::Fingerprint rewards;
   rewards.add(fingerprint_folder(experiment.reward_folder()));
   if (judge_) rewards.add(fingerprint_folder(experiment.judge_folder()));
+  if (reranker_) rewards.add(fingerprint_folder(experiment.model.reranker));
   reward_fingerprint_ = rewards.hex();
 }
 
@@ -173,6 +177,25 @@ std::vector<float> LanguageProblem::rewards(RewardModel& model, const Rollouts& 
 void LanguageProblem::score(Rollouts& rollouts, bool judge) {
   rollouts.reward = rewards(reward_, rollouts);
   if (judge && judge_) rollouts.judge_reward = rewards(*judge_, rollouts);
+  if (reranker_) rollouts.reranker_reward = rewards(*reranker_, rollouts);
+  if (answer_) rollouts.answer = answers(rollouts);
+}
+
+std::vector<std::int64_t> LanguageProblem::answers(const Rollouts& rollouts) const {
+  std::vector<std::int64_t> ids;
+  std::vector<text::Span> matches;
+  for (std::size_t i = 0; i < rollouts.size(); ++i) {
+    const std::string response = response_text(rollouts.response(i));
+    matches.clear();
+    answer_->find_all(response, matches);
+    if (matches.empty()) {
+      ids.push_back(-1 - static_cast<std::int64_t>(i));
+    } else {
+      const auto [begin, end] = matches.back();
+      ids.push_back(static_cast<std::int64_t>(text_id(response.substr(begin, end - begin)) >> 1));
+    }
+  }
+  return ids;
 }
 
 LanguageProblem::Packed LanguageProblem::pack(const Rollouts& rollouts) const {

@@ -4,6 +4,8 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/stages/language_problem.h"
+#include "core/stages/tabular_problem.h"
 #include "core/storage/durable.h"
 
 namespace infalign::stages {
@@ -15,6 +17,12 @@ double Rollouts::log_ratio(std::size_t i) const {
   for (std::size_t t = 0; t < drawn.size(); ++t)
     sum += static_cast<double>(drawn[t]) - static_cast<double>(reference[t]);
   return sum;
+}
+
+std::unique_ptr<Problem> make_problem(const experiment::Experiment& experiment, const kernels::Stream& on) {
+  if (experiment.synthetic)
+    return std::make_unique<TabularProblem>(make_tables(*experiment.synthetic, experiment.seed));
+  return std::make_unique<LanguageProblem>(experiment, on);
 }
 
 std::vector<std::vector<std::int64_t>> micro_batches(std::span<const std::int64_t> prompts,
@@ -36,7 +44,7 @@ std::string prompts_fingerprint(const Problem& problem, Split split) {
 }
 
 void require_finite_rewards(const Problem& problem, const Rollouts& rollouts) {
-  for (const auto* rewards : {&rollouts.reward, &rollouts.judge_reward}) {
+  for (const auto* rewards : {&rollouts.reward, &rollouts.judge_reward, &rollouts.reranker_reward}) {
     for (std::size_t i = 0; i < rewards->size(); ++i) {
       if (std::isfinite((*rewards)[i])) continue;
       const auto prompt = rollouts.prompts[i / static_cast<std::size_t>(rollouts.samples)];

@@ -5,12 +5,15 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "core/experiment/experiment.h"
 #include "core/model/generation.h"
 #include "core/storage/checkpoint.h"
+#include "kernels/device.h"
 #include "kernels/random/philox.h"
 
 namespace infalign::stages {
@@ -20,11 +23,13 @@ enum class Split { kTrain, kHeldout };
 /// The samples of one micro-batch: B prompts, n responses each. Arrays [B, n] are row-major.
 struct Rollouts {
   Split split = Split::kTrain;
-  std::vector<std::int64_t> prompts;                          // [B] indices into the split
-  std::int64_t samples = 0;                                   // n
-  std::vector<std::vector<model::Response>> responses;        // [B][n]
-  std::vector<float> reward;                                  // [B, n]; r(x, y)
-  std::vector<float> judge_reward;                            // [B, n]; empty when the reward model judges
+  std::vector<std::int64_t> prompts;                    // [B] indices into the split
+  std::int64_t samples = 0;                             // n
+  std::vector<std::vector<model::Response>> responses;  // [B][n]
+  std::vector<float> reward;                            // [B, n]; r(x, y)
+  std::vector<float> judge_reward;                      // [B, n]; empty when the reward model judges
+  std::vector<float> reranker_reward;                   // [B, n]; selects; empty when the reward does
+  std::vector<std::int64_t> answer;  // [B, n]; equal numbers are equal answers; empty when none are asked
   std::vector<std::vector<float>> reference_log_probability;  // [B * n][length], of each token under pi_ref
 
   std::size_t size() const { return prompts.size() * static_cast<std::size_t>(samples); }
@@ -32,6 +37,8 @@ struct Rollouts {
     const auto n = static_cast<std::size_t>(samples);
     return responses[i / n][i % n];
   }
+  /// By which the procedure chooses, [B, n].
+  const std::vector<float>& selecting() const { return reranker_reward.empty() ? reward : reranker_reward; }
   /// log pi(y) - log pi_ref(y) of response i under the policy that drew it.
   double log_ratio(std::size_t i) const;
 };
@@ -56,7 +63,8 @@ class Problem {
                           std::span<const std::int64_t> prompts, std::int64_t n, kernels::RandomKey key,
                           std::uint32_t first_sample = 0) = 0;
 
-  /// Fills rollouts.reward, and judge_reward if asked and there is a judge of its own.
+  /// Fills rollouts.reward, reranker_reward and answer where there are such, and judge_reward if asked and
+  /// there is a judge of its own.
   virtual void score(Rollouts& rollouts, bool judge) = 0;
 
   /// Fills rollouts.reference_log_probability.
@@ -71,6 +79,9 @@ class Problem {
   virtual std::string reference_fingerprint() const = 0;
   virtual std::string reward_fingerprint() const = 0;
 };
+
+/// The experiment's problem: its tables if it has a synthetic section, else its language models and prompts.
+std::unique_ptr<Problem> make_problem(const experiment::Experiment& experiment, const kernels::Stream& on);
 
 /// Cuts `prompts` into micro-batches of the configured size (the last may be shorter).
 std::vector<std::vector<std::int64_t>> micro_batches(std::span<const std::int64_t> prompts,

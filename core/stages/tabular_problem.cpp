@@ -1,19 +1,89 @@
 #include "core/stages/tabular_problem.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <numbers>
 #include <stdexcept>
+
+#include "core/storage/durable.h"
 
 namespace infalign::stages {
 
-TabularProblem::TabularProblem(std::vector<std::vector<float>> rewards)
-    : rewards_(std::move(rewards)),
-      responses_(rewards_.empty() ? 0 : static_cast<std::int64_t>(rewards_.front().size())) {
+namespace {
+
+/// Three numbers of prompt and response for its rewards: counted as samples 0 of the prompt, at three
+/// positions.
+struct Draws {
+  std::uint64_t seed, prompt;
+  double uniform(std::uint32_t response, std::uint32_t position) const {
+    return kernels::random_uniform({seed, kernels::Purpose::kTables}, prompt, response, position);
+  }
+  /// By Box and Muller.
+  double normal(std::uint32_t response, std::uint32_t position) const {
+    const double radius = std::sqrt(-2 * std::log1p(-uniform(response, position)));
+    return radius * std::cos(2 * std::numbers::pi * uniform(response, position + 1));
+  }
+};
+
+constexpr std::uint32_t kOfThePrompt = 0xFFFFFFFF;  // in the place of a response
+
+double drawn_reward(const experiment::Synthetic& settings, const Draws& draws, std::uint32_t response,
+                    double pass_rate) {
+  const double u = draws.uniform(response, 0);
+  if (settings.rewards == "uniform") return u;
+  if (settings.rewards == "heavy") return std::tan(std::numbers::pi * (u - 0.5));
+  if (settings.rewards == "levels") return std::floor(u * static_cast<double>(settings.levels));
+  if (settings.rewards == "verifier") return u < pass_rate ? 1 : 0;
+  return draws.normal(response, 0);
+}
+
+}  // namespace
+
+Tables make_tables(const experiment::Synthetic& settings, std::uint64_t seed) {
+  Tables tables;
+  for (std::int64_t prompt = 0; prompt < settings.prompts; ++prompt) {
+    const Draws draws{seed, static_cast<std::uint64_t>(prompt)};
+    const double scale = std::exp(settings.scale_spread * draws.normal(kOfThePrompt, 0));
+    const double offset = settings.offset_spread * draws.normal(kOfThePrompt, 2);
+    // Pass rates of prompts spread as q^(1/r - 1), q uniform: their mean is r.
+    const double pass_rate = std::pow(draws.uniform(kOfThePrompt, 4), 1 / settings.pass_rate - 1);
+    auto& rewards = tables.reward.emplace_back();
+    for (std::int64_t i = 0; i < settings.responses; ++i) {
+      const double drawn = drawn_reward(settings, draws, static_cast<std::uint32_t>(i), pass_rate);
+      rewards.push_back(static_cast<float>(offset + scale * drawn));
+    }
+    if (settings.answers == 0) continue;
+    auto& answers = tables.answer.emplace_back();
+    const bool verified = settings.rewards == "verifier";
+    for (std::int64_t i = 0; i < settings.responses; ++i) {
+      const double u = draws.uniform(static_cast<std::uint32_t>(i), 7);
+      const bool right = verified && rewards[static_cast<std::size_t>(i)] > offset + 0.5 * scale;
+      const std::int64_t wrong_ones = settings.answers - (verified ? 1 : 0);
+      const auto other = static_cast<std::int64_t>(u * static_cast<double>(wrong_ones));
+      answers.push_back(right ? 0 : other + (verified ? 1 : 0));
+    }
+  }
+  return tables;
+}
+
+TabularProblem::TabularProblem(Tables tables)
+    : tables_(std::move(tables)),
+      responses_(tables_.reward.empty() ? 0 : static_cast<std::int64_t>(tables_.reward.front().size())) {
   if (responses_ == 0) throw std::invalid_argument("a table needs at least one prompt and one response");
-  for (const auto& row : rewards_)
-    if (static_cast<std::int64_t>(row.size()) != responses_)
-      throw std::invalid_argument("prompts with unequal numbers of responses");
-  const auto prompts = static_cast<std::int64_t>(rewards_.size());
+  const auto count = static_cast<std::size_t>(responses_);
+  storage::Fingerprint fingerprint;
+  for (const auto& row : tables_.reward) {
+    if (row.size() != count) throw std::invalid_argument("prompts with unequal numbers of responses");
+    for (const float reward : row)
+      fingerprint.add(std::to_string(std::bit_cast<std::uint32_t>(reward)) + ",");
+  }
+  for (const auto& row : tables_.answer) {
+    if (row.size() != count) throw std::invalid_argument("prompts with unequal numbers of answers");
+    for (const std::int64_t answer : row) fingerprint.add(std::to_string(answer) + ",");
+  }
+  fingerprint_ = fingerprint.hex();
+  const auto prompts = static_cast<std::int64_t>(tables_.reward.size());
   tensors_ = {{"logits", {prompts, responses_}, 0, prompts * responses_}};
   reference_.resize(static_cast<std::size_t>(prompts * responses_));
 }
@@ -58,10 +128,13 @@ Rollouts TabularProblem::sample(std::span<const float> parameters, Split split,
 
 void TabularProblem::score(Rollouts& rollouts, bool) {
   rollouts.reward.clear();
+  rollouts.answer.clear();
   for (std::size_t i = 0; i < rollouts.size(); ++i) {
-    const auto& row =
-        rewards_[static_cast<std::size_t>(rollouts.prompts[i / static_cast<std::size_t>(rollouts.samples)])];
-    rollouts.reward.push_back(row[static_cast<std::size_t>(rollouts.response(i).tokens[0])]);
+    const auto prompt =
+        static_cast<std::size_t>(rollouts.prompts[i / static_cast<std::size_t>(rollouts.samples)]);
+    const auto response = static_cast<std::size_t>(rollouts.response(i).tokens[0]);
+    rollouts.reward.push_back(tables_.reward[prompt][response]);
+    if (!tables_.answer.empty()) rollouts.answer.push_back(tables_.answer[prompt][response]);
   }
 }
 

@@ -10,14 +10,26 @@
 
 namespace infalign::stages {
 
+/// What a tabular problem is made of; all prompts have the same number of responses.
+struct Tables {
+  std::vector<std::vector<float>> reward;  // [prompts][responses]
+  std::vector<std::vector<std::int64_t>>
+      answer;  // the same, to vote on; empty when there is nothing to vote on
+};
+
+/// The tables of a `synthetic` section, drawn from the seed.
+Tables make_tables(const experiment::Synthetic& settings, std::uint64_t seed);
+
 class TabularProblem : public Problem {
  public:
-  /// rewards [prompts][responses]; all prompts have the same number of responses.
-  explicit TabularProblem(std::vector<std::vector<float>> rewards);
+  /// Errors: std::invalid_argument for no or unequal numbers of responses.
+  explicit TabularProblem(Tables tables);
+  explicit TabularProblem(std::vector<std::vector<float>> rewards)
+      : TabularProblem(Tables{std::move(rewards), {}}) {}
 
   const std::vector<storage::TensorPlace>& tensors() const override { return tensors_; }
   std::span<const float> reference() const override { return reference_; }
-  std::int64_t prompt_count(Split) const override { return static_cast<std::int64_t>(rewards_.size()); }
+  std::int64_t prompt_count(Split) const override { return static_cast<std::int64_t>(tables_.reward.size()); }
   std::string prompt_text(Split, std::int64_t prompt) const override {
     return "table " + std::to_string(prompt);
   }
@@ -34,14 +46,16 @@ class TabularProblem : public Problem {
   double accumulate_gradient(std::span<const float> parameters, const Rollouts& rollouts,
                              std::span<const double> coefficient, std::span<float> gradient) override;
   std::string reference_fingerprint() const override { return "uniform"; }
-  std::string reward_fingerprint() const override { return "table"; }
+  std::string reward_fingerprint() const override { return fingerprint_; }
+  const Tables& tables() const { return tables_; }
 
   /// pi(. | prompt), [responses].
   std::vector<double> probabilities(std::span<const float> parameters, std::int64_t prompt) const;
 
  private:
-  std::vector<std::vector<float>> rewards_;
+  Tables tables_;
   std::int64_t responses_;
+  std::string fingerprint_;
   std::vector<storage::TensorPlace> tensors_;
   std::vector<float> reference_;  // logits [prompts, responses], all zero
 };

@@ -34,6 +34,8 @@ enum class Purpose : std::uint32_t {
   kEvaluationReference = 6,
   kGeneration = 7,
   kSplit = 8,
+  kTables = 9,
+  kSubsets = 10,
 };
 
 /// What names a stream of draws.

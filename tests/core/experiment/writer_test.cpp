@@ -29,7 +29,7 @@ seed: 18446744073709551615
 output: "out put"
 stages: [finetune, reward, calibrate, align, evaluate, report, export]
 device: auto
-model: {reference: model, reward: critic, judge: critic}
+model: {reference: model, reward: critic, judge: critic, reranker: critic}
 finetune: {text: text.txt, initial: model, from_scratch: true, steps: 7, sequences_per_step: 3, sequence_length: 99,
            heldout_fraction: 0.05, learning_rate: 0.1, schedule: cosine, final_learning_rate_fraction: 0.3}
 reward: {preferences: pairs.jsonl, backbone: model, part: first_half, epochs: 2, pairs_per_step: 9, max_tokens: 77,
@@ -37,11 +37,17 @@ reward: {preferences: pairs.jsonl, backbone: model, part: first_half, epochs: 2,
 judge: {preferences: pairs.jsonl, part: second_half, weight_decay: 0.01, max_gradient_norm: 0, warmup_steps: 4}
 prompts: {train: train.jsonl, heldout: heldout.jsonl, max_train: 5, max_heldout: 6}
 sampling: {temperature: 0.30000000000000004, max_new_tokens: 8}
-inference: {procedure: worst_of_n, n: 3}
+inference: {procedure: kth_of_n, n: 3, k: 2, strength: 2.5, weights: [0.25, 1.0], quantile: 0.5, threshold: -1.5,
+            value: reward, answer: "[0-9]+",
+            opponent: {procedure: best_of_n, n: 2, k: 3, strength: 1.0, weights: [1.0], quantile: 0.1, threshold: 2.0},
+            mixture: [{share: 0.25, procedure: standard, n: 1}, {procedure: best_of_n, n: 8}]}
 calibration: {mode: hierarchical, rollouts_per_prompt: 100, exact_quantiles: false, prior_strength: 3.5,
               reuse: train.jsonl}
 alignment:
   transform: exponential
+  debiased: true
+  cut: 0.25
+  points: [0.0, 0.0, 1.0, 2.0]
   beta: 0.125
   steps: 11
   prompts_per_step: 10
@@ -66,7 +72,9 @@ TEST_F(Writer, RoundTripsAPlainExperiment) {
 TEST_F(Writer, RoundTripsFieldByField) {
   const Experiment e = load(unusual()), again = reload(e);
   EXPECT_EQ(again.name, "a \"name\": with ${LITERAL}, \\, \x01 and é");
-  EXPECT_EQ(again.alignment.variants[0].exponent, -7.5);
+  EXPECT_EQ(again.alignment.variants[0].exponent, 7.5);
+  EXPECT_EQ(again.inference, e.inference);
+  EXPECT_EQ(again.inference.mixture.at(1).k, 2);  // inherited
   EXPECT_EQ(again.alignment.variants[1].beta, std::nullopt);
   EXPECT_EQ(again.finetune, e.finetune);
   EXPECT_EQ(again.reward, e.reward);
@@ -75,6 +83,15 @@ TEST_F(Writer, RoundTripsFieldByField) {
   EXPECT_EQ(again.calibration, e.calibration);
   EXPECT_EQ(again.alignment, e.alignment);
   EXPECT_EQ(again, e);
+}
+
+TEST_F(Writer, RoundTripsTables) {
+  const Experiment e = load(
+      "name: t\noutput: out\nstages: [calibrate, align]\nalignment: {beta: 1}\n"
+      "synthetic: {prompts: 3, responses: 7, rewards: levels, levels: 4, pass_rate: 0.3,\n"
+      "            scale_spread: 0.5, offset_spread: 0.25, answers: 6}\n");
+  EXPECT_EQ(e.synthetic->levels, 4);
+  EXPECT_EQ(reload(e), e);
 }
 
 // Guards the test above: a field that keeps its default there would not be tested.
@@ -88,17 +105,19 @@ TEST_F(Writer, TheUnusualExperimentLeavesFewDefaults) {
   };
   const Section a = describe(unusual_values), b = describe(defaults);
   compare(a, b);
-  ASSERT_EQ(a.sections.size(), b.sections.size());
-  for (std::size_t i = 0; i < a.sections.size(); ++i) compare(a.sections[i], b.sections[i]);
+  for (const Section& section : a.sections)
+    compare(section, *std::ranges::find(b.sections, section.name, &Section::name));
+  ASSERT_EQ(a.sections.size() + 1, b.sections.size()) << "only `synthetic` is not there";
   // The optimizer's keys stand in four sections and are set in one or two of them; these have one value only.
   std::erase_if(same, [](const std::string& key) {
     return key.starts_with("finetune.") || key.starts_with("reward.") || key.starts_with("judge.");
   });
   EXPECT_THAT(same, testing::UnorderedElementsAre(
-                        "sampling.top_p", "distributed.sharding", "alignment.objective", "alignment.exponent",
-                        "alignment.target_kl", "alignment.schedule", "alignment.final_learning_rate_fraction",
-                        "alignment.warmup_steps", "alignment.beta1", "alignment.beta2", "alignment.epsilon",
-                        "alignment.weight_decay", "alignment.max_gradient_norm"));
+                        "sampling.top_p", "distributed.sharding", "calibration.fresh", "alignment.objective",
+                        "alignment.exponent", "alignment.target_kl", "alignment.schedule",
+                        "alignment.final_learning_rate_fraction", "alignment.warmup_steps", "alignment.beta1",
+                        "alignment.beta2", "alignment.epsilon", "alignment.weight_decay",
+                        "alignment.max_gradient_norm"));
 }
 
 TEST_F(Writer, SaysEveryKeyAndLeavesOutWhatIsInherited) {
