@@ -1,7 +1,9 @@
 #include "core/alignment/monotone_cubic.h"
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
-#include <cstddef>
+#include <limits>
 #include <stdexcept>
 
 namespace infalign::alignment {
@@ -34,6 +36,24 @@ MonotoneCubic::MonotoneCubic(std::span<const double> x, std::span<const double> 
   }
   last_x_ = x.back();
   last_y_ = y.back();
+
+  constexpr std::size_t kCellsPerPoint = 4;  // points are not evenly spaced, and cells are small
+  const std::size_t cells = kCellsPerPoint * x.size();
+  cells_ = static_cast<double>(cells);
+  cells_per_x_ = cells_ / (last_x_ - start_.front());
+  guide_.assign(cells + 2, 0);
+  for (std::size_t i = 0; i < start_.size(); ++i) guide_[cell(start_[i]) + 1] = static_cast<std::uint32_t>(i);
+  std::size_t most = 0;
+  for (std::size_t c = 1; c < guide_.size(); ++c) {
+    guide_[c] = std::max(guide_[c], guide_[c - 1]);
+    most = std::max<std::size_t>(most, guide_[c] - guide_[c - 1]);
+  }
+  reach_ = std::bit_ceil(most + 1) / 2;
+  start_.resize(start_.size() + 2 * reach_, std::numeric_limits<double>::infinity());
+}
+
+std::size_t MonotoneCubic::cell(double x) const {
+  return static_cast<std::size_t>(std::min((x - start_.front()) * cells_per_x_, cells_));
 }
 
 MonotoneCubic MonotoneCubic::through(std::span<const double> x, std::span<const double> y) {
@@ -51,13 +71,13 @@ MonotoneCubic MonotoneCubic::through(std::span<const double> x, std::span<const 
 
 double MonotoneCubic::operator()(double x) const {
   if (x >= last_x_) return last_y_;
-  if (x <= start_.front()) return piece_.front().y;
-  const double* first = start_.data();
-  for (std::size_t length = start_.size(); length > 1;) {
-    const std::size_t half = length / 2;
-    first += static_cast<std::size_t>(first[half] <= x) * half;  // no branch on the data
-    length -= half;
-  }
+  if (!(x > start_.front())) return std::isnan(x) ? x : piece_.front().y;
+  // A start in an earlier cell lies below x, one in a later cell above it, for cell() ascends even as
+  // rounded. No branch on the data, and equally many steps for all: a mispredicted branch costs more than the
+  // search.
+  const double* first = start_.data() + guide_[cell(x)];
+  for (std::size_t half = reach_; half > 0; half /= 2)
+    first += static_cast<std::size_t>(first[half] <= x) * half;
   const Piece& piece = piece_[static_cast<std::size_t>(first - start_.data())];
   const double t = x - *first;
   return piece.y + t * (piece.slope + t * (piece.quadratic + t * piece.cubic));

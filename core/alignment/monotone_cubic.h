@@ -1,8 +1,11 @@
 // A curve through points that rises wherever they do: cubic Hermite interpolation whose slopes are limited so
 // that no piece overshoots (Fritsch and Carlson 1980). Transforms that have no formula are kept this way,
-// because a training step evaluates them once per sample: a lookup costs a branch-free search and one cubic.
+// because a training step evaluates them once per sample: a lookup costs a table's entry, a short branch-free
+// search and one cubic.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -26,9 +29,13 @@ class MonotoneCubic {
   struct Piece {
     double y, slope, quadratic, cubic;  // in powers of x minus the piece's start
   };
-  std::vector<double> start_;  // [points - 1]
-  std::vector<Piece> piece_;   // [points - 1]
-  double last_x_, last_y_;
+  std::size_t cell(double x) const;  // of equal widths between the ends
+
+  std::vector<double> start_;         // [points - 1], then infinities for the search to run into
+  std::vector<Piece> piece_;          // [points - 1]
+  std::vector<std::uint32_t> guide_;  // [cells + 2] the last piece that starts in an earlier cell
+  std::size_t reach_ = 0;             // the first step of the search in a cell, a power of 2
+  double last_x_, last_y_, cells_, cells_per_x_;
 };
 
 }  // namespace infalign::alignment

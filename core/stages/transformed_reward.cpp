@@ -33,7 +33,8 @@ TransformedReward::TransformedReward(const alignment::Deployment& deployment,
 
 void TransformedReward::set_beta(double beta) {
   if (!alignment::is_calibrated(settings_.kind)) return;
-  if (transform_ && !alignment::depends_on_beta(settings_.kind)) return;
+  if (transform_ && (!alignment::depends_on_beta(settings_.kind) || beta == solved_for_)) return;
+  solved_for_ = beta;
   transform_ = alignment::make_transform(settings_, deployment_, beta);
 }
 

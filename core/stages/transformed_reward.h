@@ -50,6 +50,7 @@ class TransformedReward {
   experiment::Variant variant_;
   alignment::TransformSettings settings_;
   std::function<double(double)> transform_;
+  double solved_for_ = 0;  // beta
   // Of leave_one_out, for each matchup.
   std::vector<alignment::LeaveOneOut> leave_one_out_;
   std::vector<alignment::OpponentValue> opponent_;

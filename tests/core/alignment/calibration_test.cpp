@@ -29,7 +29,7 @@ std::vector<float> sorted_with_ties(std::size_t count, int values, std::uint64_t
 }
 
 TEST(CalibratedReward, IsTheMeanOfW) {
-  for (std::size_t k : {1u, 2u, 3u, 5u, 16u, 17u, 100u}) {
+  for (std::size_t k : {1u, 2u, 3u, 5u, 16u, 31u, 32u, 33u, 64u, 65u, 100u, 256u, 257u}) {
     for (int values : {1, 2, 5, 1000}) {
       const std::vector<float> reference = sorted_with_ties(k, values, k);
       for (float reward : reference)

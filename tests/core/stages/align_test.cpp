@@ -11,6 +11,7 @@
 
 #include "core/alignment/theory.h"
 #include "core/alignment/transform.h"
+#include "core/experiment/deployment.h"
 #include "core/stages/shuffle.h"
 #include "core/stages/tabular_problem.h"
 
@@ -47,9 +48,9 @@ struct WinRates {
   double standard = 0, inference = 0;
 };
 
-/// Win rates of the tabular policy, exactly: W_T = 1 - integral of H(G) dH over the ranks, ties one half.
+/// Win rates of the tabular policy, exactly: W_T = 1 - integral of H(G) dK over the ranks, ties one half.
 WinRates measure(const TabularProblem& problem, const std::vector<std::vector<float>>& tables,
-                 const alignment::Calibration& calibration, const alignment::Procedure& procedure,
+                 const alignment::Calibration& calibration, const alignment::Deployment& deployment,
                  std::span<const float> parameters) {
   WinRates mean;
   for (std::int64_t prompt = 0; prompt < kPrompts; ++prompt) {
@@ -59,29 +60,29 @@ WinRates measure(const TabularProblem& problem, const std::vector<std::vector<fl
       by_rank[static_cast<std::size_t>(calibration(prompt, tables[static_cast<std::size_t>(prompt)][i]) *
                                        kResponses)] = p[i];
     double G = 0;
-    WinRates win;
     for (std::size_t i = 0; i < by_rank.size(); ++i) {
       const double u0 = static_cast<double>(i) / kResponses, u1 = static_cast<double>(i + 1) / kResponses;
-      const double mass = procedure.cumulative(G + by_rank[i]) - procedure.cumulative(G);
-      win.inference += mass * (procedure.cumulative(u0) + procedure.cumulative(u1)) / 2;
-      win.standard += by_rank[i] * (u0 + u1) / 2;
-      G = std::min(1.0, G + by_rank[i]);
+      const double above = std::min(1.0, G + by_rank[i]);
+      for (const auto& [share, policy, opponent] : deployment.matchups()) {
+        const double mass = policy.cumulative(above) - policy.cumulative(G);
+        mean.inference += share * mass * (opponent.cumulative(u0) + opponent.cumulative(u1)) / 2 / kPrompts;
+      }
+      mean.standard += by_rank[i] * (u0 + u1) / 2 / kPrompts;
+      G = above;
     }
-    mean.standard += win.standard / kPrompts;
-    mean.inference += win.inference / kPrompts;
   }
   return mean;
 }
 
 /// An experiment in a fresh folder, of `steps` steps on the tables with a fixed beta.
-experiment::Experiment tabular_experiment(const std::string& name, const std::string& transform, double beta,
-                                          std::int64_t steps) {
+experiment::Experiment tabular_experiment(const std::string& name, const experiment::Inference& inference,
+                                          const std::string& transform, double beta, std::int64_t steps) {
   experiment::Experiment experiment;
   experiment.name = "tabular";
   experiment.output = std::filesystem::path(testing::TempDir()) / ("infalign_align_" + name);
   std::filesystem::remove_all(experiment.output);
   std::filesystem::create_directories(experiment.output);
-  experiment.inference = {"best_of_n", 4};
+  experiment.inference = inference;
   experiment.alignment.steps = steps;
   experiment.alignment.prompts_per_step = kPrompts;
   experiment.alignment.samples_per_prompt = 128;
@@ -110,49 +111,102 @@ std::vector<float> train(const experiment::Experiment& experiment, distributed::
   return parameters;
 }
 
+experiment::Inference drawn_by(const std::string& procedure, std::int64_t n = 1) {
+  experiment::Inference inference;
+  inference.procedure = procedure;
+  inference.n = n;
+  return inference;
+}
+
 struct Case {
+  std::string name;
+  experiment::Inference inference;
   std::string transform;
   double beta;
 };
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name << ", beta " << c.beta; }
 
 class AnalyticOptimum : public testing::TestWithParam<Case> {};
 
 TEST_P(AnalyticOptimum, IsReachedByTheAlignStage) {
-  const auto& [transform, beta] = GetParam();
-  auto experiment = tabular_experiment(transform + std::to_string(beta), transform, beta, 2500);
+  const auto& [name, inference, transform, beta] = GetParam();
+  auto experiment =
+      tabular_experiment(name + transform + std::to_string(beta), inference, transform, beta, 2500);
   experiment.distributed.micro_batch_prompts = 2;
   const auto tables = reward_tables();
   TabularProblem problem(tables);
   const auto calibration = exact_calibration(tables);
   const auto parameters = train(experiment, *distributed::make_local(), problem);
 
-  const auto procedure = alignment::make_procedure("best_of_n", 4);
+  const auto deployment = experiment::deployment(inference);
   alignment::TransformSettings settings;
-  settings.kind = alignment::transform_kind(transform);
+  // Leave-one-out rewards have the optimal transform's expectation.
+  settings.kind = alignment::transform_kind(transform == "leave_one_out" ? "optimal" : transform);
   settings.exponent = experiment.alignment.variants.front().exponent;
   const auto predicted = alignment::predict(
-      [&](double b) { return alignment::make_transform(settings, procedure, b); }, procedure, beta);
-  const auto measured = measure(problem, tables, calibration, procedure, parameters);
+      [&](double b) { return alignment::make_transform(settings, deployment, b); }, deployment, beta);
+  const auto measured = measure(problem, tables, calibration, deployment, parameters);
   EXPECT_NEAR(measured.standard, predicted.standard_win_rate, 0.002);
   EXPECT_NEAR(measured.inference, predicted.inference_win_rate, 0.002);
   std::filesystem::remove_all(experiment.output);
 }
 
+std::string case_name(const testing::TestParamInfo<Case>& info) {
+  auto name =
+      info.param.name + "_" + info.param.transform + "_" + std::to_string(info.param.beta).substr(0, 3);
+  std::replace(name.begin(), name.end(), '.', '_');
+  return name;
+}
+
 // Around the betas of KL 0.5 for each transform.
-INSTANTIATE_TEST_SUITE_P(
-    Transforms, AnalyticOptimum,
-    testing::Values(Case{"identity", 0.2}, Case{"identity", 0.3}, Case{"identity", 0.6},  //
-                    Case{"log", 0.4}, Case{"log", 0.8}, Case{"log", 1.6},                 //
-                    Case{"exponential", 0.2}, Case{"exponential", 0.4}, Case{"exponential", 0.8},
-                    Case{"optimal", 0.3}, Case{"optimal", 0.6}, Case{"optimal", 1.2}),
-    [](const auto& info) {
-      auto name = info.param.transform + "_" + std::to_string(info.param.beta).substr(0, 3);
-      std::replace(name.begin(), name.end(), '.', '_');
-      return name;
-    });
+std::vector<Case> transforms_of_best_of_4() {
+  std::vector<Case> cases;
+  const auto add = [&](const std::string& transform, std::initializer_list<double> betas) {
+    for (double beta : betas) cases.push_back({"best_of_4", drawn_by("best_of_n", 4), transform, beta});
+  };
+  add("identity", {0.2, 0.3, 0.6});
+  add("log", {0.4, 0.8, 1.6});
+  add("exponential", {0.2, 0.4, 0.8});
+  add("optimal", {0.3, 0.6, 1.2});
+  return cases;
+}
+INSTANTIATE_TEST_SUITE_P(Transforms, AnalyticOptimum, testing::ValuesIn(transforms_of_best_of_4()),
+                         case_name);
+
+/// The optimal transform of every calibrated procedure, of a pair and of a mixture; and the leave-one-out
+/// rewards that need to know none of it.
+std::vector<Case> deployments() {
+  std::vector<Case> cases{{"standard", drawn_by("standard"), "optimal", 0.3},
+                          {"worst_of_4", drawn_by("worst_of_n", 4), "optimal", 0.4},
+                          {"median_of_5", drawn_by("median_of_n", 5), "optimal", 0.4},
+                          {"best_of_2", drawn_by("best_of_n", 2), "optimal", 0.3},
+                          {"best_of_4", drawn_by("best_of_n", 4), "leave_one_out", 0.6}};
+  auto third = drawn_by("kth_of_n", 4);
+  third.k = 3;
+  cases.push_back({"third_of_4", third, "optimal", 0.4});
+  auto soft = drawn_by("soft_best_of_n");
+  soft.strength = 4;
+  cases.push_back({"soft", soft, "optimal", 0.4});
+  auto random = drawn_by("best_of_random_n");
+  random.weights = {0.5, 0, 0, 0.5};
+  cases.push_back({"random", random, "optimal", 0.3});
+  auto above = drawn_by("above_quantile", 16);
+  above.quantile = 0.75;
+  cases.push_back({"above_quantile", above, "optimal", 0.5});
+  auto pair = drawn_by("best_of_n", 8);
+  pair.opponent.emplace();
+  cases.push_back({"best_of_8_against_standard", pair, "optimal", 0.2});
+  experiment::Inference mixture;
+  mixture.mixture = {drawn_by("standard"), drawn_by("best_of_n", 4), drawn_by("best_of_n", 16)};
+  mixture.mixture[0].share = 0.5, mixture.mixture[1].share = 0.3, mixture.mixture[2].share = 0.2;
+  cases.push_back({"mixture", mixture, "optimal", 0.3});
+  cases.push_back({"mixture", mixture, "leave_one_out", 0.3});
+  return cases;
+}
+INSTANTIATE_TEST_SUITE_P(Deployments, AnalyticOptimum, testing::ValuesIn(deployments()), case_name);
 
 TEST(Align, GivesTheSameBitsOnAnyNumberOfRanks) {
-  auto experiment = tabular_experiment("ranks", "optimal", 0.5, 5);
+  auto experiment = tabular_experiment("ranks", drawn_by("best_of_n", 4), "optimal", 0.5, 5);
   experiment.distributed.micro_batch_prompts = 1;
   TabularProblem alone(reward_tables());
   const auto expected = train(experiment, *distributed::make_local(), alone);
@@ -182,7 +236,7 @@ class FailingProblem : public TabularProblem {
 };
 
 TEST(Align, GoesOnAfterAFailureToTheSameBits) {
-  auto experiment = tabular_experiment("resume", "identity", 0.3, 7);
+  auto experiment = tabular_experiment("resume", drawn_by("best_of_n", 4), "identity", 0.3, 7);
   experiment.distributed.micro_batch_prompts = 2;
   experiment.checkpoint = {2, 2};
   TabularProblem whole(reward_tables());
