@@ -13,6 +13,9 @@
 
 namespace infalign::stages {
 
+/// Prompts whose fresh reference samples check the calibration: enough for a histogram.
+inline constexpr std::int64_t kCalibrationCheckPrompts = 64;
+
 /// One policy's measurements on the held-out prompts, on all ranks, in prompt order.
 struct PolicySamples {
   std::vector<float> reward;         // [P, M]; selects
