@@ -79,6 +79,20 @@ ShardedOptimizer::ShardedOptimizer(Communicator& communicator, std::int64_t para
   add_piece(parameters, false);
 }
 
+OptimizerBytes ShardedOptimizer::bytes(std::int64_t parameters, int ranks, SumMode mode) {
+  constexpr std::int64_t kFloat = sizeof(float), kFixed = sizeof(std::int64_t), kSquares = sizeof(double);
+  std::int64_t share = 0;
+  for (const Interval& interval : shares(parameters, ranks, kernels::kSumBlock))
+    share = std::max(share, interval.size());
+  const std::int64_t sums =
+      mode == SumMode::kReproducible ? (parameters + share) * kFixed : parameters * kFloat;
+  return {
+      .gradient = (parameters + share) * kFloat,
+      .sums = sums + blocks_in(parameters) * kSquares,
+      .moments = 2 * share * kFloat,
+      .exchange = ranks > 1 ? parameters * (mode == SumMode::kReproducible ? kFixed : kFloat) * 3 / 2 : 0};
+}
+
 std::span<float> ShardedOptimizer::gradient() { return gradient_.span(); }
 
 Interval ShardedOptimizer::own() const { return intervals_[static_cast<std::size_t>(communicator_->rank())]; }

@@ -41,10 +41,11 @@ bool depends_on_beta(TransformKind kind);
 
 struct TransformSettings {
   TransformKind kind = TransformKind::kIdentity;
-  double exponent = 10;        // t of exponential, positive for best_of_n, negative for worst_of_n
-  double cut = 0;              // lambda of truncated, in [0, 1)
-  std::vector<double> points;  // of points: u, Phi(u), u, Phi(u), ... from u = 0 to u = 1, both ascending
-  std::int64_t rollouts = 0;   // K of the calibration; 0: C is exact (theory)
+  double exponent = 10;  // t of exponential, positive for best_of_n, negative for worst_of_n
+  double cut = 0;        // lambda of truncated, in [0, 1)
+  std::vector<double> points =
+      {};                     // of points: u, Phi(u), u, Phi(u), ... from u = 0 to u = 1, both ascending
+  std::int64_t rollouts = 0;  // K of the calibration; 0: C is exact (theory)
   bool normalised =
       true;  // bounded transforms to [0, 1]; identity, log, logit, normal, optimal keep their scale
   bool debiased = false;  // exponential: see debiased_exponential

@@ -20,6 +20,11 @@ std::int64_t capacity_for(std::int64_t positions) {
   return ((positions + kLine - 1) / kLine | 1) * kLine;
 }
 
+/// Floats of one layer's keys, or values.
+std::int64_t layer_stride(const ModelConfig& config, std::int64_t slots, std::int64_t positions) {
+  return slots * config.kv_heads * config.head_dim * capacity_for(positions);
+}
+
 }  // namespace
 
 void DecodeRows::add(std::int32_t prompt_index, std::int32_t length_of_prompt) {
@@ -51,9 +56,14 @@ void DecodeRows::compact(std::span<const char> keep) {
 void KeyValueCache::reserve(const ModelConfig& config, std::int64_t slots, std::int64_t positions) {
   slots_ = slots;
   capacity_ = capacity_for(positions);
-  stride_ = slots_ * config.kv_heads * config.head_dim * capacity_;
+  stride_ = layer_stride(config, slots, positions);
   keys_.reserve(static_cast<std::size_t>(config.layers * stride_));
   values_.reserve(static_cast<std::size_t>(config.layers * stride_));
+}
+
+std::int64_t KeyValueCache::bytes(const ModelConfig& config, std::int64_t slots, std::int64_t positions) {
+  return 2 * config.layers * layer_stride(config, slots, positions) *
+         static_cast<std::int64_t>(sizeof(float));
 }
 
 kernels::CacheView KeyValueCache::layer(std::int64_t i) {
@@ -63,27 +73,45 @@ kernels::CacheView KeyValueCache::layer(std::int64_t i) {
           .capacity = capacity_};
 }
 
+template <class Visit>
+void Decoder::for_each_row_buffer(const ModelConfig& config, Visit&& visit) {
+  const std::int64_t C = config.hidden_size, F = config.intermediate_size;
+  visit(residual_, C);
+  visit(branch_, C);
+  visit(normed_, C);
+  visit(inverse_rms_, 1);
+  visit(qkv_, config.qkv_width());
+  visit(attended_, config.heads * config.head_dim);
+  visit(gate_up_, 2 * F);
+  visit(gated_, F);
+  visit(hidden_, C);
+}
+
+DecoderBytes Decoder::bytes(const ModelConfig& config, std::int64_t prompts, std::int64_t prompt_tokens,
+                            std::int64_t longest, std::int64_t rows, std::int64_t max_new_tokens) {
+  DecoderBytes bytes;
+  bytes.prefill = Activations::bytes(config, prompt_tokens, Keep::kKeysValues);
+  bytes.cache =
+      KeyValueCache::bytes(config, prompts, longest) + KeyValueCache::bytes(config, rows, max_new_tokens);
+  Decoder none;
+  none.for_each_row_buffer(config, [&](kernels::Buffer<float>&, std::int64_t width) {
+    bytes.rows += rows * width * static_cast<std::int64_t>(sizeof(float));
+  });
+  return bytes;
+}
+
 std::span<const float> Decoder::prefill(const kernels::Stream& on, std::span<const float> parameters,
                                         const PackedBatch& prompts, const DecodeRows& rows,
                                         std::int64_t max_new_tokens) {
   const ModelConfig& config = transformer_->config();
-  const std::int64_t n = rows.size(), C = config.hidden_size, F = config.intermediate_size;
+  const std::int64_t n = rows.size(), C = config.hidden_size;
   std::int32_t longest = 0;
   for (const kernels::Segment& segment : prompts.segments) longest = std::max(longest, segment.length);
   prompts_.reserve(config, static_cast<std::int64_t>(prompts.segments.size()), longest);
   responses_.reserve(config, n, max_new_tokens);
-  const auto reserve = [n](kernels::Buffer<float>& buffer, std::int64_t width) {
+  for_each_row_buffer(config, [n](kernels::Buffer<float>& buffer, std::int64_t width) {
     buffer.reserve(static_cast<std::size_t>(n * width));
-  };
-  reserve(residual_, C);
-  reserve(branch_, C);
-  reserve(normed_, C);
-  reserve(inverse_rms_, 1);
-  reserve(qkv_, config.qkv_width());
-  reserve(attended_, config.heads * config.head_dim);
-  reserve(gate_up_, 2 * F);
-  reserve(gated_, F);
-  reserve(hidden_, C);
+  });
 
   transformer_->forward(on, parameters, prompts, Keep::kKeysValues, activations_);
   std::vector<std::int32_t> slot;

@@ -37,10 +37,18 @@ class KeyValueCache {
  public:
   void reserve(const ModelConfig& config, std::int64_t slots, std::int64_t positions);
   kernels::CacheView layer(std::int64_t i);
+  static std::int64_t bytes(const ModelConfig& config, std::int64_t slots, std::int64_t positions);
 
  private:
   kernels::Buffer<float> keys_, values_;  // [layers, ...CacheView]
   std::int64_t slots_ = 0, capacity_ = 0, stride_ = 0;
+};
+
+/// Memory that decoding leaves in use.
+struct DecoderBytes {
+  std::int64_t prefill = 0;  // activations of the prompts
+  std::int64_t cache = 0;    // keys and values of prompts and responses
+  std::int64_t rows = 0;     // activations of a step
 };
 
 class Decoder {
@@ -59,8 +67,18 @@ class Decoder {
   std::span<const float> step(const kernels::Stream& on, std::span<const float> parameters,
                               const DecodeRows& rows);
 
+  /// For `prompts` prompts of `prompt_tokens` tokens together, the longest of `longest`, and `rows`
+  /// responses.
+  static DecoderBytes bytes(const ModelConfig& config, std::int64_t prompts, std::int64_t prompt_tokens,
+                            std::int64_t longest, std::int64_t rows, std::int64_t max_new_tokens);
+
  private:
-  const Transformer* transformer_;
+  Decoder() = default;
+  /// Calls visit(buffer, width) for each buffer [rows, width] of a step: the one list of them.
+  template <class Visit>
+  void for_each_row_buffer(const ModelConfig& config, Visit&& visit);
+
+  const Transformer* transformer_ = nullptr;
   Activations activations_;
   KeyValueCache prompts_, responses_;
   kernels::Buffer<float> residual_, branch_, normed_, inverse_rms_, qkv_, attended_, gate_up_, gated_,

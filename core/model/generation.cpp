@@ -14,9 +14,9 @@ namespace {
 
 /// Logits are made for so many rows at a time that they stay in the cache, yet enough that the head's
 /// weights, read once for each such chunk, are not what it waits for.
-std::int64_t rows_at_a_time(std::int64_t vocabulary) {
+std::int64_t rows_at_a_time(std::int64_t rows, std::int64_t vocabulary) {
   constexpr std::int64_t kLogits = 1 << 17, kFewest = 64;
-  return std::max(kFewest, kLogits / vocabulary);
+  return std::min(rows, std::max(kFewest, kLogits / vocabulary));
 }
 
 void check(const ModelConfig& config, std::span<const Prompt> prompts, std::int64_t samples,
@@ -42,12 +42,17 @@ void check(const ModelConfig& config, std::span<const Prompt> prompts, std::int6
 
 }  // namespace
 
+std::int64_t Generator::logits_bytes(const ModelConfig& config, std::int64_t rows) {
+  return rows_at_a_time(rows, config.vocab_size) * config.vocab_size *
+         static_cast<std::int64_t>(sizeof(float));
+}
+
 void Generator::draw(const kernels::Stream& on, std::span<const float> parameters,
                      std::span<const float> hidden, const SamplingSettings& settings) {
   const Transformer& transformer = decoder_.transformer();
   const std::int64_t C = transformer.config().hidden_size, V = transformer.config().vocab_size;
   const auto n = static_cast<std::int64_t>(uniform_.size());
-  const std::int64_t chunk = std::min(n, rows_at_a_time(V));
+  const std::int64_t chunk = rows_at_a_time(n, V);
   logits_.reserve(static_cast<std::size_t>(chunk * V));
   token_.resize(uniform_.size());
   log_probability_.resize(uniform_.size());

@@ -45,6 +45,9 @@ class Generator {
                                               const SamplingSettings& settings, kernels::RandomKey key,
                                               std::uint32_t first_sample = 0);
 
+  /// Memory of the logits that `rows` responses need at a time; what else it takes is the decoder's.
+  static std::int64_t logits_bytes(const ModelConfig& config, std::int64_t rows);
+
  private:
   /// One token for each row of hidden states [uniform_.size(), C], by the numbers in uniform_.
   void draw(const kernels::Stream& on, std::span<const float> parameters, std::span<const float> hidden,

@@ -70,6 +70,12 @@ void TokenLogProbabilities::backward(const kernels::Stream& on, const Transforme
   }
 }
 
+std::int64_t TokenLogProbabilities::bytes(const ModelConfig& config, std::int64_t n, bool training) {
+  const std::int64_t gathered = (training ? 2 : 1) * n * config.hidden_size;
+  return (gathered + 2 * n + kernels::head_scratch(n, config.vocab_size)) *
+         static_cast<std::int64_t>(sizeof(float));
+}
+
 std::vector<float> score_rows(const Transformer& transformer, std::span<const float> parameters,
                               const Activations& activations, std::span<const std::int32_t> rows) {
   const std::int64_t C = transformer.config().hidden_size;

@@ -66,40 +66,52 @@ const float* Activations::qkv(std::int64_t layer) const {
   return layers_[static_cast<std::size_t>(layer)].qkv.data();
 }
 
-void Activations::reserve(const ModelConfig& config, std::int64_t T, Keep keep) {
-  const auto rows = [T](kernels::Buffer<float>& buffer, std::int64_t width) {
-    buffer.reserve(static_cast<std::size_t>(T * width));
-  };
+template <class Visit>
+void Activations::for_each_buffer(const ModelConfig& config, Keep keep, Visit&& visit) {
   const std::int64_t C = config.hidden_size, F = config.intermediate_size;
-  tokens_ = T;
-  kept_ = keep;
   const auto layers = static_cast<std::size_t>(keep == Keep::kNothing ? 1 : config.layers);
   if (layers_.size() < layers) layers_.resize(layers);
   for (std::size_t i = 0; i < layers; ++i) {
     Layer& layer = layers_[i];
-    rows(layer.qkv, config.qkv_width());
+    visit(layer.qkv, config.qkv_width());
     if (i > 0 && keep != Keep::kEverything) continue;
-    rows(layer.residual_in, C);
-    rows(layer.residual_mid, C);
-    rows(layer.normed, C);
-    rows(layer.post_normed, C);
-    rows(layer.inverse_rms, 1);
-    rows(layer.post_inverse_rms, 1);
-    rows(layer.attended, config.heads * config.head_dim);
-    rows(layer.log_sum_exp, config.heads);
-    rows(layer.gate_up, 2 * F);
-    rows(layer.gated, F);
+    visit(layer.residual_in, C);
+    visit(layer.residual_mid, C);
+    visit(layer.normed, C);
+    visit(layer.post_normed, C);
+    visit(layer.inverse_rms, 1);
+    visit(layer.post_inverse_rms, 1);
+    visit(layer.attended, config.heads * config.head_dim);
+    visit(layer.log_sum_exp, config.heads);
+    visit(layer.gate_up, 2 * F);
+    visit(layer.gated, F);
   }
-  rows(residual_, C);
-  rows(hidden_, C);
-  rows(inverse_rms_, 1);
+  visit(residual_, C);
+  visit(hidden_, C);
+  visit(inverse_rms_, 1);
   if (keep != Keep::kEverything) return;
-  rows(d_.residual, C);
-  rows(d_.normed, C);
-  rows(d_.qkv, config.qkv_width());
-  rows(d_.attended, config.heads * config.head_dim);
-  rows(d_.gate_up, 2 * F);
-  rows(d_.gated, F);
+  visit(d_.residual, C);
+  visit(d_.normed, C);
+  visit(d_.qkv, config.qkv_width());
+  visit(d_.attended, config.heads * config.head_dim);
+  visit(d_.gate_up, 2 * F);
+  visit(d_.gated, F);
+}
+
+void Activations::reserve(const ModelConfig& config, std::int64_t T, Keep keep) {
+  tokens_ = T;
+  kept_ = keep;
+  for_each_buffer(config, keep, [T](kernels::Buffer<float>& buffer, std::int64_t width) {
+    buffer.reserve(static_cast<std::size_t>(T * width));
+  });
+}
+
+std::int64_t Activations::bytes(const ModelConfig& config, std::int64_t T, Keep keep) {
+  std::int64_t floats = 0;
+  Activations none;
+  none.for_each_buffer(config, keep,
+                       [&](kernels::Buffer<float>&, std::int64_t width) { floats += T * width; });
+  return floats * static_cast<std::int64_t>(sizeof(float));
 }
 
 Transformer::Transformer(const ModelConfig& config)

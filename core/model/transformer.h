@@ -24,6 +24,9 @@ class Activations {
   const float* hidden() const { return hidden_.data(); }
   /// After forward with Keep::kKeysValues or more: rotated q-k-v rows of a layer, [T, config.qkv_width()].
   const float* qkv(std::int64_t layer) const;
+  /// Memory that a forward pass over T tokens leaves in use, that of its backward pass included where
+  /// everything is kept.
+  static std::int64_t bytes(const ModelConfig& config, std::int64_t T, Keep keep);
 
  private:
   friend class Transformer;
@@ -45,6 +48,9 @@ class Activations {
     kernels::Buffer<float> gate_up, gated;    // [T, 2F], [T, F]
   };
   void reserve(const ModelConfig& config, std::int64_t T, Keep keep);
+  /// Calls visit(buffer, width) for each buffer [T, width] that a pass needs: the one list of them.
+  template <class Visit>
+  void for_each_buffer(const ModelConfig& config, Keep keep, Visit&& visit);
 
   std::vector<Layer> layers_;                               // all compute in the first but for what is kept
   kernels::Buffer<float> residual_, hidden_, inverse_rms_;  // of the final norm: [T, C], [T, C], [T]
@@ -94,6 +100,9 @@ class TokenLogProbabilities {
   void backward(const kernels::Stream& on, const Transformer& transformer, std::span<const float> parameters,
                 const Targets& targets, float temperature, std::span<const float> d_values,
                 std::span<float> d_hidden, std::span<float> gradient);
+
+  /// Memory in use for n targets, logits included, after a forward pass or (training) a backward pass too.
+  static std::int64_t bytes(const ModelConfig& config, std::int64_t n, bool training);
 
  private:
   std::int64_t count_ = 0;

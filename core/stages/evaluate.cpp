@@ -23,9 +23,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-// Prompts whose fresh reference samples check the calibration: enough for a histogram.
-constexpr std::int64_t kCalibrationCheckPrompts = 64;
-
 ordered_json interval_json(const alignment::Interval95& interval) {
   return {{"value", interval.value}, {"low", interval.low}, {"high", interval.high}};
 }

@@ -17,6 +17,9 @@ namespace infalign::stages {
 /// Whose reward decides a win: the judge's where there is one, or that of the model trained on.
 enum class Decides { kJudge, kReward };
 
+/// Prompts whose fresh reference samples check the calibration: enough for a histogram.
+inline constexpr std::int64_t kCalibrationCheckPrompts = 64;
+
 /// One policy's measurements on the held-out prompts, on all ranks, in prompt order.
 struct PolicySamples {
   std::vector<float> reward;           // [P, M]; of the model trained on

@@ -78,6 +78,26 @@ std::vector<float> RewardModel::score(const kernels::Stream& on, std::span<const
   return model::score_rows(folder_.transformer, folder_.parameters.span(), activations_, rows);
 }
 
+PromptSet read_prompt_set(const std::filesystem::path& file, std::int64_t most,
+                          const text::Tokenizer& tokenizer, std::int64_t max_positions,
+                          std::int64_t max_new_tokens) {
+  PromptSet set;
+  set.text = text::read_prompts(file);
+  if (most > 0 && static_cast<std::int64_t>(set.text.size()) > most)
+    set.text.resize(static_cast<std::size_t>(most));
+  const auto room = max_positions - max_new_tokens;
+  for (std::size_t i = 0; i < set.text.size(); ++i) {
+    set.tokens.push_back(tokenizer.encode(set.text[i]));
+    set.id.push_back(text_id(set.text[i]));
+    if (static_cast<std::int64_t>(set.tokens.back().size()) > room)
+      throw InputError(file.string() + ": prompt " + std::to_string(i + 1) + " is " +
+                       std::to_string(set.tokens.back().size()) + " tokens; with max_new_tokens " +
+                       std::to_string(max_new_tokens) + " the model's context of " +
+                       std::to_string(max_positions) + " leaves room for " + std::to_string(room));
+  }
+  return set;
+}
+
 LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const kernels::Stream& on)
     : on_(on),
       sampling_(experiment.sampling),
@@ -90,36 +110,20 @@ LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const
   if (!experiment.model.reranker.empty())
     reranker_.emplace(experiment.model.reranker, experiment.policy_start());
   if (!experiment.inference.answer.empty()) answer_.emplace(experiment.inference.answer);
-  if (!experiment.prompts.train.empty())
-    train_ = read_prompts(experiment.prompts.train, experiment.prompts.max_train);
-  if (!experiment.prompts.heldout.empty())
-    heldout_ = read_prompts(experiment.prompts.heldout, experiment.prompts.max_heldout);
+  const auto read = [&](const std::filesystem::path& file, std::int64_t most) {
+    return file.empty()
+               ? PromptSet()
+               : read_prompt_set(file, most, policy_.tokenizer, policy_.transformer.config().max_positions,
+                                 sampling_.max_new_tokens);
+  };
+  train_ = read(experiment.prompts.train, experiment.prompts.max_train);
+  heldout_ = read(experiment.prompts.heldout, experiment.prompts.max_heldout);
   reference_fingerprint_ = fingerprint_folder(policy_.path);
   storage::Fingerprint rewards;
   rewards.add(fingerprint_folder(experiment.reward_folder()));
   if (judge_) rewards.add(fingerprint_folder(experiment.judge_folder()));
   if (reranker_) rewards.add(fingerprint_folder(experiment.model.reranker));
   reward_fingerprint_ = rewards.hex();
-}
-
-LanguageProblem::PromptSet LanguageProblem::read_prompts(const std::filesystem::path& file,
-                                                         std::int64_t most) const {
-  PromptSet set;
-  set.text = text::read_prompts(file);
-  if (most > 0 && static_cast<std::int64_t>(set.text.size()) > most)
-    set.text.resize(static_cast<std::size_t>(most));
-  const auto room = policy_.transformer.config().max_positions - sampling_.max_new_tokens;
-  for (std::size_t i = 0; i < set.text.size(); ++i) {
-    set.tokens.push_back(policy_.tokenizer.encode(set.text[i]));
-    set.id.push_back(text_id(set.text[i]));
-    if (static_cast<std::int64_t>(set.tokens.back().size()) > room)
-      throw InputError(file.string() + ": prompt " + std::to_string(i + 1) + " is " +
-                       std::to_string(set.tokens.back().size()) + " tokens; with max_new_tokens " +
-                       std::to_string(sampling_.max_new_tokens) + " the model's context of " +
-                       std::to_string(policy_.transformer.config().max_positions) + " leaves room for " +
-                       std::to_string(room));
-  }
-  return set;
 }
 
 std::int64_t LanguageProblem::prompt_count(Split split) const {

@@ -40,6 +40,19 @@ class RewardModel {
   model::Activations activations_;
 };
 
+/// Prompts as text and as ids of the policy's tokenizer.
+struct PromptSet {
+  std::vector<std::string> text;
+  std::vector<std::vector<std::int32_t>> tokens;
+  std::vector<std::uint64_t> id;
+};
+
+/// The first `most` prompts of a file (0: all). Errors: InputError for a bad file, and for a prompt that with
+/// the longest response exceeds the context of `max_positions`.
+PromptSet read_prompt_set(const std::filesystem::path& file, std::int64_t most,
+                          const text::Tokenizer& tokenizer, std::int64_t max_positions,
+                          std::int64_t max_new_tokens);
+
 class LanguageProblem final : public Problem {
  public:
   /// Reads models and prompts. Errors: InputError for anything wrong with them; a prompt that with the
@@ -64,17 +77,11 @@ class LanguageProblem final : public Problem {
   const ModelFolder& policy_folder() const { return policy_; }
 
  private:
-  struct PromptSet {
-    std::vector<std::string> text;
-    std::vector<std::vector<std::int32_t>> tokens;
-    std::vector<std::uint64_t> id;
-  };
   struct Packed {
     model::PackedBatch batch;
     model::Targets targets;
   };
 
-  PromptSet read_prompts(const std::filesystem::path& file, std::int64_t most) const;
   const PromptSet& prompts(Split split) const { return split == Split::kTrain ? train_ : heldout_; }
   Packed pack(const Rollouts& rollouts) const;
   std::vector<float> rewards(RewardModel& model, const Rollouts& rollouts) const;

@@ -21,11 +21,6 @@ nlohmann::json read_config(const std::filesystem::path& folder) {
   return json;
 }
 
-model::ModelConfig read_model_config(const std::filesystem::path& folder) {
-  if (!std::filesystem::is_directory(folder)) throw InputError(folder.string() + ": no such model folder");
-  return model::ModelConfig::from_json(read_config(folder), (folder / "config.json").string());
-}
-
 bool ignored(const std::string& tensor) {
   return std::any_of(std::begin(kIgnoredTensors), std::end(kIgnoredTensors),
                      [&](const char* suffix) { return tensor.ends_with(suffix); });
@@ -57,6 +52,17 @@ storage::DataType read_weights(const std::filesystem::path& folder, const model:
 
 }  // namespace
 
+model::ModelConfig read_model_config(const std::filesystem::path& folder) {
+  if (!std::filesystem::is_directory(folder)) throw InputError(folder.string() + ": no such model folder");
+  return model::ModelConfig::from_json(read_config(folder), (folder / "config.json").string());
+}
+
+model::ModelConfig as_reward_model(model::ModelConfig backbone) {
+  backbone.score_head = true;
+  backbone.tie_word_embeddings = false;
+  return backbone;
+}
+
 ModelFolder ModelFolder::load(const std::filesystem::path& path) {
   model::Transformer transformer(read_model_config(path));
   kernels::Buffer<float> parameters(static_cast<std::size_t>(transformer.layout().size()));
@@ -72,9 +78,7 @@ ModelFolder ModelFolder::fresh(const std::filesystem::path& path, std::uint64_t 
 }
 
 ModelFolder load_as_reward_model(const std::filesystem::path& backbone, std::uint64_t seed) {
-  auto config = read_model_config(backbone);
-  config.score_head = true;
-  config.tie_word_embeddings = false;
+  const auto config = as_reward_model(read_model_config(backbone));
   model::Transformer transformer(config);
   kernels::Buffer<float> parameters(static_cast<std::size_t>(transformer.layout().size()));
   model::initialise(config, transformer.layout(), seed, parameters.span());

@@ -31,6 +31,12 @@ struct ModelFolder {
   static ModelFolder fresh(const std::filesystem::path& path, std::uint64_t seed);
 };
 
+/// The model that a folder's config.json describes; the weights are not read. Errors: InputError.
+model::ModelConfig read_model_config(const std::filesystem::path& folder);
+
+/// What a reward model grown from this backbone looks like.
+model::ModelConfig as_reward_model(model::ModelConfig backbone);
+
 /// A backbone with a fresh score head (weights from `seed`), ready to become a reward model. A folder that
 /// has a score head keeps it.
 ModelFolder load_as_reward_model(const std::filesystem::path& backbone, std::uint64_t seed);

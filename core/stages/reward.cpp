@@ -8,66 +8,21 @@
 
 #include "core/error.h"
 #include "core/stages/model_folder.h"
+#include "core/stages/preference_pairs.h"
 #include "core/stages/run.h"
 #include "core/stages/shuffle.h"
 #include "core/stages/training.h"
 #include "core/storage/durable.h"
-#include "core/text/records.h"
-#include "kernels/random/philox.h"
 
 namespace infalign::stages {
 namespace {
-
-/// A pair as ids: prompt (empty when there is none: then the answers stand alone), chosen and rejected.
-struct Pair {
-  std::vector<std::int32_t> prompt, chosen, rejected;
-};
-
-std::uint64_t hash(const std::string& text) {
-  return std::stoull(storage::Fingerprint().add(text).hex(), nullptr, 16);
-}
-
-/// A number in [0, 1) that says to which part of the data a pair belongs: the same prompt is never on both
-/// sides of a split.
-double split_position(const text::Preference& preference) {
-  const auto& key = preference.prompt.empty() ? preference.chosen : preference.prompt;
-  return kernels::random_uniform({0, kernels::Purpose::kSplit}, hash(key), 0, 0);
-}
-
-bool in_part(double position, const std::string& part) {
-  if (part == "first_half") return position < 0.5;
-  if (part == "second_half") return position >= 0.5;
-  return true;
-}
-
-Pair tokenize(const text::Tokenizer& tokenizer, const text::Preference& preference, std::int64_t max_tokens) {
-  Pair pair;
-  const auto most = static_cast<std::size_t>(max_tokens);
-  const auto keep_end = [](std::vector<std::int32_t>& ids, std::size_t count) {
-    if (ids.size() > count) ids.erase(ids.begin(), ids.end() - static_cast<std::ptrdiff_t>(count));
-  };
-  if (preference.prompt.empty()) {
-    pair.chosen = tokenizer.encode(preference.chosen);
-    pair.rejected = tokenizer.encode(preference.rejected);
-    keep_end(pair.chosen, most);
-    keep_end(pair.rejected, most);
-    return pair;
-  }
-  pair.prompt = tokenizer.encode(preference.prompt);
-  pair.chosen = tokenizer.encode_continuation(preference.chosen);
-  pair.rejected = tokenizer.encode_continuation(preference.rejected);
-  keep_end(pair.chosen, most - 1);
-  keep_end(pair.rejected, most - 1);
-  keep_end(pair.prompt, most - std::max(pair.chosen.size(), pair.rejected.size()));
-  return pair;
-}
 
 struct PackedPairs {
   model::PackedBatch batch;
   std::vector<std::int32_t> rows;  // chosen, rejected, chosen, rejected, ...: each answer's last row
 };
 
-PackedPairs pack(const std::vector<Pair>& pairs, std::span<const std::int64_t> which) {
+PackedPairs pack(const std::vector<PreferencePair>& pairs, std::span<const std::int64_t> which) {
   PackedPairs packed;
   const auto add = [&](const std::vector<std::int32_t>& answer, std::int32_t prompt) {
     const auto segment = answer.empty() ? prompt
@@ -112,7 +67,7 @@ PairSums gathered_sums(const Run& run, const std::vector<PairSums>& own) {
 void train(Run& run, const experiment::Reward& settings, const std::string& name,
            const std::filesystem::path& target) {
   run.where = "stage reward (" + name + ")";
-  const auto backbone = settings.backbone.empty() ? run.experiment.policy_start() : settings.backbone;
+  const auto backbone = run.experiment.backbone(settings);
   const auto seed = run.experiment.seed + settings.seed_offset;
   storage::Fingerprint fingerprint;
   fingerprint.add(fingerprint_folder(backbone))
@@ -134,28 +89,12 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
   auto folder = load_as_reward_model(backbone, seed);
   const auto& transformer = folder.transformer;
   const auto parameters = folder.parameters.span();
-  std::vector<Pair> pairs;
-  std::vector<std::int64_t> train_pairs, heldout_pairs;
-  const auto most = std::min(settings.max_tokens, transformer.config().max_positions);
-  for (const auto& preference : text::read_preferences(settings.preferences)) {
-    const double position = split_position(preference);
-    if (!in_part(position, settings.part)) continue;
-    // Within its part, the last share of a finer hash is held out.
-    const double finer = kernels::random_uniform(
-        {1, kernels::Purpose::kSplit},
-        hash(preference.prompt.empty() ? preference.chosen : preference.prompt), 0, 0);
-    (finer < settings.heldout_fraction ? heldout_pairs : train_pairs)
-        .push_back(static_cast<std::int64_t>(pairs.size()));
-    pairs.push_back(tokenize(folder.tokenizer, preference, most));
-  }
-  if (train_pairs.empty())
-    throw InputError(settings.preferences.string() + ": no preference pairs left to train on");
-
-  const auto per_step = settings.pairs_per_step;
-  const auto per_batch = std::max<std::int64_t>(
-      1, std::min<std::int64_t>(per_step, 4 * run.experiment.distributed.micro_batch_prompts));
-  const auto steps =
-      std::max<std::int64_t>(1, settings.epochs * static_cast<std::int64_t>(train_pairs.size()) / per_step);
+  const auto data = read_preference_pairs(settings, folder.tokenizer, transformer.config().max_positions);
+  const auto& pairs = data.pairs;
+  const auto& train_pairs = data.train;
+  const auto& heldout_pairs = data.heldout;
+  const auto per_batch = pairs_per_micro_batch(settings, run.experiment.distributed);
+  const auto steps = reward_steps(settings, static_cast<std::int64_t>(train_pairs.size()));
   Training training(run,
                     {name, "", steps, settings.optimizer,
                      run.experiment.output / "checkpoints" / ("." + name), fingerprint.hex()},
@@ -163,7 +102,8 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
   model::Activations activations;
   std::vector<float> d_hidden;
   training.run([&](std::int64_t step) {
-    auto which = shuffled_batch(seed, static_cast<std::int64_t>(train_pairs.size()), per_step, step - 1);
+    auto which = shuffled_batch(seed, static_cast<std::int64_t>(train_pairs.size()), settings.pairs_per_step,
+                                step - 1);
     for (auto& i : which) i = train_pairs[static_cast<std::size_t>(i)];
     std::vector<PairSums> sums;
     std::vector<double> tokens;

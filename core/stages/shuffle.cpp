@@ -20,19 +20,21 @@ std::vector<std::int64_t> permutation(std::uint64_t seed, std::int64_t n, std::i
   return order;
 }
 
-std::vector<std::int64_t> shuffled_batch(std::uint64_t seed, std::int64_t n, std::int64_t size,
-                                         std::int64_t number) {
+std::vector<std::int64_t> ShuffledBatches::batch(std::int64_t size, std::int64_t number) {
   std::vector<std::int64_t> batch;
-  std::vector<std::int64_t> order;
-  std::int64_t epoch = -1;
   for (std::int64_t i = number * size; i < (number + 1) * size; ++i) {
-    if (i / n != epoch) {
-      epoch = i / n;
-      order = permutation(seed, n, epoch);
+    if (i / n_ != epoch_) {
+      epoch_ = i / n_;
+      order_ = permutation(seed_, n_, epoch_);
     }
-    batch.push_back(order[static_cast<std::size_t>(i % n)]);
+    batch.push_back(order_[static_cast<std::size_t>(i % n_)]);
   }
   return batch;
+}
+
+std::vector<std::int64_t> shuffled_batch(std::uint64_t seed, std::int64_t n, std::int64_t size,
+                                         std::int64_t number) {
+  return ShuffledBatches(seed, n).batch(size, number);
 }
 
 }  // namespace infalign::stages

@@ -22,9 +22,9 @@ std::int64_t chunk_rows(std::int64_t V) {
   return std::clamp<std::int64_t>(kChunkFloats / V / 32 * 32, 32, 512);
 }
 
-float* logits_scratch(std::int64_t rows, std::int64_t V) {
+float* logits_scratch(std::int64_t n, std::int64_t V) {
   static thread_local Buffer<float> scratch;
-  scratch.reserve(static_cast<std::size_t>(rows * V));
+  scratch.reserve(static_cast<std::size_t>(head_scratch(n, V)));
   return scratch.data();
 }
 
@@ -81,11 +81,13 @@ void logits_to_gradient(std::int64_t n, std::int64_t V, float* logits, const std
 
 }  // namespace
 
+std::int64_t head_scratch(std::int64_t n, std::int64_t V) { return std::min(n, chunk_rows(V)) * V; }
+
 void head_forward(const Stream& on, std::int64_t n, std::int64_t C, std::int64_t V, const float* hidden,
                   const float* weight, const std::int32_t* target, float inverse_temperature,
                   float* log_probability, float* log_sum_exp) {
   const std::int64_t chunk = chunk_rows(V);
-  float* logits = logits_scratch(std::min(n, chunk), V);  // [chunk, V]
+  float* logits = logits_scratch(n, V);  // [chunk, V]
   for (std::int64_t first = 0; first < n; first += chunk) {
     const std::int64_t rows = std::min(chunk, n - first);
     matmul(on, Transpose::kNo, Transpose::kYes, rows, V, C, hidden + first * C, C, weight, C, 0, logits, V);
@@ -102,7 +104,7 @@ void head_backward(const Stream& on, std::int64_t n, std::int64_t C, std::int64_
                    const float* log_sum_exp, const float* d_log_probability, float* d_hidden,
                    float* d_weight) {
   const std::int64_t chunk = chunk_rows(V);
-  float* logits = logits_scratch(std::min(n, chunk), V);  // [chunk, V]
+  float* logits = logits_scratch(n, V);  // [chunk, V]
   for (std::int64_t first = 0; first < n; first += chunk) {
     const std::int64_t rows = std::min(chunk, n - first);
     const float* chunk_hidden = hidden + first * C;

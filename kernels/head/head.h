@@ -8,6 +8,9 @@
 
 namespace infalign::kernels {
 
+/// Floats of scratch that both passes keep for n rows: the logits of a chunk.
+std::int64_t head_scratch(std::int64_t n, std::int64_t V);
+
 /// logits[i] = inverse_temperature * weight hidden[i]; log_probability[i] = log
 /// softmax(logits[i])[target[i]]; log_sum_exp[i] = logsumexp(logits[i]), kept for the backward pass. hidden
 /// [n, C], weight [V, C], target [n], log_probability and log_sum_exp [n].

@@ -1,8 +1,20 @@
-"""The files of a run open with the tools people have: h5ls, h5dump, h5py, `infalign inspect`; a policy samples through Best-of-N."""
+"""The files of a run open with the tools people have: h5ls, h5dump, h5py, `infalign inspect`; a check's text is a configuration; a policy samples through Best-of-N."""
 from support import *
 
 config, settings = small_config()
 output = fresh("opens")
+
+# A check's text is a configuration again, and nothing is made by it.
+check_command = [argument if argument != "run" else "check" for argument in command(config, output / "planned", settings)]
+text = run(check_command + ["--ranks", 4]).stdout
+check("# Memory per rank, on 4 ranks" in text, f"no plan in:\n{text}")
+again = fresh("again") / "resolved.yaml"
+again.write_text(text)
+plan = json.loads(run([PROGRAM, "check", again, "--json", "--gflops", 50]).stdout)
+check(text.startswith(plan["configuration"]), "checked again, the configuration is another")
+check(plan["cost"]["gflops"] == 50 and plan["memory"]["peak"] > 0 and plan["models"]["reward"]["made_by_run"], f"not a plan: {plan}")
+check(not (output / "planned").exists(), "a check made the output folder")
+
 run(command(config, output, settings, 2), timeout=300)
 
 checkpoint = sorted((output / "checkpoints" / "infalign").glob("step_*"))[-1] / "checkpoint.h5"

@@ -7,6 +7,7 @@
 #include <functional>
 #include <limits>
 
+#include "core/alignment/shooting.h"
 #include "core/alignment/transform.h"
 
 namespace infalign::alignment {
@@ -17,6 +18,27 @@ using Curve = std::function<double(double)>;
 std::function<Curve(double)> transform_at(TransformKind kind, const Procedure& procedure,
                                           double exponent = 10) {
   return [=](double beta) { return make_transform({.kind = kind, .exponent = exponent}, procedure, beta); };
+}
+
+/// Every calibrated procedure of the registry, with settings of some kind.
+std::vector<Procedure> calibrated_procedures() {
+  std::vector<Procedure> procedures;
+  for (const std::string& name : procedure_names()) {
+    ProcedureSettings settings;
+    settings.name = name;
+    settings.n = 5;
+    settings.k = 4;
+    settings.strength = 3;
+    settings.weights = {0.5, 0, 0, 0.25, 0.25};
+    settings.quantile = 0.6;
+    if (Procedure made = make_procedure(settings); made.is_calibrated())
+      procedures.push_back(std::move(made));
+  }
+  ProcedureSettings population;
+  population.name = "above_quantile";
+  population.quantile = 0.75;
+  procedures.push_back(make_procedure(population));
+  return procedures;
 }
 
 TEST(OptimalPolicy, MatchesTheClosedFormsOfIdentity) {
@@ -53,9 +75,12 @@ TEST(OptimalPolicy, LogAtBetaOneThirdIsBestOfFour) {
   // M = 1 + 1/beta = 4 is exactly the Best-of-4 policy; against it, ordinary sampling from the reference is
   // one of five.
   const OptimalPolicy policy([](double u) { return std::log(u); }, 1.0 / 3);
-  EXPECT_NEAR(policy.win_rate(make_procedure("standard", 1), make_procedure("best_of_n", 4)), 0.5, 1e-10);
-  EXPECT_NEAR(policy.win_rate(make_procedure("best_of_n", 3), make_procedure("best_of_n", 12)), 0.5, 1e-10);
-  EXPECT_NEAR(policy.win_rate(make_procedure("best_of_n", 2), make_procedure("standard", 1)), 8.0 / 9, 1e-10);
+  EXPECT_NEAR(policy.win_rate(Deployment(make_procedure("standard", 1), make_procedure("best_of_n", 4))), 0.5,
+              1e-10);
+  EXPECT_NEAR(policy.win_rate(Deployment(make_procedure("best_of_n", 3), make_procedure("best_of_n", 12))),
+              0.5, 1e-10);
+  EXPECT_NEAR(policy.win_rate(Deployment(make_procedure("best_of_n", 2), make_procedure("standard", 1))),
+              8.0 / 9, 1e-10);
 }
 
 TEST(OptimalPolicy, IgnoresConstantsAndIsTheReferenceForAConstant) {
@@ -64,9 +89,8 @@ TEST(OptimalPolicy, IgnoresConstantsAndIsTheReferenceForAConstant) {
       flat([](double) { return 4.0; }, 0.1);
   EXPECT_NEAR(policy.kl(), shifted.kl(), 1e-8);
   EXPECT_NEAR(flat.kl(), 0, 1e-15);
-  for (const std::string& name : procedure_names()) {
-    EXPECT_NEAR(flat.win_rate(make_procedure(name, 4)), 0.5, 1e-12) << name;
-  }
+  for (const Procedure& procedure : calibrated_procedures())
+    EXPECT_NEAR(flat.win_rate(procedure), 0.5, 1e-12) << procedure.name;
 }
 
 TEST(OptimalPolicy, SurvivesUnnormalisedTransforms) {
@@ -252,10 +276,80 @@ INSTANTIATE_TEST_SUITE_P(Modest, FixedPoints, testing::ValuesIn(kModest));
 INSTANTIATE_TEST_SUITE_P(Large, FixedPoints, testing::ValuesIn(kLarge));
 INSTANTIATE_TEST_SUITE_P(Modest, FixedPointsOfModestN, testing::ValuesIn(kModest));
 
+std::vector<Deployment> deployments() {
+  std::vector<Deployment> all;
+  for (const Procedure& procedure : calibrated_procedures()) all.emplace_back(procedure);
+  const auto best = [](std::int64_t n) { return make_procedure("best_of_n", n); };
+  const auto worst = [](std::int64_t n) { return make_procedure("worst_of_n", n); };
+  const Procedure standard = make_procedure("standard", 1);
+  all.emplace_back(best(8), standard);
+  all.emplace_back(best(4), worst(16));
+  all.emplace_back(
+      std::vector<Matchup>{{0.5, standard, standard}, {0.3, best(4), best(4)}, {0.2, best(16), best(16)}});
+  all.emplace_back(std::vector<Matchup>{{0.5, best(4), best(4)}, {0.5, worst(16), worst(16)}});
+  return all;
+}
+
+TEST(Shooting, AgreesWithTheUniversalCurve) {
+  // Two solvers that share nothing but the integrator: one finds the end of a universal curve, one the
+  // beginning.
+  for (const char* name : {"best_of_n", "worst_of_n"}) {
+    for (std::int64_t n : {2, 4, 64, 1024}) {
+      const Procedure procedure = make_procedure(name, n);
+      for (double beta : kBetas) {
+        const FixedPoint one = solve_fixed_point(procedure, beta), other = shoot_fixed_point(procedure, beta);
+        const double scale = 1 + one.phi.back();
+        EXPECT_NEAR(one.inference_win_rate, other.inference_win_rate, 1e-9) << name << n << " " << beta;
+        EXPECT_NEAR(one.kl, other.kl, 1e-8) << name << n << " " << beta;
+        EXPECT_NEAR(one.phi.back(), other.phi.back(), 1e-9 * scale) << name << n << " " << beta;
+        EXPECT_LT(other.residual, 1e-10) << name << n << " " << beta;
+      }
+    }
+  }
+}
+
+TEST(Shooting, SolvesEveryDeployment) {
+  for (const Deployment& deployment : deployments()) {
+    const Matchup& first = deployment.matchups().front();
+    for (double beta : {1e-4, 1e-3, 0.01, 0.1, 0.5, 2.0, 100.0}) {
+      const FixedPoint point = solve_fixed_point(deployment, beta);
+      EXPECT_LT(point.residual, 1e-9) << deployment.name() << " " << beta;
+      // The table alone, through the quadrature that knows nothing of the solver.
+      const OptimalPolicy policy(make_transform({.kind = TransformKind::kOptimal}, deployment, beta), beta);
+      EXPECT_NEAR(policy.win_rate(deployment), point.inference_win_rate, 1e-7)
+          << deployment.name() << " " << beta;
+      EXPECT_NEAR(policy.kl(), point.kl, 1e-6 * (1 + point.kl)) << deployment.name() << " " << beta;
+      EXPECT_GE(point.inference_win_rate,
+                OptimalPolicy([](double) { return 0.0; }, 1).win_rate(deployment) - 1e-9)
+          << describe(first.policy);
+    }
+  }
+}
+
+TEST(Shooting, NoCurveNearbyIsBetter) {
+  // W - beta KL at the fixed point against policies tilted a little by smooth bumps: the first derivative
+  // vanishes and the second is negative, so the difference falls with the square of the tilt.
+  for (const Deployment& deployment : deployments()) {
+    for (double beta : {0.1, 0.7}) {
+      const auto phi = make_transform({.kind = TransformKind::kOptimal}, deployment, beta);
+      const auto objective = [&](int bump, double size) {
+        const OptimalPolicy policy(
+            [&](double u) { return phi(u) + beta * size * std::sin(bump * 3.14159265358979 * u); }, beta);
+        return policy.win_rate(deployment) - beta * policy.kl();
+      };
+      for (int bump : {1, 2, 3, 5}) {
+        constexpr double kSize = 1e-3;
+        const double here = objective(bump, 0), up = objective(bump, kSize), down = objective(bump, -kSize);
+        EXPECT_NEAR((up - down) / (2 * kSize), 0, 2e-6) << deployment.name() << " " << beta << " " << bump;
+        EXPECT_LT(up + down - 2 * here, 1e-12) << deployment.name() << " " << beta << " " << bump;
+      }
+    }
+  }
+}
+
 TEST(FixedPoint, IsRefusedWhereItIsNotKnown) {
-  Procedure other = make_procedure("best_of_n", 4);
-  other.name = "median";
-  EXPECT_THROW(solve_fixed_point(other, 0.1), std::invalid_argument);
+  EXPECT_THROW(solve_fixed_point(make_procedure("retry_until", 4), 0.1), std::invalid_argument);
+  EXPECT_THROW(solve_fixed_point(make_procedure("majority_vote", 4), 0.1), std::invalid_argument);
   for (double beta : {0.0, -1.0, std::nan(""), std::numeric_limits<double>::infinity()}) {
     EXPECT_THROW(solve_fixed_point(make_procedure("best_of_n", 4), beta), std::invalid_argument);
   }

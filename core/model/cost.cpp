@@ -1,0 +1,66 @@
+#include "core/model/cost.h"
+
+#include <chrono>
+
+#include "core/model/parameters.h"
+#include "kernels/device.h"
+#include "kernels/matmul/matmul.h"
+
+namespace infalign::model {
+namespace {
+
+struct Operations {
+  double blocks, attention, head;
+};
+
+Operations operations(const ModelConfig& config, const Pass& pass) {
+  const ParameterLayout layout(config);
+  double in_blocks = 0;
+  for (const ParameterView& view : layout.views())
+    if (view.decayed() && view.name.starts_with("model.layers.")) in_blocks += static_cast<double>(view.size);
+  const auto width = static_cast<double>(config.layers * config.heads * config.head_dim);
+  const auto head = static_cast<double>(config.vocab_size * config.hidden_size);
+  return {2 * in_blocks * pass.tokens, 4 * width * pass.pairs, 2 * head * pass.targets};
+}
+
+}  // namespace
+
+Pass& Pass::operator+=(const Pass& other) {
+  tokens += other.tokens;
+  pairs += other.pairs;
+  targets += other.targets;
+  return *this;
+}
+
+double forward_operations(const ModelConfig& config, const Pass& pass) {
+  const auto [blocks, attention, head] = operations(config, pass);
+  return blocks + attention + head;
+}
+
+double training_operations(const ModelConfig& config, const Pass& pass) {
+  const auto [blocks, attention, head] = operations(config, pass);
+  return 3 * blocks + 3.5 * attention + 4 * head;
+}
+
+double measure_speed(const ModelConfig& config, std::int64_t T) {
+  using Clock = std::chrono::steady_clock;
+  constexpr std::chrono::duration<double> kLong(0.2);
+  const std::int64_t n = 2 * config.intermediate_size, k = config.hidden_size;
+  const auto zeros = [](std::int64_t rows, std::int64_t width) {
+    return kernels::Buffer<float>(static_cast<std::size_t>(rows * width));
+  };
+  const auto in = zeros(T, k), weight = zeros(n, k);
+  auto out = zeros(T, n);
+  const auto product = [&] {
+    kernels::matmul({}, kernels::Transpose::kNo, kernels::Transpose::kYes, T, n, k, in.data(), k,
+                    weight.data(), k, 0, out.data(), n);
+  };
+  product();  // the first one generates code
+  std::int64_t products = 0;
+  const auto start = Clock::now();
+  std::chrono::duration<double> taken{};
+  for (; taken < kLong; taken = Clock::now() - start, ++products) product();
+  return 2.0 * static_cast<double>(T * n * k) * static_cast<double>(products) / taken.count();
+}
+
+}  // namespace infalign::model

@@ -1,0 +1,473 @@
+#include "core/stages/plan.h"
+
+#include <algorithm>
+#include <fstream>
+#include <functional>
+#include <numeric>
+
+#include "core/alignment/sketch.h"
+#include "core/model/cost.h"
+#include "core/model/generation.h"
+#include "core/model/parameters.h"
+#include "core/model/transformer.h"
+#include "core/stages/evaluate.h"
+#include "core/stages/language_problem.h"
+#include "core/stages/model_folder.h"
+#include "core/stages/preference_pairs.h"
+#include "core/stages/shuffle.h"
+#include "core/text/records.h"
+#include "distributed/sharded_optimizer.h"
+
+namespace infalign::stages {
+namespace {
+
+using experiment::Stage;
+using model::Keep;
+using model::Pass;
+
+constexpr std::int64_t kFloat = sizeof(float);
+// What Open MPI has in use once it is initialised on one host.
+constexpr std::int64_t kMpiBytes = 10 << 20;
+
+std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+std::vector<std::int64_t> first_items(std::int64_t n) {
+  std::vector<std::int64_t> items(static_cast<std::size_t>(n));
+  std::iota(items.begin(), items.end(), 0);
+  return items;
+}
+
+/// The prompts of the micro-batches of a stage: what they add up to, and the most that one of them needs.
+struct PromptLoad {
+  std::int64_t visits = 0;
+  std::int64_t batch_prompts = 0, batch_tokens = 0, longest = 0;  // most in a micro-batch
+  std::vector<std::int64_t> visits_of_length;                     // [length]
+};
+
+class Planner {
+ public:
+  Planner(const experiment::Experiment& e, int ranks) : e_(e) {
+    plan_.ranks = ranks;
+    describe_models();
+  }
+
+  Plan plan() {
+    const bool prompts = e_.runs(Stage::kCalibrate) || e_.runs(Stage::kAlign) || e_.runs(Stage::kEvaluate);
+    if (prompts) read_prompts();
+    for (const auto stage : e_.stages) {
+      if (stage == Stage::kFinetune) finetune();
+      if (stage == Stage::kReward && e_.reward) reward("reward", *e_.reward);
+      if (stage == Stage::kReward && e_.judge) reward("judge", *e_.judge);
+      if (stage == Stage::kCalibrate) calibrate();
+      if (stage == Stage::kAlign) align();
+      if (stage == Stage::kEvaluate) evaluate();
+      if (stage == Stage::kExport) disk("policies, as float32", variants() * parameters(policy_) * kFloat);
+    }
+    return std::move(plan_);
+  }
+
+ private:
+  // The models.
+
+  /// The folder that is there before the run and describes what will be in `folder`.
+  std::filesystem::path described_by(const std::filesystem::path& folder) const {
+    return e_.finetune && folder == e_.finetuned_folder() ? e_.finetune->initial : folder;
+  }
+
+  static std::int64_t parameters(const model::ModelConfig& config) {
+    return model::ParameterLayout(config).size();
+  }
+
+  model::ModelConfig add_model(const std::string& role, const std::filesystem::path& folder, bool made,
+                               bool grows_from_it) {
+    auto config = read_model_config(folder);
+    if (grows_from_it) config = as_reward_model(config);
+    plan_.models.push_back({role, folder, made, config, parameters(config)});
+    return config;
+  }
+
+  std::optional<model::ModelConfig> add_scorer(const std::string& role,
+                                               const std::optional<experiment::Reward>& trained,
+                                               const std::filesystem::path& named,
+                                               const std::filesystem::path& folder) {
+    if (named.empty() && trained) return add_model(role, described_by(e_.backbone(*trained)), true, true);
+    const bool needed = e_.runs(Stage::kCalibrate) || e_.runs(Stage::kAlign) || e_.runs(Stage::kEvaluate);
+    if (!needed || folder.empty()) return std::nullopt;
+    return add_model(role, folder, false, false);
+  }
+
+  void describe_models() {
+    const auto start = described_by(e_.policy_start());
+    policy_ = add_model("policy", start, start != e_.policy_start(), false);
+    reward_ = add_scorer("reward", e_.reward, e_.model.reward, e_.reward_folder());
+    judge_ = add_scorer("judge", e_.judge, e_.model.judge, e_.judge_folder());
+  }
+
+  // The prompts.
+
+  void read_prompts() {
+    const auto tokenizer = text::Tokenizer::load(described_by(e_.policy_start()));
+    const auto read = [&](const std::filesystem::path& file, std::int64_t most) {
+      std::vector<std::int64_t> lengths;
+      if (file.empty()) return lengths;
+      const auto set =
+          read_prompt_set(file, most, tokenizer, policy_.max_positions, e_.sampling.max_new_tokens);
+      for (const auto& tokens : set.tokens) lengths.push_back(std::ssize(tokens));
+      for (const auto& text : set.text) prompt_text_bytes_ += std::ssize(text);
+      return lengths;
+    };
+    heldout_ = read(e_.prompts.heldout, e_.prompts.max_heldout);
+    prompt_text_bytes_ = 0;
+    train_ = read(e_.prompts.train, e_.prompts.max_train);
+  }
+
+  void add_to(PromptLoad& load, const std::vector<std::int64_t>& lengths,
+              std::span<const std::int64_t> prompts) const {
+    for (const auto& batch : micro_batches(prompts, e_.distributed.micro_batch_prompts)) {
+      std::int64_t tokens = 0;
+      for (const auto prompt : batch) {
+        const auto length = lengths[static_cast<std::size_t>(prompt)];
+        tokens += length;
+        load.longest = std::max(load.longest, length);
+        load.visits_of_length.resize(
+            std::max(load.visits_of_length.size(), static_cast<std::size_t>(length) + 1));
+        ++load.visits_of_length[static_cast<std::size_t>(length)];
+      }
+      load.visits += std::ssize(batch);
+      load.batch_prompts = std::max(load.batch_prompts, static_cast<std::int64_t>(std::ssize(batch)));
+      load.batch_tokens = std::max(load.batch_tokens, tokens);
+    }
+  }
+
+  // Work: a prompt of P tokens with n responses of L tokens each. The last token of a response predicts
+  // nothing, so the policy never reads it; a reward model does.
+
+  Pass policy_pass(const PromptLoad& load, std::int64_t n) const {
+    return pass(load, n, e_.sampling.max_new_tokens - 1, e_.sampling.max_new_tokens);
+  }
+  Pass scorer_pass(const PromptLoad& load, std::int64_t n) const {
+    return pass(load, n, e_.sampling.max_new_tokens, 0);
+  }
+  static Pass pass(const PromptLoad& load, std::int64_t n, std::int64_t read, std::int64_t targets) {
+    Pass sum;
+    for (std::size_t length = 0; length < load.visits_of_length.size(); ++length) {
+      const auto P = static_cast<double>(length), samples = static_cast<double>(n);
+      Pass one = Pass::sequence(P);
+      one += Pass::continuation(P, static_cast<double>(read)) * samples;
+      one.targets = samples * static_cast<double>(targets);
+      sum += one * static_cast<double>(load.visits_of_length[length]);
+    }
+    return sum;
+  }
+
+  /// A stage that draws n responses to each prompt.
+  StageWork& add_work(const std::string& stage, const PromptLoad& load, std::int64_t n, std::int64_t runs,
+                      std::int64_t steps) {
+    auto& work = plan_.work.emplace_back();
+    work.stage = stage;
+    work.item = "prompts";
+    work.runs = runs;
+    work.steps = steps;
+    work.items = load.visits / steps;
+    work.samples = work.items * n;
+    work.micro_batches = ceil_divide(work.items, e_.distributed.micro_batch_prompts);
+    work.tokens = static_cast<double>(runs) * scorer_pass(load, n).tokens;
+    return work;
+  }
+
+  // Memory.
+
+  StageMemory& add_memory(const std::string& stage) {
+    plan_.memory.push_back({stage, {}});
+    return plan_.memory.back();
+  }
+
+  void add_optimizer(StageMemory& memory, std::int64_t count) const {
+    const auto mode =
+        e_.distributed.reproducible ? distributed::SumMode::kReproducible : distributed::SumMode::kFast;
+    const auto bytes = distributed::ShardedOptimizer::bytes(count, plan_.ranks, mode);
+    memory.parts.push_back({"gradients", bytes.gradient});
+    memory.parts.push_back(
+        {e_.distributed.reproducible ? "reproducible accumulators" : "accumulators", bytes.sums});
+    memory.parts.push_back({"optimizer moments of the shard", bytes.moments});
+    if (bytes.exchange > 0) memory.parts.push_back({"MPI's copies of what it sums", bytes.exchange});
+  }
+
+  /// Activations of a micro-batch that is trained on, with the gradient at their end.
+  void add_training_activations(StageMemory& memory, const model::ModelConfig& config, std::int64_t tokens) {
+    plan_.micro_batch_tokens = std::max<std::int64_t>(1, tokens);
+    memory.parts.push_back({"activations of a training micro-batch",
+                            model::Activations::bytes(config, tokens, Keep::kEverything) +
+                                tokens * config.hidden_size * kFloat});
+  }
+
+  void add_models(StageMemory& memory, bool with_policy) const {
+    memory.parts.push_back({"parameters: reference", parameters(policy_) * kFloat});
+    if (with_policy) memory.parts.push_back({"parameters: policy", parameters(policy_) * kFloat});
+    if (reward_) memory.parts.push_back({"parameters: reward model", parameters(*reward_) * kFloat});
+    if (judge_) memory.parts.push_back({"parameters: judge", parameters(*judge_) * kFloat});
+  }
+
+  void add_sampling(StageMemory& memory, const PromptLoad& load, std::int64_t n, bool judges) const {
+    const auto rows = load.batch_prompts * n;
+    const auto decoder = model::Decoder::bytes(policy_, load.batch_prompts, load.batch_tokens, load.longest,
+                                               rows, e_.sampling.max_new_tokens);
+    memory.parts.push_back({"key/value cache", decoder.cache});
+    memory.parts.push_back({"activations of sampling",
+                            decoder.prefill + decoder.rows + model::Generator::logits_bytes(policy_, rows)});
+    const auto read = load.longest + n * e_.sampling.max_new_tokens;  // one prompt at a time
+    std::int64_t scoring = 0;
+    if (reward_) scoring += model::Activations::bytes(*reward_, read, Keep::kNothing);
+    if (judges && judge_) scoring += model::Activations::bytes(*judge_, read, Keep::kNothing);
+    memory.parts.push_back({"activations of scoring", scoring});
+  }
+
+  /// Tokens of the largest micro-batch as the policy's log-probabilities need them.
+  std::int64_t packed_tokens(const PromptLoad& load, std::int64_t n) const {
+    return load.batch_tokens + load.batch_prompts * n * (e_.sampling.max_new_tokens - 1);
+  }
+  std::int64_t targets(const PromptLoad& load, std::int64_t n) const {
+    return load.batch_prompts * n * e_.sampling.max_new_tokens;
+  }
+
+  std::int64_t calibration_table() const {
+    return std::ssize(train_) * e_.calibration.rollouts_per_prompt * kFloat;
+  }
+
+  // Disk.
+
+  void disk(const std::string& what, std::int64_t bytes) { plan_.disk.push_back({what, bytes}); }
+  void checkpoints_on_disk(const std::string& of, std::int64_t count, std::int64_t runs) {
+    disk("checkpoints of " + of + ": " + (runs > 1 ? std::to_string(runs) + " variants x " : "") +
+             std::to_string(e_.checkpoint.keep) + " kept",
+         3 * count * kFloat * e_.checkpoint.keep * runs);
+  }
+
+  std::int64_t variants() const { return std::ssize(e_.alignment.variants); }
+
+  // The stages.
+
+  void finetune() {
+    const auto& settings = *e_.finetune;
+    const auto length = settings.sequence_length;
+    const auto per_batch = std::min(e_.distributed.micro_batch_prompts, settings.sequences_per_step);
+    const auto sequences = static_cast<double>(settings.steps * settings.sequences_per_step);
+    auto pass = Pass::sequence(static_cast<double>(length));
+    pass.targets = static_cast<double>(length - 1);
+    StageWork work;
+    work.stage = "finetune";
+    work.item = "sequences";
+    work.steps = settings.steps;
+    work.items = settings.sequences_per_step;
+    work.micro_batches = ceil_divide(settings.sequences_per_step, per_batch);
+    work.tokens = sequences * pass.tokens;
+    work.operations = model::training_operations(policy_, pass * sequences);
+    plan_.work.push_back(work);
+
+    auto& memory = add_memory("finetune");
+    memory.parts.push_back({"parameters: policy", parameters(policy_) * kFloat});
+    add_optimizer(memory, parameters(policy_));
+    add_training_activations(memory, policy_, per_batch * length);
+    memory.parts.push_back(
+        {"head scratch", model::TokenLogProbabilities::bytes(policy_, per_batch * (length - 1), true)});
+    // The documents while they are read, later their ids in their place.
+    memory.parts.push_back({"text", 2 * text_size(settings.text)});
+    checkpoints_on_disk("finetune", parameters(policy_), 1);
+    disk("models/finetuned", parameters(policy_) * kFloat);
+  }
+
+  static std::int64_t text_size(const std::filesystem::path& file) {
+    if (file.extension() != ".gz") return static_cast<std::int64_t>(std::filesystem::file_size(file));
+    std::int64_t bytes = 0;
+    text::for_each_line(file, [&](std::string_view line, std::int64_t) { bytes += std::ssize(line) + 1; });
+    return bytes;
+  }
+
+  void reward(const std::string& name, const experiment::Reward& settings) {
+    const auto folder = described_by(e_.backbone(settings));
+    const auto config = as_reward_model(read_model_config(folder));
+    const auto data = read_preference_pairs(settings, text::Tokenizer::load(folder), config.max_positions);
+    const auto per_batch = pairs_per_micro_batch(settings, e_.distributed);
+    const auto count = std::ssize(data.train);
+    const auto pass_of = [&](std::int64_t pair) {
+      const auto& ids = data.pairs[static_cast<std::size_t>(pair)];
+      const auto prompt = static_cast<double>(ids.prompt.size());
+      auto pass = Pass::sequence(prompt);
+      pass += Pass::continuation(prompt, static_cast<double>(ids.chosen.size()));
+      pass += Pass::continuation(prompt, static_cast<double>(ids.rejected.size()));
+      return pass;
+    };
+    StageWork work;
+    work.stage = name;
+    work.item = "pairs";
+    work.steps = reward_steps(settings, count);
+    work.items = settings.pairs_per_step;
+    work.micro_batches = ceil_divide(settings.pairs_per_step, per_batch);
+    std::int64_t largest = 0;
+    const auto batches = [&](const std::vector<std::int64_t>& which, const auto& visit) {
+      for (const auto& batch : micro_batches(which, per_batch)) {
+        Pass pass;
+        for (const auto pair : batch) pass += pass_of(pair);
+        largest = std::max(largest, static_cast<std::int64_t>(pass.tokens));
+        visit(pass);
+      }
+    };
+    ShuffledBatches order(e_.seed + settings.seed_offset, count);
+    for (std::int64_t step = 0; step < work.steps; ++step) {
+      auto which = order.batch(settings.pairs_per_step, step);
+      for (auto& i : which) i = data.train[static_cast<std::size_t>(i)];
+      batches(which, [&](const Pass& pass) {
+        work.tokens += pass.tokens;
+        work.operations += model::training_operations(config, pass);
+      });
+    }
+    auto& memory = add_memory(name);
+    memory.parts.push_back({"parameters: " + name + " model", parameters(config) * kFloat});
+    add_optimizer(memory, parameters(config));
+    add_training_activations(memory, config, largest);
+    batches(data.heldout, [&](const Pass& pass) {
+      work.tokens += pass.tokens;
+      work.operations += model::forward_operations(config, pass);
+    });
+    plan_.work.push_back(work);
+    checkpoints_on_disk(name, parameters(config), 1);
+    disk("models/" + name, parameters(config) * kFloat);
+  }
+
+  void calibrate() {
+    const auto table = calibration_table();
+    const auto counts =
+        static_cast<std::int64_t>(alignment::RewardSketch().counts().size() * sizeof(std::uint64_t));
+    disk("calibration.h5", table + counts + prompt_text_bytes_ +
+                               static_cast<std::int64_t>(train_.size() * sizeof(std::uint64_t)));
+    if (!e_.calibration.reuse.empty()) return;
+    const auto K = e_.calibration.rollouts_per_prompt;
+    PromptLoad load;
+    add_to(load, train_, first_items(std::ssize(train_)));
+    auto& work = add_work("calibrate", load, K, 1, 1);
+    work.operations = model::forward_operations(policy_, policy_pass(load, K)) +
+                      model::forward_operations(*reward_, scorer_pass(load, K));
+    auto& memory = add_memory("calibrate");
+    add_models(memory, false);
+    add_sampling(memory, load, K, false);
+    memory.parts.push_back({"calibration table", table + counts});
+  }
+
+  void align() {
+    const auto& settings = e_.alignment;
+    const auto n = settings.samples_per_prompt;
+    PromptLoad load;
+    ShuffledBatches order(e_.seed, std::ssize(train_));
+    for (std::int64_t step = 0; step < settings.steps; ++step)
+      add_to(load, train_, order.batch(settings.prompts_per_step, step));
+    auto& work = add_work("align", load, n, variants(), settings.steps);
+    const auto pass = policy_pass(load, n);
+    // Sampled by the policy, read by the reward model and the reference, trained on.
+    work.operations =
+        static_cast<double>(variants()) * (2 * model::forward_operations(policy_, pass) +
+                                           model::forward_operations(*reward_, scorer_pass(load, n)) +
+                                           model::training_operations(policy_, pass));
+    auto& memory = add_memory("align");
+    add_models(memory, true);
+    add_optimizer(memory, parameters(policy_));
+    add_training_activations(memory, policy_, packed_tokens(load, n));
+    add_sampling(memory, load, n, false);
+    memory.parts.push_back(
+        {"head scratch", model::TokenLogProbabilities::bytes(policy_, targets(load, n), true)});
+    memory.parts.push_back({"calibration table", calibration_table()});
+    checkpoints_on_disk("align", parameters(policy_), variants());
+  }
+
+  void evaluate() {
+    const auto M = e_.evaluation.samples_per_prompt;
+    PromptLoad load, check;
+    add_to(load, heldout_, first_items(std::ssize(heldout_)));
+    auto& work = add_work("evaluate", load, M, variants() + 1, 1);
+    const auto pass = policy_pass(load, M), scored = scorer_pass(load, M);
+    // Sampled by each policy, read by the reward model, the judge and the reference.
+    work.operations =
+        static_cast<double>(variants() + 1) *
+        (2 * model::forward_operations(policy_, pass) + model::forward_operations(*reward_, scored) +
+         (judge_ ? model::forward_operations(*judge_, scored) : 0));
+    add_to(check, train_, first_items(std::min<std::int64_t>(kCalibrationCheckPrompts, std::ssize(train_))));
+    auto& checking = add_work("evaluate: calibration check", check, M, 1, 1);
+    checking.operations = model::forward_operations(policy_, policy_pass(check, M)) +
+                          model::forward_operations(*reward_, scorer_pass(check, M));
+
+    auto& memory = add_memory("evaluate");
+    add_models(memory, true);
+    add_sampling(memory, load, M, true);
+    memory.parts.push_back({"activations of the reference",
+                            model::Activations::bytes(policy_, packed_tokens(load, M), Keep::kNothing)});
+    memory.parts.push_back(
+        {"head scratch", model::TokenLogProbabilities::bytes(policy_, targets(load, M), false)});
+    memory.parts.push_back({"calibration table", calibration_table()});
+    const std::int64_t kept = 2 * kFloat + 2 * static_cast<std::int64_t>(sizeof(double));  // PolicySamples
+    memory.parts.push_back({"samples of all policies", (variants() + 1) * std::ssize(heldout_) * M * kept});
+  }
+
+  const experiment::Experiment& e_;
+  Plan plan_;
+  model::ModelConfig policy_;
+  std::optional<model::ModelConfig> reward_, judge_;
+  std::vector<std::int64_t> train_, heldout_;  // tokens of each prompt
+  std::int64_t prompt_text_bytes_ = 0;         // of the training prompts
+};
+
+/// The most memory that this process has had in use; 0 where the system does not tell.
+std::int64_t peak_resident_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;) {
+    std::int64_t kibibytes = 0;
+    if (word == "VmHWM:" && status >> kibibytes) return kibibytes * 1024;
+  }
+  return 0;
+}
+
+}  // namespace
+
+double StageWork::share(int ranks) const {
+  return micro_batches == 0
+             ? 0
+             : static_cast<double>(ceil_divide(micro_batches, ranks)) / static_cast<double>(micro_batches);
+}
+
+std::vector<std::int64_t> even_shares(std::int64_t micro_batches) {
+  std::vector<std::int64_t> even;
+  for (std::int64_t ranks = 1; ranks <= micro_batches; ++ranks)
+    if (micro_batches % ranks == 0) even.push_back(ranks);
+  return even;
+}
+
+std::int64_t sum(const std::vector<Size>& sizes) {
+  std::int64_t bytes = 0;
+  for (const auto& size : sizes) bytes += size.bytes;
+  return bytes;
+}
+
+const StageMemory* Plan::largest() const {
+  const auto most = std::max_element(
+      memory.begin(), memory.end(), [](const auto& a, const auto& b) { return sum(a.parts) < sum(b.parts); });
+  return most == memory.end() ? nullptr : &*most;
+}
+
+Plan make_plan(const experiment::Experiment& experiment, int ranks) {
+  return Planner(experiment, ranks).plan();
+}
+
+std::int64_t Host::peak(const Plan& plan) const {
+  const auto* largest = plan.largest();
+  return program_bytes + (plan.ranks > 1 ? mpi_bytes : 0) + (largest ? sum(largest->parts) : 0);
+}
+
+Host measure_host(const Plan& plan, std::optional<double> gflops) {
+  Host host;
+  host.mpi_bytes = kMpiBytes;
+  host.measured = !gflops.has_value();
+  const auto& policy = plan.models.front().config;
+  host.operations_per_second = gflops ? *gflops * 1e9 : model::measure_speed(policy, plan.micro_batch_tokens);
+  host.program_bytes = peak_resident_bytes();
+  return host;
+}
+
+}  // namespace infalign::stages

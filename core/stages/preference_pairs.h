@@ -1,0 +1,37 @@
+// Preferences as the reward stage trains on them: read, split into train and held-out, as ids. It stands
+// apart from the training so that a plan can tell its work without doing it.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/experiment/experiment.h"
+#include "core/text/tokenizer.h"
+
+namespace infalign::stages {
+
+/// A pair as ids: prompt (empty when there is none: then the answers stand alone), chosen and rejected.
+struct PreferencePair {
+  std::vector<std::int32_t> prompt, chosen, rejected;
+
+  std::int64_t tokens() const {
+    return static_cast<std::int64_t>(prompt.size() + chosen.size() + rejected.size());
+  }
+};
+
+struct PreferencePairs {
+  std::vector<PreferencePair> pairs;
+  std::vector<std::int64_t> train, heldout;  // indices into pairs
+};
+
+/// The pairs of settings.part. Sequences longer than settings.max_tokens or `max_positions` lose their
+/// beginning. Errors: InputError for a bad file, or when nothing is left to train on.
+PreferencePairs read_preference_pairs(const experiment::Reward& settings, const text::Tokenizer& tokenizer,
+                                      std::int64_t max_positions);
+
+std::int64_t pairs_per_micro_batch(const experiment::Reward& settings,
+                                   const experiment::Distributed& distributed);
+/// Steps over settings.epochs epochs of the training pairs.
+std::int64_t reward_steps(const experiment::Reward& settings, std::int64_t train_pairs);
+
+}  // namespace infalign::stages

@@ -1,0 +1,254 @@
+// What a plan says of memory is what the objects allocate: every Buffer's bytes are counted here, and
+// compared with what its owner had announced.
+#include "core/stages/plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <new>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "core/model/cost.h"
+#include "core/model/generation.h"
+#include "core/model/test_models.h"
+#include "distributed/sharded_optimizer.h"
+#include "kernels/head/head.h"
+#include "kernels/reproducible_sum/reproducible_sum.h"
+
+namespace {
+
+// Buffers are the only ones that ask for aligned memory. The size stands before it.
+constexpr std::size_t kPrefix = 64;
+std::atomic<std::int64_t> in_buffers{0};
+
+void* counted_new(std::size_t size) {
+  auto* memory = static_cast<std::byte*>(std::aligned_alloc(kPrefix, (size / kPrefix + 2) * kPrefix));
+  if (memory == nullptr) throw std::bad_alloc();
+  *reinterpret_cast<std::size_t*>(memory) = size;
+  in_buffers += static_cast<std::int64_t>(size);
+  return memory + kPrefix;
+}
+
+void counted_delete(void* at) {
+  if (at == nullptr) return;
+  auto* memory = static_cast<std::byte*>(at) - kPrefix;
+  in_buffers -= static_cast<std::int64_t>(*reinterpret_cast<std::size_t*>(memory));
+  std::free(memory);
+}
+
+}  // namespace
+
+void* operator new(std::size_t size, std::align_val_t) { return counted_new(size); }
+void operator delete(void* at, std::align_val_t) noexcept { counted_delete(at); }
+void operator delete(void* at, std::size_t, std::align_val_t) noexcept { counted_delete(at); }
+
+namespace infalign::stages {
+namespace {
+
+using model::Keep;
+using ::testing::Each;
+using ::testing::ElementsAre;
+using ::testing::StartsWith;
+
+const std::filesystem::path kSource = INFALIGN_SOURCE_DIR;
+
+/// What `use` leaves in buffers that live on in what it returns. Kernels keep scratch of their own from the
+/// first time on, so the second time counts.
+template <class Use>
+std::int64_t bytes_left_by(Use&& use) {
+  use();
+  const auto before = in_buffers.load();
+  const auto kept = use();
+  return in_buffers - before;
+}
+
+model::PackedBatch batch_of(std::int64_t prompts, std::int64_t length) {
+  model::PackedBatch batch;
+  for (std::int64_t i = 0; i < prompts; ++i)
+    batch.add(std::vector<std::int32_t>(static_cast<std::size_t>(length), 1));
+  return batch;
+}
+
+TEST(PlanBytes, ActivationsAreWhatAForwardPassKeeps) {
+  const auto config = model::testing::tiny_config();
+  const auto model = model::testing::random_model(config, 1);
+  const auto batch = batch_of(3, 5);
+  for (const auto keep : {Keep::kNothing, Keep::kKeysValues, Keep::kEverything})
+    EXPECT_EQ(model::Activations::bytes(config, batch.size(), keep), bytes_left_by([&] {
+                model::Activations activations;
+                model.transformer.forward({}, model.parameters, batch, keep, activations);
+                return activations;
+              }));
+}
+
+TEST(PlanBytes, TheHeadKeepsWhatItSays) {
+  const auto config = model::testing::tiny_config();
+  const auto model = model::testing::random_model(config, 1);
+  const auto batch = batch_of(3, 5);
+  model::Targets targets;
+  for (std::int32_t segment = 0; segment < 3; ++segment) targets.add_sequence(batch, segment);
+  model::Activations activations;
+  model.transformer.forward({}, model.parameters, batch, Keep::kEverything, activations);
+  const std::vector<float> d_values(static_cast<std::size_t>(targets.size()), 1);
+  std::vector<float> d_hidden(static_cast<std::size_t>(batch.size() * config.hidden_size));
+  std::vector<float> gradient(model.parameters.size());
+  // The chunk of logits is the kernel's own, kept from the first time on.
+  const auto scratch = kernels::head_scratch(targets.size(), config.vocab_size) * 4;
+  for (const bool training : {false, true})
+    EXPECT_EQ(
+        model::TokenLogProbabilities::bytes(config, targets.size(), training) - scratch, bytes_left_by([&] {
+          model::TokenLogProbabilities head;
+          head.forward({}, model.transformer, model.parameters, activations, targets, 1);
+          if (training)
+            head.backward({}, model.transformer, model.parameters, targets, 1, d_values, d_hidden, gradient);
+          return head;
+        }));
+}
+
+TEST(PlanBytes, SamplingKeepsWhatItSays) {
+  const auto config = model::testing::tiny_config();
+  const auto model = model::testing::random_model(config, 1);
+  const std::int64_t samples = 4, longest_response = 7;
+  const std::vector<model::Prompt> prompts = {{{1, 2, 3}, 1}, {{1, 2, 3, 4, 5}, 2}};
+  model::SamplingSettings settings;
+  settings.max_new_tokens = longest_response;
+  const auto decoder = model::Decoder::bytes(config, 2, 3 + 5, 5, 2 * samples, longest_response);
+  EXPECT_EQ(
+      decoder.prefill + decoder.cache + decoder.rows + model::Generator::logits_bytes(config, 2 * samples),
+      bytes_left_by([&] {
+        model::Generator generator(model.transformer);
+        generator.generate({}, model.parameters, prompts, samples, settings, {1, kernels::Purpose::kPolicy});
+        return generator;
+      }));
+}
+
+TEST(PlanBytes, TheOptimizerKeepsWhatItSaysOnAnyNumberOfRanks) {
+  using distributed::ShardedOptimizer;
+  using distributed::SumMode;
+  for (const int ranks : {1, 2, 4})
+    for (const auto mode : {SumMode::kReproducible, SumMode::kFast}) {
+      const std::int64_t P = 12 * kernels::kSumBlock;
+      const auto said = ShardedOptimizer::bytes(P, ranks, mode);
+      const auto before = in_buffers.load();
+      std::atomic<std::int64_t> during{0};
+      distributed::run_threads(ranks, [&](distributed::Communicator& communicator) {
+        const ShardedOptimizer optimizer(communicator, P, mode, {});
+        communicator.barrier();
+        if (communicator.root()) during = in_buffers.load();
+        communicator.barrier();
+      });
+      EXPECT_EQ(said.gradient + said.sums + said.moments, (during - before) / ranks) << ranks << " ranks";
+    }
+}
+
+TEST(PlanShares, AreEvenWhereRanksDivideMicroBatches) {
+  EXPECT_THAT(even_shares(16), ElementsAre(1, 2, 4, 8, 16));
+  EXPECT_THAT(even_shares(7), ElementsAre(1, 7));
+  StageWork work;
+  work.micro_batches = 16;
+  EXPECT_DOUBLE_EQ(work.share(4), 1.0 / 4);
+  EXPECT_DOUBLE_EQ(work.share(5), 4.0 / 16);
+  EXPECT_DOUBLE_EQ(work.share(64), 1.0 / 16);
+}
+
+TEST(PlanCost, CountsProductsOfBlocksHeadAndAttention) {
+  const auto config = model::testing::tiny_config();  // C 8, F 10, 2 layers, 4 heads (2) of 6, V 13
+  model::Pass pass = model::Pass::sequence(3);
+  pass.targets = 2;
+  const double blocks = 2 * (8 * 8 * 6 + 8 * 4 * 6 + 3 * 8 * 10), head = 13 * 8, pairs = 1 + 2 + 3;
+  const double attention = 4.0 * 2 * 24 * pairs;
+  EXPECT_DOUBLE_EQ(model::forward_operations(config, pass), 2 * 3 * blocks + 2 * 2 * head + attention);
+  EXPECT_DOUBLE_EQ(model::training_operations(config, pass),
+                   3 * 2 * 3 * blocks + 4 * 2 * 2 * head + 3.5 * attention);
+}
+
+class QuickstartPlan : public ::testing::Test {
+ protected:
+  QuickstartPlan()
+      : output_(std::filesystem::path(::testing::TempDir()) / "infalign_plan_writes_nothing"),
+        experiment_(experiment::load_experiment(
+            kSource / "configs" / "quickstart.yaml",
+            {"output=" + output_.string(), "prompts.max_train=20", "reward.epochs=1"})) {}
+
+  static std::int64_t part(const Plan& plan, const std::string& stage, const std::string& what) {
+    for (const auto& memory : plan.memory)
+      for (const auto& size : memory.parts)
+        if (memory.stage == stage && size.what == what) return size.bytes;
+    ADD_FAILURE() << stage << " has no " << what;
+    return 0;
+  }
+
+  std::filesystem::path output_;
+  experiment::Experiment experiment_;
+};
+
+TEST_F(QuickstartPlan, KnowsTheModelsThoughOneIsYetToBeMade) {
+  const auto plan = make_plan(experiment_, 1);
+  ASSERT_EQ(plan.models.size(), 2u);
+  for (const auto& model : plan.models)
+    EXPECT_EQ(model.parameters, model::ParameterLayout(model.config).size());
+  EXPECT_EQ(plan.models[0].role, "policy");
+  EXPECT_FALSE(plan.models[0].made_by_run);
+  EXPECT_EQ(plan.models[1].role, "reward");
+  EXPECT_TRUE(plan.models[1].made_by_run);
+  EXPECT_TRUE(plan.models[1].config.score_head);
+  EXPECT_FALSE(std::filesystem::exists(output_));
+}
+
+TEST_F(QuickstartPlan, CountsTheWork) {
+  const auto plan = make_plan(experiment_, 1);
+  std::vector<std::string> stages;
+  for (const auto& work : plan.work) stages.push_back(work.stage);
+  EXPECT_THAT(stages, ElementsAre("reward", "calibrate", "align", "evaluate", "evaluate: calibration check"));
+  const auto& align = plan.work[2];
+  EXPECT_EQ(align.runs, 3);
+  EXPECT_EQ(align.steps, 150);
+  EXPECT_EQ(align.items, 64);
+  EXPECT_EQ(align.samples, 64 * 16);
+  EXPECT_EQ(align.micro_batches, 16);
+  EXPECT_GT(align.tokens, 3.0 * 150 * 64 * 16 * 16);
+  EXPECT_EQ(plan.work[1].items, 20);
+  EXPECT_EQ(plan.work[1].micro_batches, 5);
+}
+
+TEST_F(QuickstartPlan, ShardsOnlyWhatIsSharded) {
+  const auto one = make_plan(experiment_, 1), four = make_plan(experiment_, 4);
+  const auto P = one.models[0].parameters;
+  const std::string moments = "optimizer moments of the shard";
+  EXPECT_EQ(part(one, "align", moments), 8 * P);
+  EXPECT_NEAR(static_cast<double>(part(four, "align", moments)), 2.0 * static_cast<double>(P),
+              8.0 * kernels::kSumBlock);
+  EXPECT_EQ(part(one, "align", "parameters: policy"), 4 * P);
+  for (const std::string same : {"parameters: policy", "activations of a training micro-batch"})
+    EXPECT_EQ(part(one, "align", same), part(four, "align", same));
+}
+
+TEST_F(QuickstartPlan, AddsUpInTextAndJson) {
+  const auto plan = make_plan(experiment_, 2);
+  Host host;
+  host.operations_per_second = 1e9;
+  host.program_bytes = 1000;
+  host.mpi_bytes = 10;
+  ASSERT_NE(plan.largest(), nullptr);
+  for (const auto& memory : plan.memory) EXPECT_LE(sum(memory.parts), sum(plan.largest()->parts));
+  EXPECT_EQ(host.peak(plan), 1010 + sum(plan.largest()->parts));
+
+  const auto json = plan_json(experiment_, plan, host);
+  EXPECT_EQ(json["memory"]["peak"], host.peak(plan));
+  EXPECT_EQ(json["configuration"], experiment_.yaml);
+  double seconds = 0;
+  for (const auto& stage : json["cost"]["stages"]) seconds += stage["seconds"].get<double>();
+  EXPECT_DOUBLE_EQ(json["cost"]["seconds"].get<double>(), seconds);
+
+  std::istringstream text(plan_comments(experiment_, plan, host));
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(text, line);) lines.push_back(line);
+  EXPECT_THAT(lines, Each(StartsWith("#")));
+}
+
+}  // namespace
+}  // namespace infalign::stages
