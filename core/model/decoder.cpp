@@ -13,11 +13,11 @@
 namespace infalign::model {
 namespace {
 
-/// Room for `positions` in whole cache lines of 16 floats, an odd number of them: rows of keys a power of two
-/// apart would compete for the same few sets of the processor's cache.
+/// Room for `positions` in whole blocks of 16, an odd number of them: slots a power of two apart would
+/// compete for the same few sets of the processor's cache.
 std::int64_t capacity_for(std::int64_t positions) {
-  constexpr std::int64_t kLine = 16;
-  return ((positions + kLine - 1) / kLine | 1) * kLine;
+  constexpr std::int64_t kBlock = 16;
+  return ((positions + kBlock - 1) / kBlock | 1) * kBlock;
 }
 
 /// Floats of one layer's keys, or values.

@@ -19,6 +19,19 @@ std::int64_t rows_at_a_time(std::int64_t rows, std::int64_t vocabulary) {
   return std::min(rows, std::max(kFewest, kLogits / vocabulary));
 }
 
+/// How many prompts are sampled together. Every step reads the keys and values of all responses so far, so
+/// there are to be few enough for these to stay in the processor's cache, yet enough rows for the products;
+/// the shares are as equal as can be. Weights too large for the cache are better read once for all.
+std::int64_t prompts_at_a_time(const ModelConfig& config, std::int64_t weights, std::int64_t prompts,
+                               std::int64_t samples, std::int64_t max_new_tokens) {
+  constexpr std::int64_t kFloats = 1 << 21, kFewestRows = 16;  // 8 MiB, a share of the third-level cache
+  if (weights > kFloats) return prompts;
+  const std::int64_t row = 2 * config.layers * config.kv_heads * config.head_dim * max_new_tokens;
+  const std::int64_t rows = std::max(kFewestRows, kFloats / row);
+  const std::int64_t shares = std::clamp((prompts * samples + rows - 1) / rows, std::int64_t{1}, prompts);
+  return (prompts + shares - 1) / shares;
+}
+
 void check(const ModelConfig& config, std::span<const Prompt> prompts, std::int64_t samples,
            const SamplingSettings& settings) {
   const auto require = [](bool holds, const std::string& what) {
@@ -77,18 +90,34 @@ std::vector<std::vector<Response>> Generator::generate(const kernels::Stream& on
                                                        std::span<const Prompt> prompts, std::int64_t samples,
                                                        const SamplingSettings& settings,
                                                        kernels::RandomKey key, std::uint32_t first_sample) {
-  check(decoder_.transformer().config(), prompts, samples, settings);
+  const ModelConfig& config = decoder_.transformer().config();
+  check(config, prompts, samples, settings);
   std::vector<std::vector<Response>> responses(prompts.size());
+  if (prompts.empty() || samples == 0) return responses;
+  for (std::vector<Response>& of_prompt : responses) of_prompt.resize(static_cast<std::size_t>(samples));
+  const auto share = static_cast<std::size_t>(prompts_at_a_time(
+      config, std::ssize(parameters), std::ssize(prompts), samples, settings.max_new_tokens));
+  for (std::size_t begin = 0; begin < prompts.size(); begin += share) {
+    const std::size_t count = std::min(share, prompts.size() - begin);
+    generate_together(on, parameters, prompts.subspan(begin, count), settings, key, first_sample,
+                      std::span(responses).subspan(begin, count));
+  }
+  return responses;
+}
+
+void Generator::generate_together(const kernels::Stream& on, std::span<const float> parameters,
+                                  std::span<const Prompt> prompts, const SamplingSettings& settings,
+                                  kernels::RandomKey key, std::uint32_t first_sample,
+                                  std::span<std::vector<Response>> responses) {
+  const auto samples = std::ssize(responses.front());
   PackedBatch batch;
   DecodeRows rows;
   for (std::size_t i = 0; i < prompts.size(); ++i) {
-    responses[i].resize(static_cast<std::size_t>(samples));
     batch.add(prompts[i].tokens);
     for (std::int64_t s = 0; s < samples; ++s) {
       rows.add(static_cast<std::int32_t>(i), static_cast<std::int32_t>(prompts[i].tokens.size()));
     }
   }
-  if (rows.size() == 0) return responses;
 
   std::span<const float> hidden = decoder_.prefill(on, parameters, batch, rows, settings.max_new_tokens);
   std::vector<char> alive;
@@ -122,7 +151,6 @@ std::vector<std::vector<Response>> Generator::generate(const kernels::Stream& on
     rows.advance();
     hidden = decoder_.step(on, parameters, rows);
   }
-  return responses;
 }
 
 }  // namespace infalign::model

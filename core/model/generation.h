@@ -1,6 +1,7 @@
-// Sampling responses: the prompts of a batch are prefilled once, then all samples of all prompts decode
-// together, one token each a step, over a shared prompt cache; finished rows leave the batch. Every draw is a
-// pure function of (seed, purpose, prompt id, sample id, position).
+// Sampling responses: prompts are prefilled once, then all their samples decode together, one token each a
+// step, over a shared prompt cache; finished rows leave the batch. Prompts whose caches would not fit the
+// processor's are sampled one share after another. Every draw is a pure function of (seed, purpose, prompt
+// id, sample id, position).
 #pragma once
 
 #include <cstdint>
@@ -49,6 +50,11 @@ class Generator {
   static std::int64_t logits_bytes(const ModelConfig& config, std::int64_t rows);
 
  private:
+  /// All samples of all prompts at once, into responses [prompts][samples], which are empty at first.
+  void generate_together(const kernels::Stream& on, std::span<const float> parameters,
+                         std::span<const Prompt> prompts, const SamplingSettings& settings,
+                         kernels::RandomKey key, std::uint32_t first_sample,
+                         std::span<std::vector<Response>> responses);
   /// One token for each row of hidden states [uniform_.size(), C], by the numbers in uniform_.
   void draw(const kernels::Stream& on, std::span<const float> parameters, std::span<const float> hidden,
             const SamplingSettings& settings);

@@ -24,4 +24,13 @@ enum class Store { kOverwrite, kAdd };
 void tile_product(std::int64_t m, std::int64_t n, std::int64_t k, const Strided& a, const float* b,
                   std::int64_t ldb, Store store, float* c, std::int64_t ldc);
 
+/// The same with b in blocks of 16 columns, [n / 16, k, 16]; n is a multiple of 16.
+void block_product(std::int64_t m, std::int64_t n, std::int64_t k, const Strided& a, const float* b,
+                   Store store, float* c, std::int64_t ldc);
+
+/// As tile_product, for few rows and a long sum, where narrow results would leave the processor waiting for
+/// the one chain of each entry: there an entry is the sum of four chains. Its bits do not depend on m either.
+void few_rows_product(std::int64_t m, std::int64_t n, std::int64_t k, const Strided& a, const float* b,
+                      std::int64_t ldb, Store store, float* c, std::int64_t ldc);
+
 }  // namespace infalign::kernels

@@ -31,29 +31,36 @@ struct Step {
   float* out;
 };
 
-/// One slot's keys [head_dim, capacity] and values [capacity, head_dim] of a key/value head.
+/// One slot's keys [capacity / 16, head_dim, 16] and values [capacity, head_dim] of a key/value head.
 struct SlotView {
   float* keys;
   float* values;
-  std::int64_t capacity, head_dim;
+  std::int64_t head_dim;
 
   SlotView(const AttentionShape& shape, const CacheView& cache, std::int64_t slot, std::int64_t kv_head)
       : keys(cache.keys + (slot * shape.kv_heads + kv_head) * shape.head_dim * cache.capacity),
         values(cache.values + (slot * shape.kv_heads + kv_head) * shape.head_dim * cache.capacity),
-        capacity(cache.capacity),
         head_dim(shape.head_dim) {}
 
-  /// scores [rows, stride] = queries [rows, head_dim] x the first `count` keys; whole vectors where they fit.
-  void score(std::int64_t rows, const float* queries, std::int64_t count, float* scores,
-             std::int64_t stride) const {
-    tile_product(rows, std::min(padded(count), capacity), head_dim, {queries, head_dim, 1}, keys, capacity,
-                 Store::kOverwrite, scores, stride);
+  void store(std::int64_t position, const float* key, const float* value) const {
+    float* column = keys + position / kLanes * kLanes * head_dim + position % kLanes;
+    for (std::int64_t d = 0; d < head_dim; ++d) column[d * kLanes] = key[d];
+    std::copy_n(value, head_dim, values + position * head_dim);
   }
 
-  /// result [rows, head_dim] = or += weights [rows, stride] x the first `count` values.
-  void combine(std::int64_t rows, const float* weights, std::int64_t stride, std::int64_t count, Store store,
-               float* result) const {
-    tile_product(rows, head_dim, count, {weights, stride, 1}, values, head_dim, store, result, head_dim);
+  /// scores [rows, stride] = queries [rows, head_dim] x the first `count` keys, and some more up to a whole
+  /// vector.
+  void score(std::int64_t rows, const float* queries, std::int64_t count, float* scores,
+             std::int64_t stride) const {
+    block_product(rows, padded(count), head_dim, {queries, head_dim, 1}, keys, Store::kOverwrite, scores,
+                  stride);
+  }
+
+  /// result [rows, head_dim] = or += weights [rows, stride] x the first `count` values, by `product`.
+  template <class Product>
+  void combine(Product product, std::int64_t rows, const float* weights, std::int64_t stride,
+               std::int64_t count, Store store, float* result) const {
+    product(rows, head_dim, count, {weights, stride, 1}, values, head_dim, store, result, head_dim);
   }
 };
 
@@ -180,12 +187,13 @@ void attend(const Step& step, std::int64_t begin, std::int64_t n, std::int64_t k
 
   if (prefix > 0)
     SlotView(shape, step.prefix, step.prefix_slot[begin], kv_head)
-        .combine(rows, scores, stride, prefix, Store::kOverwrite, result);
+        .combine(tile_product, rows, scores, stride, prefix, Store::kOverwrite, result);
   for (std::int64_t i = 0; i < n; ++i) {
     const std::int64_t row = begin + i;
     SlotView(shape, step.own, step.own_slot[row], kv_head)
-        .combine(group, scores + i * group * stride + padded(prefix), stride, step.own_length[row],
-                 prefix > 0 ? Store::kAdd : Store::kOverwrite, result + i * group * head_dim);
+        .combine(few_rows_product, group, scores + i * group * stride + padded(prefix), stride,
+                 step.own_length[row], prefix > 0 ? Store::kAdd : Store::kOverwrite,
+                 result + i * group * head_dim);
   }
   const std::int64_t out_row = shape.heads * head_dim;
   scatter(n, group, head_dim, result, s.factor.data(), step.out + begin * out_row + first_query, out_row);
@@ -200,8 +208,7 @@ void cache_store(const Stream&, const AttentionShape& shape, std::int64_t n, con
       const SlotView view(shape, cache, slot[i], kv_head);
       const float* key = qkv + i * shape.row() + (shape.heads + kv_head) * shape.head_dim;
       const float* value = key + shape.kv_heads * shape.head_dim;
-      for (std::int64_t d = 0; d < shape.head_dim; ++d) view.keys[d * cache.capacity + position[i]] = key[d];
-      std::copy_n(value, shape.head_dim, view.values + position[i] * shape.head_dim);
+      view.store(position[i], key, value);
     }
 }
 

@@ -1,6 +1,7 @@
 // Attention of one new token per sequence over a key/value cache. The cache is in two parts: the prompt's,
-// shared by all samples of that prompt, and the sample's own. Keys are stored with the position innermost, so
-// that scores of many positions are one vector operation whatever the head dimension.
+// shared by all samples of that prompt, and the sample's own. Keys are stored in blocks of 16 positions, the
+// position innermost: the scores of a block are one vector whatever the head dimension, and a sequence's
+// keys, like its values, are read from one end to the other.
 #pragma once
 
 #include <cstdint>
@@ -10,9 +11,9 @@
 
 namespace infalign::kernels {
 
-/// One layer's cache of `slots` sequences of up to `capacity` positions, best a multiple of 16.
+/// One layer's cache of `slots` sequences of up to `capacity` positions, a multiple of 16.
 struct CacheView {
-  float* keys = nullptr;    // [slots, kv_heads, head_dim, capacity]
+  float* keys = nullptr;    // [slots, kv_heads, capacity / 16, head_dim, 16]
   float* values = nullptr;  // [slots, kv_heads, capacity, head_dim]
   std::int64_t slots = 0;
   std::int64_t capacity = 0;

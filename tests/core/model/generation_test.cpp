@@ -82,6 +82,19 @@ TEST(Generator, ASampleDoesNotDependOnTheBatchItSatIn) {
   }
 }
 
+// Enough samples that the prompts are drawn in several shares.
+TEST(Generator, SharesOfALargeBatchAreTheSameSamples) {
+  const Model m = model();
+  const SamplingSettings settings{.max_new_tokens = 20, .stop_tokens = {3}};
+  const auto all = generate(m, kPrompts, 2500, settings);
+  ASSERT_THAT(all, SizeIs(kPrompts.size()));
+  for (std::size_t p = 0; p < kPrompts.size(); ++p) {
+    ASSERT_THAT(all[p], SizeIs(2500));
+    const auto alone = generate(m, std::span(kPrompts).subspan(p, 1), 1, settings, 2499);
+    expect_same(alone[0][0], all[p][2499], 1e-5f);
+  }
+}
+
 TEST(Generator, RepeatsItselfBitForBit) {
   const Model m = model();
   const SamplingSettings settings{.temperature = 1.3f, .max_new_tokens = 12, .stop_tokens = {0}};

@@ -30,7 +30,23 @@ TEST(TileProduct, AgreesWithReference) {
             Floats c = before;
             tile_product(m, n, k, strided, b.data(), ldb, store, c.data(), ldc);
             expect_close(expected, c, 1e-6, "c");
+            c = before;
+            few_rows_product(m, n, k, strided, b.data(), ldb, store, c.data(), ldc);
+            expect_close(expected, c, 1e-6, "c of few rows");
           }
+}
+
+TEST(TileProduct, BlocksAreAnotherLayoutOfTheSameProduct) {
+  const std::int64_t m = 5, n = 112, k = 9;
+  const Floats a = normal(m * k, 6), b = normal(k * n, 7);
+  Floats blocks(b.size()), expected(static_cast<std::size_t>(m * n)), c(expected.size());
+  for (std::int64_t l = 0; l < k; ++l)
+    for (std::int64_t j = 0; j < n; ++j)
+      blocks[static_cast<std::size_t>((j / 16 * k + l) * 16 + j % 16)] =
+          b[static_cast<std::size_t>(l * n + j)];
+  tile_product(m, n, k, {a.data(), k, 1}, b.data(), n, Store::kOverwrite, expected.data(), n);
+  block_product(m, n, k, {a.data(), k, 1}, blocks.data(), Store::kOverwrite, c.data(), n);
+  EXPECT_EQ(expected, c);
 }
 
 // What decoding relies on: a row's bits do not depend on how many rows it is computed with.

@@ -1,5 +1,5 @@
-// Decoding attention against the packed attention it must agree with, and against itself with other rows
-// around.
+// Decoding attention against plain loops in float64, against the packed attention it must agree with, and
+// against itself with other rows around.
 #include "kernels/decode_attention/decode_attention.h"
 
 #include <numeric>
@@ -105,8 +105,8 @@ std::vector<std::int32_t> all_rows(const Sequences& sequences) {
 
 std::vector<Sequences> cases() {
   return {
-      {{1, 1, 1, 1.0f}, {0}, {0}, {1}, 1, 1},
-      {{3, 1, 5, 0.4f}, {7, 0}, {0, 1, 0}, {1, 9, 3}, 11, 13},
+      {{1, 1, 1, 1.0f}, {0}, {0}, {1}, 16, 16},
+      {{3, 1, 5, 0.4f}, {7, 0}, {0, 1, 0}, {1, 9, 3}, 16, 16},
       {{8, 4, 8, 0.35f}, {21, 32}, {0, 0, 0, 1, 1}, {1, 16, 5, 17, 2}, 32, 32},
       {{4, 4, 32, 0.18f},
        {33, 40},
@@ -114,7 +114,54 @@ std::vector<Sequences> cases() {
        std::vector<std::int32_t>(40, 6),
        48,
        16},
+      // Own caches much longer than the prompts, and the reverse; the head dimensions of larger models.
+      {{8, 4, 8, 0.35f}, {7, 16}, {0, 0, 1, 1}, {256, 257, 301, 18}, 16, 304},
+      {{2, 2, 16, 0.25f}, {275, 3}, {0, 0, 1}, {5, 1, 130}, 288, 144},
+      {{4, 1, 64, 0.125f}, {19}, {0, 0}, {263, 2}, 32, 272},
+      {{3, 1, 80, 0.11f}, {261}, {0, 0}, {35, 33}, 272, 48},
+      {{2, 1, 128, 0.088f}, {5}, {0, 0}, {67, 258}, 16, 272},
   };
+}
+
+/// What the last token of sequence `row` attends to: out [heads * head_dim].
+Doubles reference(const Sequences& sequences, const Packed& packed, std::size_t row) {
+  const AttentionShape& shape = sequences.shape;
+  const std::int64_t D = shape.head_dim;
+  const Segment& own = packed.segments[packed.segments.size() - packed.last.size() + row];
+  std::vector<std::int64_t> attended;  // rows of the packed batch
+  for (std::int64_t t = 0; t < own.prefix_length; ++t) attended.push_back(own.prefix_begin + t);
+  for (std::int64_t t = 0; t < own.length; ++t) attended.push_back(own.begin + t);
+  const auto at = [&](std::int64_t token, std::int64_t head, std::int64_t d) {
+    return static_cast<double>(packed.qkv[static_cast<std::size_t>(token * shape.row() + head * D + d)]);
+  };
+  Doubles out;
+  for (std::int64_t head = 0; head < shape.heads; ++head) {
+    const std::int64_t key = shape.heads + head / (shape.heads / shape.kv_heads);
+    double sum = 0;
+    Doubles weighted(static_cast<std::size_t>(D));
+    for (const std::int64_t token : attended) {
+      double score = 0;
+      for (std::int64_t d = 0; d < D; ++d) score += at(packed.last[row], head, d) * at(token, key, d);
+      const double weight = std::exp(static_cast<double>(shape.scale) * score);
+      sum += weight;
+      for (std::int64_t d = 0; d < D; ++d)
+        weighted[static_cast<std::size_t>(d)] += weight * at(token, key + shape.kv_heads, d);
+    }
+    for (const double value : weighted) out.push_back(value / sum);
+  }
+  return out;
+}
+
+TEST(DecodeAttention, AgreesWithReference) {
+  for (const Sequences& sequences : cases()) {
+    const Packed packed = pack(sequences);
+    Doubles expected;
+    for (std::size_t row = 0; row < packed.last.size(); ++row) {
+      const Doubles of_row = reference(sequences, packed, row);
+      expected.insert(expected.end(), of_row.begin(), of_row.end());
+    }
+    expect_close(expected, decode(sequences, packed, all_rows(sequences)), 2e-6, "out");
+  }
 }
 
 TEST(DecodeAttention, AgreesWithPackedAttention) {
