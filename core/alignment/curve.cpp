@@ -25,9 +25,10 @@ std::vector<Knot> knots(std::span<const Stretch> curve, const KnotAt& knot_at, d
         close = std::abs(cubic - exact) <= tolerance * std::max(1.0, std::abs(exact) / large);
       }
     }
-    const bool smooth =
-        !result.empty() && std::abs(result.back().slope - chain.front().slope) <=
-                               kSameSlope * std::max(result.back().slope, chain.front().slope);
+    const auto same_slope = [](double one, double other) {
+      return std::abs(one - other) <= kSameSlope * std::max(std::abs(one), std::abs(other));
+    };
+    const bool smooth = !result.empty() && same_slope(result.back().slope, chain.front().slope);
     result.insert(result.end(), chain.begin() + (smooth ? 1 : 0), chain.end());
   }
   return result;

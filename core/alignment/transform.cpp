@@ -42,13 +42,13 @@ std::function<double(double)> log_transform(std::int64_t rollouts) {
   return [k = static_cast<double>(rollouts)](double u) { return std::log((k * u + 1) / (k + 1)); };
 }
 
-/// The x at which the normal distribution's cumulative is p: Newton's steps from the logistic's quantile,
-/// which is on the same side and farther out, so that they never overshoot.
+/// The x at which the normal distribution's cumulative is p, by Newton's steps on the logarithm of the lower
+/// tail. It is concave and -sqrt(-2 log p) lies below the root, so the steps rise to it and never pass it.
 double normal_quantile(double p) {
   if (p <= 0) return -std::numeric_limits<double>::infinity();
   if (p >= 1) return std::numeric_limits<double>::infinity();
   const double tail = std::min(p, 1 - p);  // of the lower half: erfc is precise there
-  double x = 0;
+  double x = -std::sqrt(-2 * std::log(tail));
   for (int step = 0; step < 100; ++step) {
     const double cumulative = 0.5 * std::erfc(-x / std::numbers::sqrt2);
     const double density = std::exp(-0.5 * x * x) / std::sqrt(2 * std::numbers::pi);
