@@ -21,6 +21,7 @@
 #include "core/storage/inspect.h"
 #include "core/text/records.h"
 #include "infalign_revision.h"
+#include "launch/design_command.h"
 
 namespace {
 
@@ -152,6 +153,9 @@ int main(int argc, char** argv) {
   check->add_option("config", run.config, "YAML file of the experiment")->required();
   check->add_option("--set", run.overrides, "key.path=value: overrides the file (repeatable)")->take_all();
 
+  stages::DesignOptions design_options;
+  const auto* design = launch::add_design_command(app, design_options);
+
   stages::GenerateOptions generation;
   std::string model, prompt, prompts, inputs = "-", path;
   bool json = false;
@@ -216,6 +220,10 @@ int main(int argc, char** argv) {
   for (const auto* command : run_commands)
     if (command->parsed()) return run_command(run, &argc, &argv);
   try {
+    if (design->parsed()) {
+      stages::design(design_options, std::cout);
+      return kDone;
+    }
     const kernels::Stream on;
     if (check->parsed()) {
       const auto experiment = experiment::load_experiment(run.config, run.overrides);
