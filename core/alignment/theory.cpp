@@ -229,9 +229,10 @@ double beta_at_kl(const std::function<double(double beta)>& kl_at, double kl, co
   throw std::runtime_error("the search for the beta of " + asked + " did not converge");
 }
 
-Prediction predict_at_kl(const TransformAt& transform_at, const Deployment& deployment, double kl) {
+Prediction predict_at_kl(const TransformAt& transform_at, const Deployment& deployment, double kl,
+                         const BetaSearch& search) {
   const auto kl_at = [&](double beta) { return OptimalPolicy(transform_at(beta), beta).kl(); };
-  return predict(transform_at, deployment, beta_at_kl(kl_at, kl));
+  return predict(transform_at, deployment, beta_at_kl(kl_at, kl, search));
 }
 
 Prediction predict_optimal(const Deployment& deployment, double beta) {
@@ -245,9 +246,9 @@ Prediction predict_optimal(const Deployment& deployment, double beta) {
           point.density_at_1};
 }
 
-Prediction predict_optimal_at_kl(const Deployment& deployment, double kl) {
+Prediction predict_optimal_at_kl(const Deployment& deployment, double kl, const BetaSearch& search) {
   const auto kl_at = [&](double beta) { return solve_fixed_point(deployment, beta).kl; };
-  return predict_optimal(deployment, beta_at_kl(kl_at, kl));
+  return predict_optimal(deployment, beta_at_kl(kl_at, kl, search));
 }
 
 }  // namespace infalign::alignment

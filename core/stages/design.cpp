@@ -57,10 +57,11 @@ alignment::Prediction at_beta(const TransformSpec& spec, const DesignQuestion& q
              : alignment::predict(transform_at(spec, question), question.deployment, beta);
 }
 
-alignment::Prediction at_kl(const TransformSpec& spec, const DesignQuestion& question, double kl) {
+alignment::Prediction at_kl(const TransformSpec& spec, const DesignQuestion& question, double kl,
+                            const alignment::BetaSearch& search = {}) {
   return spec.settings.kind == TransformKind::kOptimal
-             ? alignment::predict_optimal_at_kl(question.deployment, kl)
-             : alignment::predict_at_kl(transform_at(spec, question), question.deployment, kl);
+             ? alignment::predict_optimal_at_kl(question.deployment, kl, search)
+             : alignment::predict_at_kl(transform_at(spec, question), question.deployment, kl, search);
 }
 
 /// `reach` of the transform, or what is in its way.
@@ -84,9 +85,7 @@ DesignRow row_of(const TransformSpec& spec, const DesignQuestion& question, cons
   return row;
 }
 
-/// Numbers that read well, and between them more towards 0, where the win rate rises as the root of the KL.
-constexpr double kRoundKls[] = {0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 7, 10};
-
+/// Between the round KLs more towards 0, where the win rate rises as the root of the KL.
 std::vector<double> sweep_kls(double kl_max) {
   constexpr int kBetween = 20;
   std::vector<double> kls;
@@ -143,11 +142,13 @@ std::vector<DesignRow> design_rows(const DesignQuestion& question) {
 std::vector<DesignRow> design_sweep(const DesignQuestion& question, double kl_max) {
   std::vector<DesignRow> points;
   for (TransformSpec spec : question.transforms) {
+    alignment::BetaSearch search{1, 1e-8};
     for (double kl : sweep_kls(kl_max)) {
-      DesignRow point =
-          row_of(spec, question, [&](const TransformSpec& chosen) { return at_kl(chosen, question, kl); });
+      DesignRow point = row_of(
+          spec, question, [&](const TransformSpec& chosen) { return at_kl(chosen, question, kl, search); });
       if (!point.trouble.empty()) break;
       spec = point.transform;  // an exponent is chosen once
+      search.start = point.reached.beta;
       points.push_back(std::move(point));
     }
   }

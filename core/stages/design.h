@@ -56,6 +56,8 @@ struct DesignRow {
   std::string trouble;            // why it reaches nothing; the rest is empty then
 };
 std::vector<DesignRow> design_rows(const DesignQuestion& question);
+/// The KLs of a sweep's table; its points lie closer.
+constexpr double kRoundKls[] = {0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 7, 10};
 /// The same at KLs from 0 (excluded) to `kl_max`, transform by transform; a curve ends where it cannot go on.
 std::vector<DesignRow> design_sweep(const DesignQuestion& question, double kl_max);
 

@@ -92,16 +92,11 @@ std::string sweep_table(const DesignQuestion& question, const std::vector<Design
   const auto table = [&](double alignment::Prediction::*rate) {
     std::vector<std::vector<std::string>> lines{{"KL (nats)"}};
     lines.front().insert(lines.front().end(), names.begin(), names.end());
-    std::vector<double> kls;
-    for (const DesignRow& point : points) {
-      // Whole hundredths, and the last: the others are there to be drawn.
-      const double kl = point.reached.kl, hundredths = kl * 100;
-      const bool last = &point == &points.back();
-      if (last || (std::abs(hundredths - std::round(hundredths)) < 1e-6)) kls.push_back(kl);
-    }
-    std::sort(kls.begin(), kls.end());
-    kls.erase(std::unique(kls.begin(), kls.end(), [](double a, double b) { return b - a < 1e-6; }),
-              kls.end());
+    std::vector<double> kls(std::begin(kRoundKls), std::end(kRoundKls));
+    double last = 0;
+    for (const DesignRow& point : points) last = std::max(last, point.reached.kl);
+    kls.erase(std::lower_bound(kls.begin(), kls.end(), last - 1e-6), kls.end());
+    kls.push_back(last);
     for (double kl : kls) {
       lines.push_back({fmt::format("{:.2f}", kl)});
       for (const std::string& name : names) {
@@ -223,10 +218,10 @@ std::string design_page(const DesignQuestion& question, const std::vector<Design
   std::string body = "<header>\n<p class=\"eyebrow\">InfAlign design</p>\n<h1>" + escape(label) + "</h1>\n";
   if (best != nullptr) {
     body += fmt::format(
-        "<p class=\"conclusion\">At {}, the best policy for {} wins {} of its comparisons with the reference "
-        "policy when answers are drawn this way, {} when they are drawn once.</p>\n",
-        escape(at_what(question)), escape(best->transform.name), number(best->reached.inference_win_rate),
-        number(best->reached.standard_win_rate));
+        "<p class=\"conclusion\">At {}, a policy aligned with {} can win {} % of its comparisons with the "
+        "reference policy when answers are drawn this way, and {} % when they are drawn once.</p>\n",
+        escape(at_what(question)), escape(best->transform.name),
+        number(100 * best->reached.inference_win_rate, 1), number(100 * best->reached.standard_win_rate, 1));
   }
   body += "</header>\n<main>\n";
   body += section_html(

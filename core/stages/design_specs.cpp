@@ -205,14 +205,20 @@ alignment::Deployment deployment_of(const std::vector<MatchupSpec>& specs) {
 std::string label_of(const std::vector<MatchupSpec>& matchups) {
   double whole = 0;
   for (const MatchupSpec& each : matchups) whole += each.share;
+  const auto opponent = [](const MatchupSpec& each) {
+    return each.opponent ? " against " + each.opponent->label() : "";
+  };
+  const std::string first = opponent(matchups.front());
+  const bool common = std::all_of(matchups.begin(), matchups.end(),
+                                  [&](const MatchupSpec& each) { return opponent(each) == first; });
   std::string text;
   for (const MatchupSpec& each : matchups) {
     if (!text.empty()) text += " + ";
     if (matchups.size() > 1) text += fmt::format("{:.3g} ", each.share / whole);
     text += each.policy.label();
-    if (each.opponent) text += " against " + each.opponent->label();
+    if (!common) text += opponent(each);
   }
-  return text;
+  return common ? text + (matchups.size() > 1 && !first.empty() ? ", all" : "") + first : text;
 }
 
 std::string inference_yaml(const std::vector<MatchupSpec>& matchups) {

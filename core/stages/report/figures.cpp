@@ -76,8 +76,8 @@ struct Label {
   std::string text, colour;
 };
 
-/// Labels at the right border, pushed apart where they would overlap.
-std::string border_labels(std::vector<Label> labels, double gap) {
+/// Labels at the right border, pushed apart where they would overlap, none above `highest`.
+std::string border_labels(std::vector<Label> labels, double gap, double highest) {
   std::sort(labels.begin(), labels.end(), [](const auto& a, const auto& b) { return a.y < b.y; });
   for (int round = 0; round < 100; ++round) {
     for (std::size_t i = 1; i < labels.size(); ++i) {
@@ -85,6 +85,8 @@ std::string border_labels(std::vector<Label> labels, double gap) {
       if (overlap > 0) labels[i].y += overlap / 2, labels[i - 1].y -= overlap / 2;
     }
   }
+  for (std::size_t i = labels.size(); i-- > 0; highest -= gap)
+    highest = labels[i].y = std::min(labels[i].y, highest);
   std::string script;
   for (const Label& label : labels) {
     script += fmt::format("set label {} at graph 1, first {:.6f} offset char 0.6,0 left textcolor {}\n",
@@ -147,10 +149,10 @@ CurvePlot plot_curves(const std::vector<Curve>& curves, Measure measure, Frame f
   frame.highest = std::min(1.0, std::ceil(frame.highest * 20 - 1e-9) / 20);
 
   plot.script = preamble(560, 400) + labels("KL divergence from the reference policy (nats)", "win rate");
-  std::size_t longest = 8;
+  std::size_t longest = 12;
   for (const Curve& curve : plot.shown) longest = std::max(longest, curve.transform.size());
   plot.script += fmt::format("set xrange [0:{:.6f}]\nset yrange [{:.6f}:{:.6f}]\nset rmargin {}\n",
-                             frame.last_kl, frame.lowest, frame.highest, longest + 4);
+                             frame.last_kl, frame.lowest, frame.highest, longest * 3 / 4 + 3);
   plot.plots = fmt::format("0.5 with lines lw 1 dt 3 lc {}", gnuplot_colour(Ink::kMuted));
   std::vector<Label> at_border;
   for (std::size_t i = 0; i < plot.shown.size(); ++i) {
@@ -162,7 +164,7 @@ CurvePlot plot_curves(const std::vector<Curve>& curves, Measure measure, Frame f
     plot.plots += fmt::format(", $curve{} with lines lw {} dt {} lc {}", i, ink.width, ink.dash, ink.colour);
     at_border.push_back({line.back().second, transform, ink.colour});
   }
-  plot.script += border_labels(at_border, (frame.highest - frame.lowest) * 0.052);
+  plot.script += border_labels(at_border, (frame.highest - frame.lowest) * 0.052, frame.highest);
   return plot;
 }
 
