@@ -31,8 +31,8 @@ struct RolloutsLoss {
 };
 
 /// At beta, against the exact C at the same beta. Fixed rollouts are averaged over a seeded sample of
-/// prompts; the standard error of their win rate is about 0.001. Errors: std::invalid_argument for K < 1, those
-/// of make_transform, and those of Deployment's win rates.
+/// prompts; the standard error of their win rate is about 0.001. Errors: std::invalid_argument for K < 1,
+/// those of make_transform, and those of Deployment's win rates.
 RolloutsLoss rollouts_loss(const TransformSettings& transform, const Deployment& deployment, double beta,
                            std::int64_t rollouts, Rollouts kind);
 /// At the beta that gives this KL on average, against the exact C at the same KL; nothing if so few rollouts

@@ -240,9 +240,9 @@ TEST(Sweep, RisesWithTheKlAndNobodyBeatsTheOptimum) {
                &optimal = points[static_cast<std::size_t>(i + half)];
     EXPECT_NEAR(identity["kl"], optimal["kl"], 1e-6);
     EXPECT_LT(identity["inference_win_rate"], optimal["inference_win_rate"]);
-    if (i > 0)
-      EXPECT_GT(optimal["inference_win_rate"],
-                points[static_cast<std::size_t>(i + half - 1)]["inference_win_rate"]);
+    if (i == 0) continue;
+    const json& before = points[static_cast<std::size_t>(i + half - 1)];
+    EXPECT_GT(optimal["inference_win_rate"], before["inference_win_rate"]);
   }
   EXPECT_NEAR(points.back()["kl"], 2, 1e-6);
 }
