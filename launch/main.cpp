@@ -24,6 +24,7 @@
 #include "core/text/records.h"
 #include "distributed/launcher.h"
 #include "infalign_revision.h"
+#include "launch/design_command.h"
 
 namespace {
 
@@ -191,6 +192,9 @@ int main(int argc, char** argv) {
       ->check(CLI::PositiveNumber);
   check->add_flag("--json", run.json, "as one JSON object");
 
+  stages::DesignOptions design_options;
+  const auto* design = launch::add_design_command(app, design_options);
+
   stages::GenerateOptions generation;
   std::string model, prompt, prompts, inputs = "-", path;
   bool json = false;
@@ -255,6 +259,10 @@ int main(int argc, char** argv) {
   for (const auto* command : run_commands)
     if (command->parsed()) return run_command(run, &argc, &argv);
   try {
+    if (design->parsed()) {
+      stages::design(design_options, std::cout);
+      return kDone;
+    }
     const kernels::Stream on;
     if (check->parsed()) {
       if (distributed::launcher_rank() == 0) check_command(run, checking);

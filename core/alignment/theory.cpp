@@ -7,6 +7,9 @@
 #include <numeric>
 #include <stdexcept>
 #include <string>
+#include <utility>
+
+#include "core/alignment/monotone_cubic.h"
 
 namespace infalign::alignment {
 namespace {
@@ -173,63 +176,79 @@ Prediction predict(const TransformAt& transform_at, const Deployment& deployment
           policy.density(1)};
 }
 
-namespace {
-
-/// A root of a decreasing function known to lie between `low` (positive value) and `high` (negative value):
-/// secants through the ends with the stale end's value halved (Illinois), so the bracket always shrinks.
-double bracketed_root(const std::function<double(double)>& f, double low, double f_low, double high,
-                      double f_high) {
-  constexpr double kTolerance = 1e-10;
-  int stale = 0;  // which end was kept last time
-  double x = low;
-  for (int step = 0; step < 200; ++step) {
-    x = step % 8 == 7 ? std::midpoint(low, high) : (low * f_high - high * f_low) / (f_high - f_low);
-    const double value = f(x);
-    if (std::abs(value) < kTolerance || high - low < 1e-14) return x;
-    if (value > 0) {
-      low = x, f_low = value;
-      if (stale > 0) f_high /= 2;
-      stale = 1;
-    } else {
-      high = x, f_high = value;
-      if (stale < 0) f_low /= 2;
-      stale = -1;
-    }
-  }
-  throw std::runtime_error("the search for beta did not converge");
-}
-
-}  // namespace
-
-Prediction predict_at_kl(const TransformAt& transform_at, const Deployment& deployment, double kl) {
+double beta_at_kl(const std::function<double(double beta)>& kl_at, double kl, const BetaSearch& search) {
   const std::string asked = "KL " + std::to_string(kl);
   if (!(kl > 0 && std::isfinite(kl)))
     throw std::runtime_error(asked + " is reached at no beta: it must be positive");
-  // log(KL/target) against log beta: nearly straight, falling with a slope between -1 and -2.
+  // log(KL/target) against log beta: nearly straight, falling with a slope between -1 and -2 where p has a
+  // density at its end. So the first value tells about where the root is, and a step of its size brackets it.
   const auto excess = [&](double log_beta) {
-    const double beta = std::exp(log_beta);
-    const double reached = OptimalPolicy(transform_at(beta), beta).kl();
-    return std::log(std::max(reached, std::numeric_limits<double>::min()) / kl);
+    return std::log(std::max(kl_at(std::exp(log_beta)), std::numeric_limits<double>::min()) / kl);
   };
-  constexpr double kStep = 1.5, kFurthest = 30;
-  double low = std::log(0.1), high = low;
-  double f_low = excess(low), f_high = f_low;
-  try {
-    while (f_low < 0) {
-      high = low, f_high = f_low;
-      if ((low -= kStep) < -kFurthest) throw std::runtime_error("beta fell below 1e-13");
-      f_low = excess(low);
+  constexpr double kFurthest = 30, kShortest = 0.01, kLongest = 4, kMiddleSlope = 1.5, kGiveUp = 0.3;
+  struct End {
+    double x, f;
+  };
+  End low{std::log(search.start), excess(std::log(search.start))}, high = low;
+  double step = std::clamp(std::abs(low.f) / kMiddleSlope, kShortest, kLongest);
+  while (low.f < 0) {
+    if (low.x - step < -kFurthest)
+      throw std::runtime_error(asked + " is reached at no beta: beta fell below 1e-13");
+    try {
+      const End next{low.x - step, excess(low.x - step)};
+      high = std::exchange(low, next);
+      step *= 2;
+    } catch (const std::runtime_error& error) {  // so small a beta is too much; a larger one may do
+      if ((step /= 4) < kGiveUp) throw std::runtime_error(asked + " is reached at no beta: " + error.what());
     }
-    while (f_high > 0) {
-      low = high, f_low = f_high;
-      if ((high += kStep) > kFurthest) throw std::runtime_error("beta rose above 1e13");
-      f_high = excess(high);
-    }
-  } catch (const std::runtime_error& error) {
-    throw std::runtime_error(asked + " is reached at no beta: " + error.what());
   }
-  if (f_low == 0) return predict(transform_at, deployment, std::exp(low));
-  return predict(transform_at, deployment, std::exp(bracketed_root(excess, low, f_low, high, f_high)));
+  for (; high.f > 0; step *= 2) {
+    if (high.x + step > kFurthest)
+      throw std::runtime_error(asked + " is reached at no beta: beta rose above 1e13");
+    low = std::exchange(high, {high.x + step, excess(high.x + step)});
+  }
+  // Secants through the ends with the stale end's value halved (Illinois), so the bracket always shrinks.
+  int stale = 0;  // which end was kept last time
+  for (int trial = 0; trial < 200; ++trial) {
+    if (std::abs(low.f) < search.tolerance) return std::exp(low.x);
+    if (std::abs(high.f) < search.tolerance || high.x - low.x < 1e-14) return std::exp(high.x);
+    const double x =
+        trial % 8 == 7 ? std::midpoint(low.x, high.x) : (low.x * high.f - high.x * low.f) / (high.f - low.f);
+    const double f = excess(x);
+    if (std::abs(f) < search.tolerance) return std::exp(x);
+    if (f > 0) {
+      low = {x, f};
+      if (stale > 0) high.f /= 2;
+      stale = 1;
+    } else {
+      high = {x, f};
+      if (stale < 0) low.f /= 2;
+      stale = -1;
+    }
+  }
+  throw std::runtime_error("the search for the beta of " + asked + " did not converge");
+}
+
+Prediction predict_at_kl(const TransformAt& transform_at, const Deployment& deployment, double kl,
+                         const BetaSearch& search) {
+  const auto kl_at = [&](double beta) { return OptimalPolicy(transform_at(beta), beta).kl(); };
+  return predict(transform_at, deployment, beta_at_kl(kl_at, kl, search));
+}
+
+Prediction predict_optimal(const Deployment& deployment, double beta) {
+  const FixedPoint point = solve_fixed_point(deployment, beta);
+  const OptimalPolicy policy(MonotoneCubic(point.u, point.phi, point.slope), beta);
+  return {beta,
+          point.kl,
+          policy.win_rate(make_procedure("standard", 1)),
+          point.inference_win_rate,
+          point.density_at_0,
+          point.density_at_1};
+}
+
+Prediction predict_optimal_at_kl(const Deployment& deployment, double kl, const BetaSearch& search) {
+  const auto kl_at = [&](double beta) { return solve_fixed_point(deployment, beta).kl; };
+  return predict_optimal(deployment, beta_at_kl(kl_at, kl, search));
 }
 
 }  // namespace infalign::alignment

@@ -73,8 +73,22 @@ struct Prediction {
 using TransformAt = std::function<std::function<double(double)>(double beta)>;
 /// What `transform_at(beta)` reaches under `deployment` at beta.
 Prediction predict(const TransformAt& transform_at, const Deployment& deployment, double beta);
-/// The same at the beta that gives this KL (a bracketed search on log beta, KL to a relative 1e-10).
-/// Errors: std::runtime_error if no beta gives it.
-Prediction predict_at_kl(const TransformAt& transform_at, const Deployment& deployment, double kl);
+struct BetaSearch {
+  double start = 0.1;        // a first guess of beta
+  double tolerance = 1e-10;  // of the KL, relative
+};
+/// The beta at which `kl_at(beta)`, which falls, is `kl`: a bracketed search on log beta.
+/// Errors: std::runtime_error if no beta between 1e-13 and 1e13 gives it.
+double beta_at_kl(const std::function<double(double beta)>& kl_at, double kl, const BetaSearch& search = {});
+
+/// What `transform_at` reaches at the beta that gives this KL. Errors: std::runtime_error if no beta gives
+/// it.
+Prediction predict_at_kl(const TransformAt& transform_at, const Deployment& deployment, double kl,
+                         const BetaSearch& search = {});
+
+/// Both for the optimal transform, read from the fixed point itself: several times faster than through its
+/// table, and precise to the solver's rounding. Errors: those of solve_fixed_point, and of predict_at_kl.
+Prediction predict_optimal(const Deployment& deployment, double beta);
+Prediction predict_optimal_at_kl(const Deployment& deployment, double kl, const BetaSearch& search = {});
 
 }  // namespace infalign::alignment

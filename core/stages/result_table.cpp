@@ -5,8 +5,9 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <vector>
+
+#include "core/stages/text_table.h"
 
 namespace infalign::stages {
 namespace {
@@ -72,40 +73,6 @@ std::string join(const std::vector<std::string>& parts) {
   return text;
 }
 
-/// Left-aligned columns, two spaces apart.
-std::string aligned(const std::vector<std::vector<std::string>>& rows) {
-  std::vector<std::size_t> width(rows.front().size(), 0);
-  for (const auto& row : rows) {
-    for (std::size_t column = 0; column < row.size(); ++column) {
-      width[column] = std::max(width[column], row[column].size());
-    }
-  }
-  std::string text;
-  for (const auto& row : rows) {
-    std::string line;
-    for (std::size_t column = 0; column < row.size(); ++column) {
-      line += fmt::format("{:<{}}  ", row[column], width[column]);
-    }
-    line.erase(line.find_last_not_of(' ') + 1);
-    text += line + "\n";
-  }
-  return text;
-}
-
-/// Breaks lines at spaces, at most `width` characters each.
-std::string wrapped(const std::string& text, std::size_t width) {
-  std::istringstream words(text);
-  std::string result, line;
-  for (std::string word; words >> word;) {
-    if (!line.empty() && line.size() + 1 + word.size() > width) {
-      result += line + "\n";
-      line.clear();
-    }
-    line += (line.empty() ? "" : " ") + word;
-  }
-  return line.empty() ? result : result + line + "\n";
-}
-
 }  // namespace
 
 std::string conclusion(const EvaluationRecord& evaluation) {
@@ -150,7 +117,7 @@ std::string result_table(const nlohmann::json& json) {
              "intervals)\n\n",
              evaluation.prompts, evaluation.samples_per_prompt,
              evaluation.independent_judge ? ", decided by an independent judge" : "") +
-         aligned(rows) + "\n" + wrapped(conclusion(evaluation), 100);
+         aligned_columns(rows) + "\n" + wrapped_lines(conclusion(evaluation), 100);
 }
 
 }  // namespace infalign::stages

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "core/stages/report/gnuplot.h"
 
@@ -75,8 +76,8 @@ struct Label {
   std::string text, colour;
 };
 
-/// Labels at the right border, pushed apart where they would overlap.
-std::string border_labels(std::vector<Label> labels, double gap) {
+/// Labels at the right border, pushed apart where they would overlap, none above `highest`.
+std::string border_labels(std::vector<Label> labels, double gap, double highest) {
   std::sort(labels.begin(), labels.end(), [](const auto& a, const auto& b) { return a.y < b.y; });
   for (int round = 0; round < 100; ++round) {
     for (std::size_t i = 1; i < labels.size(); ++i) {
@@ -84,6 +85,8 @@ std::string border_labels(std::vector<Label> labels, double gap) {
       if (overlap > 0) labels[i].y += overlap / 2, labels[i - 1].y -= overlap / 2;
     }
   }
+  for (std::size_t i = labels.size(); i-- > 0; highest -= gap)
+    highest = labels[i].y = std::min(labels[i].y, highest);
   std::string script;
   for (const Label& label : labels) {
     script += fmt::format("set label {} at graph 1, first {:.6f} offset char 0.6,0 left textcolor {}\n",
@@ -92,10 +95,10 @@ std::string border_labels(std::vector<Label> labels, double gap) {
   return script;
 }
 
-DataTable win_rate_numbers(const EvaluationRecord& evaluation, Measure measure,
-                           const std::vector<std::pair<std::string, std::vector<CurvePoint>>>& curves) {
+DataTable win_rate_numbers(const std::vector<VariantRecord>& variants, Measure measure,
+                           const std::vector<Curve>& curves) {
   DataTable table{{"", "KL", "win rate"}, {}};
-  for (const VariantRecord& variant : evaluation.variants) {
+  for (const VariantRecord& variant : variants) {
     table.rows.push_back({escape(variant.name) + " (measured)", estimate_html(variant.kl),
                           estimate_html(win_rate(variant, measure))});
   }
@@ -110,6 +113,61 @@ DataTable win_rate_numbers(const EvaluationRecord& evaluation, Measure measure,
   return table;
 }
 
+std::string data_block(const std::string& name, const std::vector<std::pair<double, double>>& points) {
+  std::string block = fmt::format("${} << EOD\n", name);
+  for (const auto& [x, y] : points) block += fmt::format("{:.9g} {:.9g}\n", x, y);
+  return block + "EOD\n";
+}
+
+struct CurveInk {
+  std::string colour;
+  const char *width, *dash;
+};
+/// What the picture shows: KL from 0, and at least this range of win rates.
+struct Frame {
+  double last_kl, lowest, highest;
+};
+struct CurvePlot {
+  std::string script, plots;  // the frame and the data; what to plot
+  std::vector<Curve> shown;   // as far as the picture shows them
+};
+
+/// The curves of win rate against KL, each with its name at the right border.
+CurvePlot plot_curves(const std::vector<Curve>& curves, Measure measure, Frame frame,
+                      const std::function<CurveInk(std::size_t, const std::string&)>& ink_of) {
+  CurvePlot plot;
+  for (const Curve& curve : curves) {
+    auto points = visible_part(curve, measure, frame.last_kl);
+    if (points.empty()) continue;
+    for (const CurvePoint& point : points) {
+      frame.lowest = std::min(frame.lowest, win_rate(point, measure));
+      frame.highest = std::max(frame.highest, win_rate(point, measure));
+    }
+    plot.shown.push_back({curve.transform, std::move(points)});
+  }
+  frame.lowest = std::floor(frame.lowest * 20 + 1e-9) / 20;
+  frame.highest = std::min(1.0, std::ceil(frame.highest * 20 - 1e-9) / 20);
+
+  plot.script = preamble(560, 400) + labels("KL divergence from the reference policy (nats)", "win rate");
+  std::size_t longest = 12;
+  for (const Curve& curve : plot.shown) longest = std::max(longest, curve.transform.size());
+  plot.script += fmt::format("set xrange [0:{:.6f}]\nset yrange [{:.6f}:{:.6f}]\nset rmargin {}\n",
+                             frame.last_kl, frame.lowest, frame.highest, longest * 3 / 4 + 3);
+  plot.plots = fmt::format("0.5 with lines lw 1 dt 3 lc {}", gnuplot_colour(Ink::kMuted));
+  std::vector<Label> at_border;
+  for (std::size_t i = 0; i < plot.shown.size(); ++i) {
+    const auto& [transform, points] = plot.shown[i];
+    const CurveInk ink = ink_of(i, transform);
+    std::vector<std::pair<double, double>> line;
+    for (const CurvePoint& point : points) line.emplace_back(point.kl, win_rate(point, measure));
+    plot.script += data_block(fmt::format("curve{}", i), line);
+    plot.plots += fmt::format(", $curve{} with lines lw {} dt {} lc {}", i, ink.width, ink.dash, ink.colour);
+    at_border.push_back({line.back().second, transform, ink.colour});
+  }
+  plot.script += border_labels(at_border, (frame.highest - frame.lowest) * 0.052, frame.highest);
+  return plot;
+}
+
 std::vector<std::pair<double, double>> moving_average(const std::vector<std::pair<double, double>>& points) {
   const auto n = static_cast<std::ptrdiff_t>(points.size()), half = n / 32;
   std::vector<std::pair<double, double>> smooth;
@@ -120,12 +178,6 @@ std::vector<std::pair<double, double>> moving_average(const std::vector<std::pai
     smooth.emplace_back(points[static_cast<std::size_t>(i)].first, sum / static_cast<double>(2 * reach + 1));
   }
   return smooth;
-}
-
-std::string data_block(const std::string& name, const std::vector<std::pair<double, double>>& points) {
-  std::string block = fmt::format("${} << EOD\n", name);
-  for (const auto& [x, y] : points) block += fmt::format("{:.9g} {:.9g}\n", x, y);
-  return block + "EOD\n";
 }
 
 }  // namespace
@@ -144,37 +196,14 @@ Figure win_rate_figure(const EvaluationRecord& evaluation, Measure measure) {
         std::fmax(highest, std::fmax(win_rate(variant, measure).value, win_rate(variant, measure).high));
   }
   last_kl = std::ceil(last_kl * 1.5 * 5) / 5;
-  std::vector<std::pair<std::string, std::vector<CurvePoint>>> curves;
-  for (const Curve& curve : evaluation.curves) {
-    auto points = visible_part(curve, measure, last_kl);
-    if (points.empty()) continue;
-    for (const CurvePoint& point : points) {
-      lowest = std::min(lowest, win_rate(point, measure));
-      highest = std::max(highest, win_rate(point, measure));
-    }
-    curves.emplace_back(curve.transform, std::move(points));
-  }
-  lowest = std::floor(lowest * 20 + 1e-9) / 20;
-  highest = std::min(1.0, std::ceil(highest * 20 - 1e-9) / 20);
-
-  std::string script =
-      preamble(560, 400) + labels("KL divergence from the reference policy (nats)", "win rate");
-  script += fmt::format("set xrange [0:{:.6f}]\nset yrange [{:.6f}:{:.6f}]\nset rmargin 12\n", last_kl,
-                        lowest, highest);
-  std::string plots = fmt::format("0.5 with lines lw 1 dt 3 lc {}", gnuplot_colour(Ink::kMuted));
-  std::vector<Label> at_border;
-  for (std::size_t i = 0; i < curves.size(); ++i) {
-    const auto& [transform, points] = curves[i];
+  const auto colour_of = [&](std::size_t, const std::string& transform) {
     const auto variant = variant_with_transform(evaluation, transform);
-    const std::string colour =
-        variant ? gnuplot_colour(Ink::kSeries, *variant) : gnuplot_colour(Ink::kNeutral);
-    std::vector<std::pair<double, double>> line;
-    for (const CurvePoint& point : points) line.emplace_back(point.kl, win_rate(point, measure));
-    script += data_block(fmt::format("curve{}", i), line);
-    plots += fmt::format(", $curve{} with lines lw {} dt {} lc {}", i, variant ? "2" : "1.5",
-                         variant ? "1" : "2", colour);
-    at_border.push_back({line.back().second, transform, colour});
-  }
+    return variant ? CurveInk{gnuplot_colour(Ink::kSeries, *variant), "2", "1"}
+                   : CurveInk{gnuplot_colour(Ink::kNeutral), "1.5", "2"};
+  };
+  CurvePlot plot = plot_curves(evaluation.curves, measure, {last_kl, lowest, highest}, colour_of);
+  std::string& script = plot.script;
+  std::string& plots = plot.plots;
   for (std::size_t i = 0; i < evaluation.variants.size(); ++i) {
     const Estimate &x = evaluation.variants[i].kl, &y = win_rate(evaluation.variants[i], measure);
     if (!x.known() || !y.known()) continue;
@@ -188,10 +217,21 @@ Figure win_rate_figure(const EvaluationRecord& evaluation, Measure measure) {
         "ps 1.15 lc {3}, $point{0} using 1:2 with points pt {2} ps 0.85 lc {1}",
         i, colour, kPointTypes[i % std::size(kPointTypes)], gnuplot_colour(Ink::kSurface));
   }
-  script += border_labels(at_border, (highest - lowest) * 0.052) + "plot " + plots + "\n";
+  script += "plot " + plots + "\n";
   return {inference ? "inference_win_rate" : "standard_win_rate", escape(what) + " against KL",
           what + " against KL divergence: closed-form curves and the measured point of each variant.", script,
-          win_rate_numbers(evaluation, measure, curves)};
+          win_rate_numbers(evaluation.variants, measure, plot.shown)};
+}
+
+Figure closed_form_figure(const std::string& id, const std::string& what, const std::vector<Curve>& curves,
+                          Measure measure, double last_kl) {
+  const auto ink_of = [](std::size_t i, const std::string&) {
+    return CurveInk{gnuplot_colour(Ink::kSeries, i), "2", i < kSeriesColours ? "1" : "2"};
+  };
+  const CurvePlot plot = plot_curves(curves, measure, {last_kl, 0.5, 0.6}, ink_of);
+  return {id, escape(what) + " against KL",
+          what + " against KL divergence: the most that each transform can reach.",
+          plot.script + "plot " + plot.plots + "\n", win_rate_numbers({}, measure, plot.shown)};
 }
 
 std::vector<double> calibration_density(const CalibrationRecord& calibration, std::size_t bins) {

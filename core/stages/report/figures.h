@@ -26,6 +26,11 @@ enum class Measure { kInferenceWinRate, kStandardWinRate };
 /// transform.
 Figure win_rate_figure(const EvaluationRecord& evaluation, Measure measure);
 
+/// The same from theory alone, up to `last_kl`: a line in its own colour for each transform. `what` names the
+/// win rate.
+Figure closed_form_figure(const std::string& id, const std::string& what, const std::vector<Curve>& curves,
+                          Measure measure, double last_kl);
+
 /// Histogram of the calibrated rewards of fresh reference samples, as a density: flat at 1 if the calibration
 /// is right. With K rollouts a rank is one of K + 1 values; each is spread over its own share of [0, 1], or
 /// the bins would catch unequal numbers of them.

@@ -8,16 +8,12 @@
 #include "core/stages/report/figures.h"
 #include "core/stages/report/gnuplot.h"
 #include "core/stages/report/html.h"
+#include "core/stages/report/page.h"
 #include "core/stages/result_table.h"
 
 namespace infalign::stages {
 namespace {
 
-std::string section(const std::string& id, const std::string& title, const std::string& body) {
-  return fmt::format("<section id=\"{}\">\n<h2>{}</h2>\n{}</section>\n", id, title, body);
-}
-
-std::string paragraph(const std::string& html) { return "<p>" + html + "</p>\n"; }
 std::string absent(const std::string& html) { return "<p class=\"absent\">" + html + "</p>\n"; }
 
 constexpr const char* kNotEvaluated =
@@ -53,30 +49,6 @@ std::string legend(const RunFolder& run, bool with_curves) {
     html += fmt::format("<li>{}{}</li>", mark(i), escape(names[i]));
   if (with_curves) html += "<li><span class=\"dash\"></span>lines: closed-form optimum of a transform</li>";
   return html + "</ul>\n";
-}
-
-/// The picture, and its numbers folded away; without a picture the numbers stand open in its place.
-std::string figure_html(const Figure& figure, const std::string& gnuplot) {
-  Drawing drawing = draw(gnuplot, figure.script, figure.id);
-  std::string html = fmt::format("<figure class=\"card\"><figcaption>{}</figcaption>\n", figure.title);
-  if (drawing.svg.empty()) {
-    html += fmt::format("<p class=\"trouble\">No picture: {}. These are its numbers.</p>\n",
-                        escape(drawing.trouble));
-    return html + table_html(figure.numbers, "compact") + "</figure>\n";
-  }
-  drawing.svg.insert(4, fmt::format(" role=\"img\" aria-label=\"{}\"", escape(figure.description)));
-  return html + drawing.svg + "<details><summary>Numbers</summary>" + table_html(figure.numbers, "compact") +
-         "</details></figure>\n";
-}
-
-std::string figures_html(const std::vector<Figure>& figures, const std::string& gnuplot) {
-  std::string html = "<div class=\"figures\">\n";
-  for (const Figure& figure : figures) html += figure_html(figure, gnuplot);
-  return html + "</div>\n";
-}
-
-std::string fact(const std::string& name, const std::string& value) {
-  return fmt::format("<div><dt>{}</dt><dd>{}</dd></div>", name, value);
 }
 
 double total(const RunFolder& run, const std::string& key) {
@@ -189,28 +161,28 @@ std::string header_section(const RunFolder& run) {
   html += "<dl class=\"facts\">";
   if (run.evaluation) {
     const EvaluationRecord& evaluation = *run.evaluation;
-    html += fact("Inference procedure", escape(evaluation.procedure_name()));
-    html += fact("Held-out prompts", fmt::format("{}", evaluation.prompts));
-    html += fact("Answers to each prompt", fmt::format("{}", evaluation.samples_per_prompt));
-    html +=
-        fact("Wins decided by", evaluation.independent_judge ? "an independent judge" : "the reward model");
+    html += fact_html("Inference procedure", escape(evaluation.procedure_name()));
+    html += fact_html("Held-out prompts", fmt::format("{}", evaluation.prompts));
+    html += fact_html("Answers to each prompt", fmt::format("{}", evaluation.samples_per_prompt));
+    html += fact_html("Wins decided by",
+                      evaluation.independent_judge ? "an independent judge" : "the reward model");
   }
   for (const PreferenceAccuracy& accuracy : run.preference_accuracy) {
-    html += fact(
+    html += fact_html(
         accuracy.model == "judge" ? "Judge, on held-out pairs" : "Reward model, on held-out pairs",
         fmt::format("{} % right of {}", number(100 * accuracy.heldout_accuracy, 1), accuracy.heldout_pairs));
   }
   if (const double tokens = total(run, "tokens"); tokens > 0)
-    html += fact("Tokens in training", count(tokens));
+    html += fact_html("Tokens in training", count(tokens));
   if (const double seconds = total(run, "seconds"); seconds > 0)
-    html += fact("Time in training", duration(seconds));
+    html += fact_html("Time in training", duration(seconds));
   return html + "</dl>\n</header>\n";
 }
 
 std::string result_section(const RunFolder& run) {
-  if (!run.evaluation) return section("result", "Result", absent(kNotEvaluated));
+  if (!run.evaluation) return section_html("result", "Result", absent(kNotEvaluated));
   const EvaluationRecord& evaluation = *run.evaluation;
-  std::string body = paragraph(fmt::format(
+  std::string body = paragraph_html(fmt::format(
       "How often a variant's answer beats the reference policy's answer on prompts neither has trained on{}, "
       "with 95 % "
       "intervals over prompts.",
@@ -220,7 +192,7 @@ std::string result_section(const RunFolder& run) {
   if (!differences.rows.empty()) {
     body += "<div class=\"card differences\">" + table_html(differences) + "</div>\n";
   }
-  return section("result", "Result", body);
+  return section_html("result", "Result", body);
 }
 
 std::string win_rate_section(const RunFolder& run, const std::string& gnuplot) {
@@ -229,36 +201,37 @@ std::string win_rate_section(const RunFolder& run, const std::string& gnuplot) {
   std::vector<Figure> figures;
   if (evaluation.has_procedure()) figures.push_back(win_rate_figure(evaluation, Measure::kInferenceWinRate));
   figures.push_back(win_rate_figure(evaluation, Measure::kStandardWinRate));
-  return section(
+  return section_html(
       "win-rate", "Win rate against KL",
-      paragraph("What each step away from the reference policy buys. A line is the most that a transform can "
-                "reach at each KL; a point is what was measured, with its 95 % intervals both ways.") +
+      paragraph_html(
+          "What each step away from the reference policy buys. A line is the most that a transform can "
+          "reach at each KL; a point is what was measured, with its 95 % intervals both ways.") +
           legend(run, true) + figures_html(figures, gnuplot));
 }
 
 std::string calibration_section(const RunFolder& run, const std::string& gnuplot) {
   const std::string title = "Calibration";
   if (!run.evaluation || run.evaluation->calibration.heldout_ranks.empty()) {
-    return section("calibration", title,
-                   absent("This run has no calibration check: it is made by the evaluate stage."));
+    return section_html("calibration", title,
+                        absent("This run has no calibration check: it is made by the evaluate stage."));
   }
   const CalibrationRecord& calibration = run.evaluation->calibration;
   const std::string rollouts = calibration.rollouts > 0 ? fmt::format(" (K = {})", calibration.rollouts) : "";
   const std::string words =
-      paragraph(
+      paragraph_html(
           "The calibrated reward of a fresh sample of the reference policy is its rank among other samples "
           "for "
           "the same prompt" +
           rollouts +
           ". If calibration is right, it is spread evenly over 0 to 1: the bars "
           "follow the dashed line.") +
-      paragraph(fmt::format(
+      paragraph_html(fmt::format(
           "The shaded band holds 95 % of the bars of {} independent samples; samples of one prompt "
           "share a table and stray a little more. Largest distance from uniform: {}.",
           calibration.heldout_ranks.size(), number(calibration.uniformity_distance)));
-  return section("calibration", title,
-                 "<div class=\"beside\">" + figure_html(calibration_figure(calibration), gnuplot) + "<div>" +
-                     words + "</div></div>\n");
+  return section_html("calibration", title,
+                      "<div class=\"beside\">" + figure_html(calibration_figure(calibration), gnuplot) +
+                          "<div>" + words + "</div></div>\n");
 }
 
 std::string training_section(const RunFolder& run, const std::string& gnuplot) {
@@ -282,40 +255,40 @@ std::string training_section(const RunFolder& run, const std::string& gnuplot) {
   add(before, "judge", "loss", "Judge: loss");
   add(before, "judge", "accuracy", "Judge: share of pairs ordered rightly");
   if (aligned.empty() && before.empty()) {
-    return section("training", "Training", absent("This run has no training steps in metrics.jsonl."));
+    return section_html("training", "Training", absent("This run has no training steps in metrics.jsonl."));
   }
   std::string body;
   if (!aligned.empty()) {
-    body += paragraph("Single steps faint, their moving average strong.") + legend(run, false) +
+    body += paragraph_html("Single steps faint, their moving average strong.") + legend(run, false) +
             figures_html(aligned, gnuplot);
     double gap = -1;
     for (const auto& series : series_of(run, "align", "sampler_trainer_gap")) {
       for (const auto& [step, value] : series.points) gap = std::max(gap, value);
     }
     if (gap >= 0) {
-      body += paragraph(
+      body += paragraph_html(
           fmt::format("The log-probabilities of sampler and trainer never differed by more than {} nats.",
                       short_number(gap)));
     }
   }
-  if (!before.empty()) body += paragraph("Before alignment:") + figures_html(before, gnuplot);
+  if (!before.empty()) body += paragraph_html("Before alignment:") + figures_html(before, gnuplot);
   if (run.unreadable_lines > 0) {
-    body += paragraph(fmt::format(
+    body += paragraph_html(fmt::format(
         "{} unreadable line(s) of metrics.jsonl were left out; a run that is killed leaves such a line.",
         run.unreadable_lines));
   }
-  return section("training", "Training", body);
+  return section_html("training", "Training", body);
 }
 
 std::string examples_section(const RunFolder& run) {
   if (!run.evaluation || run.evaluation->examples.empty()) {
-    return section("answers", "Answers side by side",
-                   absent("No example answers: they are written by the evaluate stage."));
+    return section_html("answers", "Answers side by side",
+                        absent("No example answers: they are written by the evaluate stage."));
   }
   const EvaluationRecord& evaluation = *run.evaluation;
   const auto names = variant_names(run);
-  std::string body = paragraph(fmt::format("Held-out prompts, and the answer that {} gives to each.",
-                                           escape(evaluation.procedure_name())));
+  std::string body = paragraph_html(fmt::format("Held-out prompts, and the answer that {} gives to each.",
+                                                escape(evaluation.procedure_name())));
   for (const Example& example : evaluation.examples) {
     std::vector<double> rewards = {example.reference.reward};
     for (const Answer& answer : example.answers) rewards.push_back(answer.reward);
@@ -334,16 +307,17 @@ std::string examples_section(const RunFolder& run) {
     }
     body += "</div></article>\n";
   }
-  return section("answers", "Answers side by side", body);
+  return section_html("answers", "Answers side by side", body);
 }
 
 std::string configuration_section(const RunFolder& run) {
   if (run.configuration.empty())
-    return section("configuration", "What was run", absent("This run has no experiment.yaml."));
-  return section("configuration", "What was run",
-                 paragraph("The resolved configuration. Saved as a file it runs again: <code>infalign run "
-                           "experiment.yaml</code>.") +
-                     "<pre class=\"card\">" + escape(run.configuration) + "</pre>\n");
+    return section_html("configuration", "What was run", absent("This run has no experiment.yaml."));
+  return section_html(
+      "configuration", "What was run",
+      paragraph_html("The resolved configuration. Saved as a file it runs again: <code>infalign run "
+                     "experiment.yaml</code>.") +
+          "<pre class=\"card\">" + escape(run.configuration) + "</pre>\n");
 }
 
 std::string guide_section(const RunFolder& run) {
@@ -388,7 +362,7 @@ std::string guide_section(const RunFolder& run) {
   entry("Reward",
         "The reward model's mean score of single answers. It is what training pushes up, not a proof of "
         "quality.");
-  return section("guide", "How to read this page", html + "</dl>\n");
+  return section_html("guide", "How to read this page", html + "</dl>\n");
 }
 
 }  // namespace infalign::stages
