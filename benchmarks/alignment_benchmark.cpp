@@ -49,7 +49,8 @@ double best_of(int repetitions, const std::function<void()>& work) {
 void report(benchmark::State& state, std::size_t items, double baseline, const char* baseline_name) {
   using benchmark::Counter;
   const auto iterations = static_cast<double>(state.iterations());
-  state.counters["each"] = Counter(iterations * static_cast<double>(items), Counter::kIsRate | Counter::kInvert);
+  state.counters["each"] =
+      Counter(iterations * static_cast<double>(items), Counter::kIsRate | Counter::kInvert);
   state.counters[baseline_name] = Counter(iterations * baseline, Counter::kIsRate);
 }
 

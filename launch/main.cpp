@@ -15,6 +15,7 @@
 
 #include "core/error.h"
 #include "core/experiment/experiment.h"
+#include "core/stages/design.h"
 #include "core/stages/inference.h"
 #include "core/stages/plan.h"
 #include "core/stages/result_table.h"
@@ -106,14 +107,24 @@ void check_command(const RunCommand& command, const CheckOptions& options) {
   const auto experiment = experiment::load_experiment(command.config, command.overrides);
   for (const auto& warning : experiment.warnings) std::cerr << "warning: " << warning << "\n";
   if (!command.json) std::cout << experiment.yaml << std::flush;
+  const auto advice = stages::rollouts_advice(experiment);
+  if (experiment.synthetic) {  // tables: nothing whose size would matter
+    if (command.json)
+      std::cout << nlohmann::json{{"configuration", experiment.yaml}, {"advice", advice}} << "\n";
+    if (!command.json) std::cout << stages::as_comments(advice);
+    return;
+  }
   omp_set_num_threads(static_cast<int>(experiment.distributed.threads));
   const auto plan =
       stages::make_plan(experiment, options.ranks ? *options.ranks : distributed::launch().ranks.value_or(1));
   const auto host = stages::measure_host(plan, options.gflops);
-  if (command.json)
-    std::cout << stages::plan_json(experiment, plan, host).dump() << std::endl;
-  else
-    std::cout << "\n" << stages::plan_comments(experiment, plan, host);
+  if (command.json) {
+    auto json = stages::plan_json(experiment, plan, host);
+    json["advice"] = advice;
+    std::cout << json.dump() << std::endl;
+  } else {
+    std::cout << "\n" << stages::plan_comments(experiment, plan, host) << stages::as_comments(advice);
+  }
 }
 
 /// Buffers grow with the largest micro-batch so far. glibc would soon take them from its heap, where each

@@ -7,6 +7,8 @@
 #include <ostream>
 
 #include "core/error.h"
+#include "core/experiment/deployment.h"
+#include "core/stages/transformed_reward.h"
 #include "core/storage/durable.h"
 
 namespace infalign::stages {
@@ -199,6 +201,29 @@ std::string rollouts_advice(const alignment::TransformSettings& transform,
   } catch (const std::runtime_error&) {  // a KL out of this transform's reach is for others to report
     return "";
   }
+}
+
+std::vector<std::string> rollouts_advice(const experiment::Experiment& experiment) {
+  std::vector<std::string> lines;
+  const auto& calibration = experiment.calibration;
+  if (!experiment.runs(experiment::Stage::kAlign) || calibration.fresh || calibration.mode != "prompt")
+    return lines;
+  const auto deployment = experiment::deployment(experiment.inference);
+  for (const auto& variant : experiment.alignment.variants) {
+    if (!variant.target_kl) continue;
+    const auto settings = transform_settings(variant, calibration.rollouts_per_prompt);
+    const auto advice =
+        rollouts_advice(settings, deployment, *variant.target_kl, calibration.rollouts_per_prompt);
+    if (!advice.empty())
+      lines.push_back("variant " + variant.name + ": " + advice + " (or draw them anew: calibration.fresh)");
+  }
+  return lines;
+}
+
+std::string as_comments(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const std::string& line : lines) text += "# " + line + "\n";
+  return text;
 }
 
 void design(const DesignOptions& options, std::ostream& out) {

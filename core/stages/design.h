@@ -13,6 +13,7 @@
 #include "core/alignment/best_exponential.h"
 #include "core/alignment/rollouts.h"
 #include "core/alignment/theory.h"
+#include "core/experiment/experiment.h"
 #include "core/stages/design_specs.h"
 
 namespace infalign::stages {
@@ -77,6 +78,11 @@ Recommendation recommend(const DesignQuestion& question);
 /// rate at this KL, saying what they cost and how many would do; "" if they are enough or nothing is known.
 std::string rollouts_advice(const alignment::TransformSettings& transform,
                             const alignment::Deployment& deployment, double kl, std::int64_t rollouts);
+
+/// The same for every variant of an experiment that trains on fixed rollouts at a target KL.
+std::vector<std::string> rollouts_advice(const experiment::Experiment& experiment);
+/// Lines that each begin with '#', so that they may stand below a YAML file; "" for none.
+std::string as_comments(const std::vector<std::string>& lines);
 
 /// The command: text, or JSON lines, to `out`; with `html` a page. Errors: ConfigurationError, also when no
 /// transform reaches anything; std::runtime_error if the page cannot be written.

@@ -226,7 +226,7 @@ std::string inference_yaml(const std::vector<MatchupSpec>& matchups) {
     return each.policy.yaml() + (each.opponent ? ", opponent: {" + each.opponent->yaml() + "}" : "");
   };
   if (matchups.size() == 1) return "inference: {" + side(matchups.front()) + "}";
-  std::string text = "inference:\n  mix:\n";
+  std::string text = "inference:\n  mixture:\n";
   for (const MatchupSpec& each : matchups)
     text += fmt::format("    - {{share: {}, {}}}\n", each.share, side(each));
   text.pop_back();
