@@ -320,6 +320,7 @@ void evaluate(Run& run) {
   const ordered_json evaluation{{"format_version", 1},
                                 {"procedure", experiment.inference.procedure},
                                 {"n", experiment.inference.n},
+                                {"value", experiment.inference.value},
                                 {"deployment", experiment::deployment(experiment.inference).name()},
                                 {"prompts", problem.prompt_count(Split::kHeldout)},
                                 {"samples_per_prompt", experiment.evaluation.samples_per_prompt},

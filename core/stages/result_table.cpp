@@ -98,6 +98,8 @@ std::string result_table(const nlohmann::json& json) {
   rows[0] = {"variant", "transform"};
   if (evaluation.has_procedure()) {
     rows[0].push_back(how + " win rate");
+    if (evaluation.independent_judge) rows[0].push_back("by the reward");
+    if (evaluation.values_reward) rows[0].push_back("answer's reward");
     rows[0].push_back("closed form");
   }
   for (const char* column : {"standard win rate", "KL (nats)", "reward", "tokens"}) rows[0].push_back(column);
@@ -105,6 +107,8 @@ std::string result_table(const nlohmann::json& json) {
     auto& row = rows.emplace_back(std::vector<std::string>{variant.name, variant.transform});
     if (evaluation.has_procedure()) {
       row.push_back(with_interval(variant.inference_win_rate));
+      if (evaluation.independent_judge) row.push_back(plain(variant.win_rate_by_reward.value, 3));
+      if (evaluation.values_reward) row.push_back(with_interval(variant.inference_reward));
       row.push_back(plain(variant.predicted.inference_win_rate, 3));
     }
     row.push_back(with_interval(variant.standard_win_rate));

@@ -55,6 +55,9 @@ VariantRecord variant(const json& object) {
   record.reward = estimate(object, "reward");
   record.reference_reward = estimate(object, "reference_reward");
   record.response_length = estimate(object, "response_length");
+  record.win_rate_by_reward = estimate(at(object, "by_reward"), "inference_win_rate");
+  record.inference_reward = estimate(object, "inference_reward");
+  record.reference_inference_reward = estimate(object, "reference_inference_reward");
   record.predicted.standard_win_rate = number(at(object, "predicted"), "standard_win_rate");
   record.predicted.inference_win_rate = number(at(object, "predicted"), "inference_win_rate");
   record.to_first = difference(object, "difference_to_first");
@@ -97,6 +100,8 @@ CalibrationRecord calibration(const json& object) {
 bool Estimate::known() const { return std::isfinite(value); }
 
 std::string EvaluationRecord::procedure_name() const {
+  const std::string plain = procedure == "standard" ? procedure : procedure + " " + std::to_string(n);
+  if (!deployment.empty() && deployment != plain) return deployment;
   if (procedure == "best_of_n") return "Best-of-" + std::to_string(n);
   if (procedure == "worst_of_n") return "Worst-of-" + std::to_string(n);
   if (procedure == "standard") return "ordinary sampling";
@@ -113,6 +118,8 @@ EvaluationRecord parse_evaluation(const json& evaluation) {
     EvaluationRecord record;
     record.procedure = text(evaluation, "procedure");
     record.n = count(evaluation, "n");
+    record.deployment = text(evaluation, "deployment");
+    record.values_reward = text(evaluation, "value") == "reward";
     record.prompts = count(evaluation, "prompts");
     record.samples_per_prompt = count(evaluation, "samples_per_prompt");
     record.independent_judge = text(evaluation, "judge") == "judge";

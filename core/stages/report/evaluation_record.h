@@ -30,6 +30,8 @@ struct VariantRecord {
   double beta = kMissing, target_kl = kMissing;
   std::int64_t steps = 0;
   Estimate kl, kl_k3, standard_win_rate, inference_win_rate, reward, reference_reward, response_length;
+  Estimate win_rate_by_reward;  // decided by the reward trained on, where a judge decides the others
+  Estimate inference_reward, reference_inference_reward;  // of the answers that the procedure gives
   struct {
     double standard_win_rate = kMissing, inference_win_rate = kMissing;
   } predicted;  // closed form at the measured KL; missing for transforms without one (raw, zscore)
@@ -64,6 +66,8 @@ struct Example {
 
 struct EvaluationRecord {
   std::string procedure = "standard";
+  std::string deployment;      // of both sides, such as "best_of_n 8 against standard"; "" in older files
+  bool values_reward = false;  // answers are worth their own reward, rather than a win
   std::int64_t n = 1, prompts = 0, samples_per_prompt = 0;
   bool independent_judge = false;
   std::vector<VariantRecord> variants;
@@ -72,10 +76,12 @@ struct EvaluationRecord {
   std::vector<Example> examples;
   double seconds = kMissing;
 
-  /// "Best-of-4", "Worst-of-4", "ordinary sampling".
+  /// "Best-of-4", "Worst-of-4", "ordinary sampling", or else the deployment's own name.
   std::string procedure_name() const;
   /// False when the procedure is ordinary sampling, whose win rate is the standard one.
-  bool has_procedure() const { return procedure != "standard"; }
+  bool has_procedure() const {
+    return deployment.empty() ? procedure != "standard" : deployment != "standard";
+  }
 };
 
 /// Errors: InputError for another format version or a value of the wrong type; absent keys stay missing.

@@ -78,6 +78,8 @@ DataTable headline_table(const EvaluationRecord& evaluation) {
   const bool procedure = evaluation.has_procedure();
   if (procedure) table.header.push_back(escape(evaluation.procedure_name()) + " win rate");
   if (!procedure) table.header.push_back("Standard win rate");
+  if (evaluation.independent_judge) table.header.push_back("By the reward trained on");
+  if (evaluation.values_reward) table.header.push_back("Answer's reward");
   table.header.push_back("Closed form at this KL");
   if (procedure) table.header.push_back("Standard win rate");
   for (const char* column : {"KL (nats)", "Reward", "Tokens"}) table.header.push_back(column);
@@ -90,6 +92,8 @@ DataTable headline_table(const EvaluationRecord& evaluation) {
             : fmt::format(" <span class=\"sub\">{}</span>", escape(variant.transform));
     row.push_back(mark(i) + escape(variant.name) + transform);
     row.push_back(estimate_html(procedure ? variant.inference_win_rate : variant.standard_win_rate));
+    if (evaluation.independent_judge) row.push_back(estimate_html(variant.win_rate_by_reward));
+    if (evaluation.values_reward) row.push_back(estimate_html(variant.inference_reward));
     row.push_back(
         number(procedure ? variant.predicted.inference_win_rate : variant.predicted.standard_win_rate));
     if (procedure) row.push_back(estimate_html(variant.standard_win_rate));
