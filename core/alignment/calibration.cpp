@@ -1,6 +1,7 @@
 #include "core/alignment/calibration.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <stdexcept>
 #include <string>
@@ -97,21 +98,30 @@ Calibration::Calibration(CalibrationMode mode, std::vector<float> rewards, std::
     deviation_.push_back(standard_deviation(row, mean_.back()));
   }
   if (mode == CalibrationMode::kHierarchical && !prior_strength)
-    prior_strength_ = estimated_prior_strength(rewards_, rollouts, pooled_);
+    prior_strength_ = estimated_prior_strength(rewards_, rollouts);
 }
 
-double estimated_prior_strength(std::span<const float> rewards, std::int64_t rollouts,
-                                const RewardSketch& pooled) {
+double estimated_prior_strength(std::span<const float> rewards, std::int64_t rollouts) {
   constexpr double kNoDifference = 1e9;
-  const RewardDistribution distribution(pooled);
+  std::vector<float> pooled(rewards.begin(), rewards.end());
+  std::sort(pooled.begin(), pooled.end());
+  const auto k = static_cast<std::size_t>(rollouts);
+  // Both the share below a decile and that up to it: with ties either may be all or nothing.
+  const auto shares = [](std::span<const float> sorted, float reward) {
+    const Ranks ranks = ranks_among(sorted, reward);
+    const auto count = static_cast<double>(sorted.size()), below = static_cast<double>(ranks.below);
+    return std::array{below / count, (below + static_cast<double>(ranks.ties)) / count};
+  };
   double observed = 0, possible = 0;
-  for (int decile = 1; decile < 10; ++decile) {
-    const float reward = pooled.quantile(decile / 10.0);
-    const double G = distribution.cumulative(reward);
-    for (std::size_t at = 0; at < rewards.size(); at += static_cast<std::size_t>(rollouts)) {
-      const double C = calibrated_reward(rewards.subspan(at, static_cast<std::size_t>(rollouts)), reward);
-      observed += (C - G) * (C - G);
-      possible += G * (1 - G);
+  for (std::size_t decile = 1; decile < 10; ++decile) {
+    const float reward = pooled[pooled.size() * decile / 10];
+    const auto G = shares(pooled, reward);
+    for (std::size_t at = 0; at < rewards.size(); at += k) {
+      const auto C = shares(rewards.subspan(at, k), reward);
+      for (std::size_t i = 0; i < G.size(); ++i) {
+        observed += (C[i] - G[i]) * (C[i] - G[i]);
+        possible += G[i] * (1 - G[i]);
+      }
     }
   }
   const auto K = static_cast<double>(rollouts);

@@ -66,11 +66,10 @@ class Calibration {
 
 /// kappa of kHierarchical from the rewards themselves [prompts, rollouts], ascending per prompt, by the
 /// method of moments. If the prompts' distributions scatter around the pooled one G like a Dirichlet process
-/// of strength kappa, a prompt's empirical share C_hat(r) below a reward r has the variance G (1-G) (kappa +
-/// K)/(K (kappa + 1)). The ratio S of the observed to G (1-G), over prompts and the pooled deciles, gives
-/// kappa = K (1-S)/(KS - 1); the posterior mean is then the very formula of kHierarchical. Infinite, returned
-/// as 1e9, if the prompts differ by no more than chance.
-double estimated_prior_strength(std::span<const float> rewards, std::int64_t rollouts,
-                                const RewardSketch& pooled);
+/// of strength kappa, a prompt's empirical share C_hat of rewards below some reward has the variance G (1-G)
+/// (kappa + K)/(K (kappa + 1)), ties or not. The ratio S of the observed to G (1-G), over prompts and the
+/// pooled deciles, gives kappa = K (1-S)/(KS - 1); the posterior mean is then the very formula of
+/// kHierarchical. Infinite, returned as 1e9, if the prompts differ by no more than chance.
+double estimated_prior_strength(std::span<const float> rewards, std::int64_t rollouts);
 
 }  // namespace infalign::alignment
