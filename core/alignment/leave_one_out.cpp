@@ -126,7 +126,8 @@ LeaveOneOut::LeaveOneOut(Procedure procedure, std::int64_t samples, std::int64_t
     throw std::invalid_argument(procedure_.name + " of " + std::to_string(procedure_.n) +
                                 " cannot be estimated from " + std::to_string(samples) + " samples");
   }
-  const std::span<const double> weights = procedure_.rank_weights;
+  const std::span<const double> weights =
+      procedure_.order_average ? procedure_.order_average->rank_weights : procedure_.rank_weights;
   if (weights.empty()) return;
   chosen_ = elevate(weights, samples);
   if (weights.size() == 1) return;  // alone, a sample is the answer
@@ -147,6 +148,13 @@ void LeaveOneOut::check(const Candidates& samples) const {
   }
 }
 
+std::vector<float> LeaveOneOut::ranked_by(const Candidates& samples) const {
+  std::vector<float> reward(samples.reward.begin(), samples.reward.end());
+  if (procedure_.order_average)
+    std::transform(reward.begin(), reward.end(), reward.begin(), procedure_.order_average->view);
+  return reward;
+}
+
 std::vector<double> LeaveOneOut::rewards(const Candidates& samples, std::span<const double> value,
                                          std::uint64_t seed) const {
   check(samples);
@@ -156,7 +164,7 @@ std::vector<double> LeaveOneOut::rewards(const Candidates& samples, std::span<co
     throw std::domain_error(procedure_.name + ": the value of a sample is NaN");
   }
   std::vector<double> result(samples.size());
-  if (procedure_.rank_weights.empty()) {
+  if (chosen_.empty()) {
     Drawn drawn(procedure_, samples);
     const std::int64_t draws =
         for_each_draw(procedure_, samples_, enumerated_, seed, [&](std::span<const std::size_t> draw) {
@@ -182,8 +190,9 @@ std::vector<double> LeaveOneOut::rewards(const Candidates& samples, std::span<co
     double weighted_above = 0, weighted_below = 0;  // the whole sums over the groups above and below
   };
   std::vector<Group> groups;
-  const Indices order = ascending(samples.reward);
-  for_each_tie(order, samples.reward, [&](std::size_t first, std::size_t last) {
+  const std::vector<float> reward = ranked_by(samples);
+  const Indices order = ascending(reward);
+  for_each_tie(order, reward, [&](std::size_t first, std::size_t last) {
     Group group{first, last};
     const auto size = static_cast<double>(last - first);
     for (std::size_t j = first; j < last; ++j) {
@@ -221,7 +230,7 @@ std::vector<double> LeaveOneOut::rewards(const Candidates& samples, std::span<co
 std::vector<double> LeaveOneOut::answer_probabilities(const Candidates& samples, std::uint64_t seed) const {
   check(samples);
   std::vector<double> result(samples.size());
-  if (procedure_.rank_weights.empty()) {
+  if (chosen_.empty()) {
     Drawn drawn(procedure_, samples);
     const std::int64_t draws =
         for_each_draw(procedure_, samples_, enumerated_, seed, [&](std::span<const std::size_t> draw) {
@@ -231,8 +240,9 @@ std::vector<double> LeaveOneOut::answer_probabilities(const Candidates& samples,
     for (double& each : result) each /= static_cast<double>(draws);
     return result;
   }
-  const Indices order = ascending(samples.reward);
-  for_each_tie(order, samples.reward, [&](std::size_t first, std::size_t last) {
+  const std::vector<float> reward = ranked_by(samples);
+  const Indices order = ascending(reward);
+  for_each_tie(order, reward, [&](std::size_t first, std::size_t last) {
     double shared = 0;
     for (std::size_t j = first; j < last; ++j) shared += chosen_[j];
     for (std::size_t j = first; j < last; ++j) result[order[j]] = shared / static_cast<double>(last - first);

@@ -19,9 +19,10 @@
 namespace infalign::alignment {
 
 /// R_i of each of the n samples of one prompt; value [n] is g of each as an answer. For procedures with rank
-/// weights the average over all subsets in closed form, O(n log n), samples tied in the selecting reward
-/// taken in every order; for other rules over all subsets (all arrangements where the order matters) when
-/// these are at most `enumerated`, else over random ones, each sample equally often, drawn from `seed` alone.
+/// weights (or an order_average) the average over all subsets in closed form, O(n log n), samples tied in the
+/// selecting reward taken in every order; for other rules over all subsets (all arrangements where the order
+/// matters) when these are at most `enumerated`, else over random ones, each sample equally often, drawn from
+/// `seed` alone.
 /// Errors: std::invalid_argument for n < N or sizes that differ, std::domain_error for NaN.
 std::vector<double> leave_one_out_rewards(const Procedure& procedure, const Candidates& samples,
                                           std::span<const double> value, std::uint64_t seed = 0,
@@ -39,6 +40,7 @@ class LeaveOneOut {
 
  private:
   void check(const Candidates& samples) const;
+  std::vector<float> ranked_by(const Candidates& samples) const;  // [n]
 
   Procedure procedure_;
   std::int64_t samples_, enumerated_;

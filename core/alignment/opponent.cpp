@@ -21,7 +21,7 @@ OpponentValue::OpponentValue(const Procedure& opponent, std::int64_t rollouts)
     : opponent_(opponent), rollouts_(rollouts) {
   if (!opponent.rank_weights.empty()) {
     below_ = running_sums(opponent.order_weights(rollouts));
-  } else if (opponent.name == "majority_vote" || rollouts < opponent.n) {
+  } else if (opponent.reads_answers || rollouts < opponent.n) {
     throw std::invalid_argument("the opponent's " + opponent.name + " cannot be told from " +
                                 std::to_string(rollouts) + " rewards of the reference policy");
   }

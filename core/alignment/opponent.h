@@ -15,7 +15,7 @@ class OpponentValue {
  public:
   /// `rollouts` K: how many rewards of the reference policy there are of a prompt. Errors:
   /// std::invalid_argument for fewer than the opponent draws, or for an opponent that needs more than rewards
-  /// (majority_vote).
+  /// (one that reads_answers).
   OpponentValue(const Procedure& opponent, std::int64_t rollouts);
 
   /// The values of `rewards` against the answer drawn from the reference's `sorted` [K], ascending: unbiased

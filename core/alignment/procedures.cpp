@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <numeric>
 #include <random>
 #include <stdexcept>
@@ -161,7 +160,7 @@ Procedure above_quantile(const Settings& s) {
 
 Procedure retry_until(const Settings& s) {
   require(!std::isnan(s.threshold), "retry_until", "threshold must be a number");
-  return procedure_from_rule(
+  Procedure retry = procedure_from_rule(
       "retry_until", s.n,
       [threshold = s.threshold](const Candidates& c, std::span<double> probability) {
         std::size_t i = 0;
@@ -169,17 +168,29 @@ Procedure retry_until(const Settings& s) {
         probability[i] = 1;
       },
       true);
+  // In random order any of those that are good enough is the first, and any at all the last: the best of n
+  // with rewards 1 and 0.
+  retry.order_average = {[threshold = s.threshold](float reward) { return reward < threshold ? 0.f : 1.f; },
+                         certain_rank(s.n, s.n)};
+  return retry;
 }
 
 Procedure majority_vote(const Settings& s) {
-  return procedure_from_rule("majority_vote", s.n, [](const Candidates& c, std::span<double> probability) {
-    require(c.answer.size() == c.size(), "majority_vote", "the candidates' answers have not been extracted");
-    std::map<std::int64_t, std::size_t> votes;
-    for (std::int64_t answer : c.answer) ++votes[answer];
-    std::size_t most = 0;
-    for (const auto& [answer, count] : votes) most = std::max(most, count);
-    share(probability, 1, [&](std::size_t i) { return votes.at(c.answer[i]) == most; });
-  });
+  Procedure vote =
+      procedure_from_rule("majority_vote", s.n, [](const Candidates& c, std::span<double> probability) {
+        require(c.answer.size() == c.size(), "majority_vote",
+                "the candidates' answers have not been extracted");
+        // Groups are small: counting each candidate's votes one by one is faster than any table.
+        std::transform(c.answer.begin(), c.answer.end(), probability.begin(), [&](std::int64_t answer) {
+          return static_cast<double>(std::count(c.answer.begin(), c.answer.end(), answer));
+        });
+        const double most = *std::max_element(probability.begin(), probability.end());
+        const auto leaders = static_cast<double>(std::count(probability.begin(), probability.end(), most));
+        for (double& votes : probability) votes = votes == most ? 1 / leaders : 0;
+      });
+  vote.reads_answers = true;
+  vote.reads_rewards = false;
+  return vote;
 }
 
 Procedure pass_at_n(const Settings& s) {

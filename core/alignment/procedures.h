@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,11 +33,20 @@ using SelectionRule = std::function<void(const Candidates& candidates, std::span
 /// verifier's 1 or 0.
 enum class Value { kWinRate, kReward };
 
+/// For a rule that looks at the order of draws and is simpler on average over all orders: a choice by rank
+/// among a coarser view of the rewards, which share where they tie.
+struct OrderAverage {
+  std::function<float(float reward)> view;
+  std::vector<double> rank_weights;  // [n]
+};
+
 struct Procedure {
   std::string name;  // "best_of_n"
   std::int64_t n = 1;
   SelectionRule rule;
   bool order_matters = false;  // the rule looks at the order in which candidates were drawn
+  bool reads_answers = false;  // ... at Candidates::answer
+  bool reads_rewards = true;   // false for one that looks at answers alone
   Value value = Value::kWinRate;
 
   // Of calibrated procedures; empty for others.
@@ -44,6 +54,8 @@ struct Procedure {
   std::function<double(double)> density;     // h(q), integral 1 over [0, 1]
   std::function<double(double)> cumulative;  // H(q)
   std::vector<double> breaks;                // where h jumps, inside (0, 1)
+
+  std::optional<OrderAverage> order_average;  // where one is known, leave-one-out takes its closed form
 
   bool is_calibrated() const { return density != nullptr; }
 

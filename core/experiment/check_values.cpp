@@ -110,16 +110,18 @@ class ValueChecker : Checker {
   void check_votes(const alignment::Deployment& deployment) {
     const bool has_answers = !e_.inference.answer.empty() || (e_.synthetic && e_.synthetic->answers > 0);
     for (const alignment::Matchup& matchup : deployment.matchups()) {
-      const bool votes = matchup.policy.name == "majority_vote" || matchup.opponent.name == "majority_vote";
+      const bool votes = matchup.policy.reads_answers || matchup.opponent.reads_answers;
       if (votes && !has_answers) {
         return refuse("inference.answer",
-                      "missing: majority_vote needs a regular expression that finds the answer");
+                      "missing: " + (matchup.policy.reads_answers ? matchup.policy : matchup.opponent).name +
+                          " needs a regular expression that finds the answer");
       }
       const bool by_wins = matchup.policy.value == alignment::Value::kWinRate;
-      if (e_.runs(Stage::kAlign) && by_wins && matchup.opponent.name == "majority_vote") {
+      if (e_.runs(Stage::kAlign) && by_wins && matchup.opponent.reads_answers) {
         return refuse("inference.opponent",
-                      "a win against a majority vote cannot be told from calibrated rewards alone; use "
-                      "`value: reward`, or another opponent such as {procedure: standard}");
+                      "a win against " + matchup.opponent.name +
+                          " cannot be told from calibrated rewards alone; use "
+                          "`value: reward`, or another opponent such as {procedure: standard}");
       }
     }
   }

@@ -53,7 +53,7 @@ class TrainingWinRate {
   TrainingWinRate(const alignment::Deployment& deployment, std::int64_t rollouts, std::int64_t samples)
       : deployment_(deployment), known_(samples >= deployment.policy_candidates()) {
     for (const auto& matchup : deployment_.matchups()) {
-      const bool votes = matchup.policy.name == "majority_vote" || matchup.opponent.name == "majority_vote";
+      const bool votes = matchup.policy.reads_answers || matchup.opponent.reads_answers;
       known_ = known_ && !votes && rollouts >= matchup.opponent.n;
     }
   }

@@ -81,6 +81,32 @@ TEST(LeaveOneOut, RanksInClosedFormAreTheAverageOverSubsetsWithTies) {
   }
 }
 
+TEST(LeaveOneOut, ARuleKnownOnAverageOverTheOrderIsTheAverageOverArrangements) {
+  // retry_until: the values differ among those that pass, and the threshold parts them nowhere, somewhere or
+  // everywhere.
+  std::mt19937_64 engine(6);
+  for (std::int64_t N = 1; N <= 4; ++N) {
+    for (double threshold : {-1.0, 1.0, 2.0, 3.5, 9.0}) {
+      ProcedureSettings settings = settings_of("retry_until", N);
+      settings.threshold = threshold;
+      const Procedure retry = make_procedure(settings);
+      ASSERT_TRUE(retry.order_average.has_value());
+      std::vector<float> reward(6);
+      std::vector<double> value(6);
+      for (float& each : reward) each = static_cast<float>(engine() % 5);
+      for (double& each : value) each = static_cast<double>(engine() % 1000) / 1000;
+      const auto closed = leave_one_out_rewards(retry, {reward}, value);
+      const auto visited = leave_one_out_rewards(only_the_rule(retry), {reward}, value);
+      const auto p = answer_probabilities(retry, {reward});
+      const auto p_visited = answer_probabilities(only_the_rule(retry), {reward});
+      for (std::size_t i = 0; i < 6; ++i) {
+        EXPECT_NEAR(closed[i], visited[i], 1e-12) << N << " " << threshold;
+        EXPECT_NEAR(p[i], p_visited[i], 1e-13) << N << " " << threshold;
+      }
+    }
+  }
+}
+
 TEST(LeaveOneOut, IsTheDerivativeOfTheInferenceTimeValue) {
   // Theorem (A): E[R_i | y_i = y], over all tuples, is the derivative of the value with respect to the
   // unnormalised pi(y), for every procedure; so is that of random subsets, whatever the seed.
@@ -214,7 +240,7 @@ TEST(LeaveOneOut, RandomSubsetsAgreeWithAllOfThem) {
   }
   const Candidates samples{reward, answer};
   for (const std::string name : {"majority_vote", "retry_until"}) {
-    const Procedure procedure = make_procedure(settings_of(name, 4));
+    const Procedure procedure = only_the_rule(make_procedure(settings_of(name, 4)));
     const auto exact = leave_one_out_rewards(procedure, samples, value);
     const auto exact_p = answer_probabilities(procedure, samples);
     constexpr int kSeeds = 200;
