@@ -1,5 +1,7 @@
 #include "launch/design_command.h"
 
+#include "launch/procedure_options.h"
+
 namespace infalign::launch {
 
 CLI::App* add_design_command(CLI::App& app, stages::DesignOptions& options) {
@@ -13,15 +15,7 @@ CLI::App* add_design_command(CLI::App& app, stages::DesignOptions& options) {
       "Example: infalign design --procedure best_of_n --n 4 --transform identity,exponential:10,optimal --kl "
       "0.5");
   design->add_option("--procedure", options.procedure, "SPEC: how answers will be drawn");
-  for (const auto& [key, what] : {std::pair{"n", "candidates of the procedure"},
-                                  std::pair{"k", "of kth_of_n: which, counted from the smallest"},
-                                  std::pair{"strength", "of soft_best_of_n: lambda"},
-                                  std::pair{"weights", "of best_of_random_n: shares of N = 1, 2, ..."},
-                                  std::pair{"quantile", "of above_quantile: keep only what is above"}}) {
-    design->add_option_function<std::string>(
-        std::string("--") + key,
-        [&options, key = key](const std::string& value) { options.keys[key] = value; }, what);
-  }
+  add_procedure_keys(*design, options.keys);
   design->add_option("--opponent", options.opponent,
                      "SPEC: the reference's answers are drawn so; default: as the policy's");
   design->add_option("--mix", options.mix,

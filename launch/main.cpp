@@ -26,6 +26,7 @@
 #include "distributed/launcher.h"
 #include "infalign_revision.h"
 #include "launch/design_command.h"
+#include "launch/procedure_options.h"
 
 namespace {
 
@@ -212,7 +213,12 @@ int main(int argc, char** argv) {
   auto* generate = app.add_subcommand(
       "generate",
       "Sample from a model folder, plainly or through an inference procedure.\n"
-      "Example: infalign generate --model data/storyteller --prompt 'Once upon a time' --samples 3");
+      "A procedure SPEC is name[:n][:key=value...], e.g. best_of_n:4, kth_of_n:8:k=7, "
+      "retry_until:4:threshold=0.5, majority_vote:16.\n"
+      "Example: infalign generate --model data/storyteller --prompt 'Once upon a time' --samples 3\n"
+      "Example: infalign generate --model MODEL --reward REWARD --prompt TEXT --procedure best_of_n --n 4\n"
+      "Example: infalign generate --model MODEL --prompt '2 + 2 = ' --procedure majority_vote:16 "
+      "--answer '[0-9]+'");
   generate->add_option("--model", generation.model, "model folder")->required();
   generate->add_option("--prompt", prompt, "one prompt");
   generate->add_option("--prompts", prompts, "prompts as JSON lines");
@@ -230,12 +236,14 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   generate->add_flag("--greedy", generation.greedy, "the most probable token each time");
   generate->add_option("--seed", generation.seed, "of the random numbers")->capture_default_str();
-  generate->add_option("--procedure", generation.procedure, "standard, best_of_n or worst_of_n")
+  generate->add_option("--procedure", generation.procedure, "SPEC: how the answer is chosen")
       ->capture_default_str();
-  generate->add_option("--n", generation.n, "candidates of the procedure")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  launch::add_procedure_keys(*generate, generation.keys);
+  launch::add_procedure_key(*generate, generation.keys, "threshold",
+                            "of retry_until: the reward that is good enough");
   generate->add_option("--reward", generation.reward, "reward model folder, by which the procedure chooses");
+  generate->add_option("--answer", generation.answer,
+                       "of majority_vote: regular expression; its last match in a response is voted on");
   generate->add_flag("--verbose", generation.verbose, "the candidates and their rewards too");
   generate->add_flag("--json", generation.json, "one JSON object a line");
 

@@ -139,8 +139,7 @@ Section describe(Inference& i) {
                           "verifier's verdict; pass_at_n always)."});
   section.keys.push_back(
       {"answer", &i.answer, anything(),
-       "Of majority_vote: regular expression; its first group, or the whole match, is what "
-       "is voted on."});
+       "Of majority_vote: regular expression; its last match in a response is what is voted on."});
   if (i.opponent) {
     section.sections.push_back(
         {.name = "opponent",

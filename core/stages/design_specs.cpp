@@ -20,7 +20,7 @@ struct Where {
 };
 
 [[noreturn]] void refuse(const Where& where, const std::string& what) {
-  throw ConfigurationError(fmt::format("design: {} \"{}\": {}", where.option, where.spec, what));
+  throw ConfigurationError(fmt::format("{} \"{}\": {}", where.option, where.spec, what));
 }
 
 std::vector<std::string> split(const std::string& text, char separator) {

@@ -8,6 +8,8 @@
 #include "core/alignment/procedures.h"
 #include "core/error.h"
 #include "core/model/generation.h"
+#include "core/stages/answers.h"
+#include "core/stages/design_specs.h"
 #include "core/stages/language_problem.h"
 #include "core/stages/model_folder.h"
 #include "core/text/records.h"
@@ -51,14 +53,32 @@ void for_each_object(std::istream& input, const std::string& name, Visit&& visit
   }
 }
 
+/// What --procedure and the options of its keys ask for, with all that it needs.
+alignment::Procedure asked_procedure(const GenerateOptions& options) {
+  const auto procedure =
+      parse_procedure("--procedure", options.procedure, {options.keys.begin(), options.keys.end()})
+          .procedure();
+  const auto refuse = [&](const std::string& what) {
+    throw ConfigurationError("--procedure " + options.procedure + " " + what);
+  };
+  if (procedure.is_calibrated() && procedure.rank_weights.empty())
+    refuse("chooses among how many candidates? Give --n");  // with n = 1 above_quantile is theory's alone
+  if (procedure.reads_answers && options.answer.empty())
+    refuse("votes on the candidates' answers: give --answer REGEX");
+  if (!procedure.reads_answers && !options.answer.empty())
+    refuse("takes no --answer: it does not vote; majority_vote does");
+  if (procedure.n > 1 && procedure.reads_rewards && options.reward.empty())
+    refuse("chooses among candidates by their reward: give --reward DIR");
+  return procedure;
+}
+
 }  // namespace
 
 void generate(const kernels::Stream& on, const GenerateOptions& options, std::ostream& out) {
-  const auto procedure = alignment::make_procedure(options.procedure, options.n);
+  const auto procedure = asked_procedure(options);
   const bool selects = procedure.n > 1;
-  if (selects && options.reward.empty())
-    throw ConfigurationError("--procedure " + options.procedure +
-                             " chooses among candidates by their reward: give --reward DIR");
+  std::optional<Answers> answers;
+  if (procedure.reads_answers) answers.emplace("--answer", options.answer);
   const auto folder = ModelFolder::load(options.model);
   require_language_model(folder);
   std::optional<RewardModel> reward;
@@ -71,7 +91,8 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
   settings.max_new_tokens = options.max_new_tokens;
   settings.stop_tokens = folder.tokenizer.special().stop;
   model::Generator generator(folder.transformer);
-  const std::int64_t candidates = selects ? procedure.n : 1;
+  const std::int64_t candidates = procedure.n;
+  const auto count = static_cast<std::size_t>(candidates);
 
   for (std::size_t p = 0; p < options.prompts.size(); ++p) {
     const model::Prompt prompt{folder.tokenizer.encode(options.prompts[p]), p};
@@ -89,20 +110,27 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
       ids.push_back(without_stop(response));
       texts.push_back(folder.tokenizer.decode_continuation(ids.back()));
     }
-    std::vector<float> rewards;
+    std::vector<float> rewards(texts.size());  // without a reward model all equal
     if (reward) rewards = reward->score(on, prompt.tokens, options.prompts[p], ids, texts);
+    std::vector<std::int64_t> votes;
+    if (answers) votes = answers->numbers(texts);
 
     for (std::int64_t s = 0; s < options.samples; ++s) {
-      const auto first = static_cast<std::size_t>(s * candidates);
-      const auto chosen =
-          first +
-          (selects ? procedure.select(std::span(rewards).subspan(first, static_cast<std::size_t>(candidates)))
-                   : 0);
+      const auto first = static_cast<std::size_t>(s * candidates), end = first + count;
+      const auto own = [&](const auto& all) {
+        return all.empty() ? std::span(all) : std::span(all).subspan(first, count);
+      };
+      const double uniform = kernels::random_uniform({options.seed, kernels::Purpose::kChoice}, p,
+                                                     static_cast<std::uint32_t>(s), 0);
+      const auto chosen = first + (selects ? procedure.select({own(rewards), own(votes)}, uniform) : 0);
       if (!options.json) {
         out << options.prompts[p] << texts[chosen] << "\n";
-        if (options.verbose && reward)
-          for (std::size_t c = first; c < first + static_cast<std::size_t>(candidates); ++c)
-            out << (c == chosen ? "  * " : "    ") << rewards[c] << "  " << texts[c] << "\n";
+        for (std::size_t c = first; options.verbose && (reward || answers) && c < end; ++c) {
+          out << (c == chosen ? "  * " : "    ");
+          if (reward) out << rewards[c] << "  ";
+          if (answers) out << answers->in(texts[c]).value_or("-") << "  ";
+          out << texts[c] << "\n";
+        }
         out.flush();
         continue;
       }
@@ -112,13 +140,16 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
                           {"logprobs", responses[i].log_probabilities_at_1},
                           {"finish_reason", responses[i].stopped ? "stop" : "length"}};
         if (reward) json["reward"] = rewards[i];
+        if (answers) {
+          const auto answer = answers->in(texts[i]);
+          json["answer"] = answer ? ordered_json(*answer) : ordered_json(nullptr);
+        }
         return json;
       };
       ordered_json line{{"prompt_index", p}, {"sample_index", s}};
       line.update(describe(chosen));
       if (options.verbose && selects)
-        for (std::size_t c = first; c < first + static_cast<std::size_t>(candidates); ++c)
-          line["candidates"].push_back(describe(c));
+        for (std::size_t c = first; c < end; ++c) line["candidates"].push_back(describe(c));
       write_line(out, line);
     }
   }

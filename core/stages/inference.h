@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <iosfwd>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -21,15 +22,17 @@ struct GenerateOptions {
   double temperature = 1, top_p = 1;
   bool greedy = false;
   std::uint64_t seed = 1;
-  std::string procedure = "standard";
-  std::int64_t n = 1;
-  std::filesystem::path reward;  // needed by a procedure that selects
-  bool verbose = false;          // candidates and their rewards beside the answer
+  std::string procedure = "standard";       // a specification (design_specs.h)
+  std::map<std::string, std::string> keys;  // n, k, ... given beside it
+  std::filesystem::path reward;             // by which the procedure chooses
+  std::string answer;                       // regular expression: what a procedure votes on
+  bool verbose = false;                     // candidates and their rewards beside the answer
   bool json = false;
 };
 
 /// For each prompt, `samples` answers: plain samples, or each the procedure's choice among n fresh
-/// candidates. Errors: InputError, ConfigurationError (a procedure that selects without a reward model).
+/// candidates, those it cannot tell apart with equal chances. Errors: InputError; ConfigurationError for a
+/// procedure that is none or lacks what it chooses by.
 void generate(const kernels::Stream& on, const GenerateOptions& options, std::ostream& out);
 
 /// Each line of `input`: {"token_ids": [...]}, {"text": ...}, or {"prompt": ..., "response": ...}; writes

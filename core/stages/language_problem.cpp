@@ -30,10 +30,6 @@ void add_response(model::PackedBatch& batch, model::Targets& targets, std::int32
   }
 }
 
-std::uint64_t text_id(const std::string& text) {
-  return std::stoull(storage::Fingerprint().add(text).hex(), nullptr, 16);
-}
-
 }  // namespace
 
 std::vector<std::int32_t> without_stop(const model::Response& response) {
@@ -88,7 +84,7 @@ PromptSet read_prompt_set(const std::filesystem::path& file, std::int64_t most,
   const auto room = max_positions - max_new_tokens;
   for (std::size_t i = 0; i < set.text.size(); ++i) {
     set.tokens.push_back(tokenizer.encode(set.text[i]));
-    set.id.push_back(text_id(set.text[i]));
+    set.id.push_back(storage::Fingerprint().add(set.text[i]).value());
     if (static_cast<std::int64_t>(set.tokens.back().size()) > room)
       throw InputError(file.string() + ": prompt " + std::to_string(i + 1) + " is " +
                        std::to_string(set.tokens.back().size()) + " tokens; with max_new_tokens " +
@@ -109,7 +105,7 @@ LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const
     judge_.emplace(experiment.judge_folder(), experiment.policy_start());
   if (!experiment.model.reranker.empty())
     reranker_.emplace(experiment.model.reranker, experiment.policy_start());
-  if (!experiment.inference.answer.empty()) answer_.emplace(experiment.inference.answer);
+  if (!experiment.inference.answer.empty()) answers_.emplace("inference.answer", experiment.inference.answer);
   const auto read = [&](const std::filesystem::path& file, std::int64_t most) {
     return file.empty()
                ? PromptSet()
@@ -182,24 +178,10 @@ void LanguageProblem::score(Rollouts& rollouts, bool judge) {
   rollouts.reward = rewards(reward_, rollouts);
   if (judge && judge_) rollouts.judge_reward = rewards(*judge_, rollouts);
   if (reranker_) rollouts.reranker_reward = rewards(*reranker_, rollouts);
-  if (answer_) rollouts.answer = answers(rollouts);
-}
-
-std::vector<std::int64_t> LanguageProblem::answers(const Rollouts& rollouts) const {
-  std::vector<std::int64_t> ids;
-  std::vector<text::Span> matches;
-  for (std::size_t i = 0; i < rollouts.size(); ++i) {
-    const std::string response = response_text(rollouts.response(i));
-    matches.clear();
-    answer_->find_all(response, matches);
-    if (matches.empty()) {
-      ids.push_back(-1 - static_cast<std::int64_t>(i));
-    } else {
-      const auto [begin, end] = matches.back();
-      ids.push_back(static_cast<std::int64_t>(text_id(response.substr(begin, end - begin)) >> 1));
-    }
-  }
-  return ids;
+  if (!answers_) return;
+  std::vector<std::string> texts;
+  for (std::size_t i = 0; i < rollouts.size(); ++i) texts.push_back(response_text(rollouts.response(i)));
+  rollouts.answer = answers_->numbers(texts);
 }
 
 LanguageProblem::Packed LanguageProblem::pack(const Rollouts& rollouts) const {

@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "core/experiment/experiment.h"
+#include "core/stages/answers.h"
 #include "core/stages/model_folder.h"
 #include "core/stages/problem.h"
-#include "core/text/tokenizer/regex.h"
 #include "kernels/device.h"
 
 namespace infalign::stages {
@@ -85,9 +85,6 @@ class LanguageProblem final : public Problem {
   const PromptSet& prompts(Split split) const { return split == Split::kTrain ? train_ : heldout_; }
   Packed pack(const Rollouts& rollouts) const;
   std::vector<float> rewards(RewardModel& model, const Rollouts& rollouts) const;
-  /// The last match of inference.answer in each response, as a number. A response without one agrees with no
-  /// other.
-  std::vector<std::int64_t> answers(const Rollouts& rollouts) const;
 
   kernels::Stream on_;
   experiment::Sampling sampling_;
@@ -95,7 +92,7 @@ class LanguageProblem final : public Problem {
   std::vector<storage::TensorPlace> tensors_;
   RewardModel reward_;
   std::optional<RewardModel> judge_, reranker_;
-  std::optional<text::Regex> answer_;
+  std::optional<Answers> answers_;
   PromptSet train_, heldout_;
   std::string reference_fingerprint_, reward_fingerprint_;
   model::Generator generator_;

@@ -27,6 +27,7 @@ class Fingerprint {
  public:
   Fingerprint& add(std::string_view bytes);
   Fingerprint& add_file(const std::filesystem::path& path);  // content; InputError if it cannot be read
+  std::uint64_t value() const { return state_; }
   std::string hex() const;
 
  private:

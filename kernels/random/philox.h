@@ -36,6 +36,7 @@ enum class Purpose : std::uint32_t {
   kSplit = 8,
   kTables = 9,
   kSubsets = 10,
+  kChoice = 11,
 };
 
 /// What names a stream of draws.

@@ -51,6 +51,13 @@ answer = json.loads(run([PROGRAM, "generate", "--model", output / "policies" / "
                          "--n", 4, "--reward", output / "models" / "reward", "--max-new-tokens", 8, "--json", "--verbose"]).stdout)
 check(answer["reward"] == max(c["reward"] for c in answer["candidates"]), f"not the best of four: {answer}")
 check(len(answer["candidates"]) == 4, f"not four candidates: {answer}")
+rewards = [candidate["reward"] for candidate in answer["candidates"]]
+for procedure, expected in (("kth_of_n:4:k=3", sorted(rewards)[2]), ("worst_of_n:4", min(rewards)),
+                            (f"retry_until:4:threshold={rewards[1]}", next(r for r in rewards if r >= rewards[1])),
+                            (f"retry_until:4:threshold={max(rewards) + 1}", rewards[3])):
+    other = json.loads(run([PROGRAM, "generate", "--model", output / "policies" / "infalign", "--prompt", "One day, there was a dog.",
+                            "--procedure", procedure, "--reward", output / "models" / "reward", "--max-new-tokens", 8, "--json"]).stdout)
+    check(other["reward"] == expected, f"{procedure} of {rewards} gave {other}")
 
 again = run(command(config, output, settings, 2), timeout=60)
 check("kept" in again.stderr, f"a finished run was not recognised:\n{again.stderr}")

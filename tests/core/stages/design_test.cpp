@@ -40,7 +40,8 @@ std::string refusal(const DesignOptions& options) {
   try {
     design(options, out);
   } catch (const ConfigurationError& error) {
-    EXPECT_THAT(std::string(error.what()), testing::StartsWith("design: "));
+    EXPECT_THAT(std::string(error.what()),
+                testing::AnyOf(testing::StartsWith("design: "), testing::StartsWith("--")));
     EXPECT_THAT(std::string(error.what()), Not(HasSubstr("\n")));
     return error.what();
   }
