@@ -25,8 +25,8 @@ struct Candidates {
   std::size_t size() const { return reward.size(); }
 };
 
-/// The selection rule: writes to `probability` [m] the chance that each candidate is the answer. They sum to
-/// 1; candidates that the rule cannot tell apart share equally.
+/// The selection rule: writes to `probability` [m], all 0 before, the chance that each candidate is the
+/// answer. They sum to 1; candidates that the rule cannot tell apart share equally.
 using SelectionRule = std::function<void(const Candidates& candidates, std::span<double> probability)>;
 
 /// What an answer is worth: whether it wins against the opponent's, or its own (judged) reward, such as a
