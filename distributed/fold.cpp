@@ -1,6 +1,7 @@
 #include "distributed/fold.h"
 
 #include <algorithm>
+#include <cmath>
 #include <type_traits>
 
 namespace infalign::distributed {
@@ -9,8 +10,8 @@ namespace {
 template <class T>
 T larger(T a, T b) {
   if constexpr (std::is_floating_point_v<T>) {
-    if (a != a) return a;
-    if (b != b) return b;
+    if (std::isnan(a)) return a;
+    if (std::isnan(b)) return b;
   }
   return std::max(a, b);
 }

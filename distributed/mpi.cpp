@@ -101,7 +101,7 @@ class Mpi final : public Communicator {
     const bool exact = element == Element::kInt64 || element == Element::kUint64;
     const std::size_t width = size_of(element);
     if (exact) {
-      const MPI_Op op = reduction == Reduction::kSum ? MPI_SUM : MPI_MAX;
+      MPI_Op op = reduction == Reduction::kSum ? MPI_SUM : MPI_MAX;
       for_pieces(count, largest_, [&](std::int64_t begin, int piece) {
         MPI_CHECK(MPI_Allreduce(MPI_IN_PLACE, values + static_cast<std::size_t>(begin) * width, piece,
                                 datatype(element), op, ranks_));

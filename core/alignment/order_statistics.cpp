@@ -10,6 +10,12 @@ namespace infalign::alignment {
 
 namespace {
 
+/// log k!. Not std::lgamma, which writes the sign to a variable that all threads share.
+double log_factorial(double k) {
+  int sign = 0;
+  return lgamma_r(k + 1, &sign);
+}
+
 /// One more sample falls below the i-th smallest of m with probability i/(m + 1), which makes it the
 /// (i+1)-th.
 void elevate_stepwise(std::int64_t from, std::span<double> result) {
@@ -71,7 +77,7 @@ BernsteinPolynomial::BernsteinPolynomial(std::vector<double> coefficient)
   const auto degree = static_cast<std::int64_t>(coefficient_.size()) - 1;
   for (std::int64_t k = 0; k <= degree; ++k) {
     const auto d = static_cast<double>(degree), x = static_cast<double>(k);
-    log_binomial_.push_back(std::lgamma(d + 1) - std::lgamma(x + 1) - std::lgamma(d - x + 1));
+    log_binomial_.push_back(log_factorial(d) - log_factorial(x) - log_factorial(d - x));
     if (coefficient_[static_cast<std::size_t>(k)] == 0) continue;
     if (last_ < 0) first_ = k;
     last_ = k;

@@ -13,6 +13,8 @@ template <class... Ts>
 struct Overloaded : Ts... {
   using Ts::operator()...;
 };
+template <class... Ts>
+Overloaded(Ts...) -> Overloaded<Ts...>;  // C++20 finds this itself; clang before 17, which lints, does not
 
 std::string join(const std::vector<std::string>& words) {
   std::string text;

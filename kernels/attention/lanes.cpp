@@ -35,8 +35,8 @@ struct Walk {
   std::int64_t group, head_dim, skip;  // skip: from the end of a token's heads to the next token's
   std::int64_t offset = 0, in_group = 0;
 
-  Walk(const LaneLayout& layout, std::int64_t head_dim_, std::int64_t stride)
-      : group(layout.group), head_dim(head_dim_), skip(stride - layout.group * head_dim_) {}
+  Walk(const LaneLayout& layout, std::int64_t width, std::int64_t stride)
+      : group(layout.group), head_dim(width), skip(stride - layout.group * width) {}
 
   /// Where the next lane's head begins, from where the rows do.
   [[gnu::always_inline]] std::int64_t next() {

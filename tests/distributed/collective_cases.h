@@ -26,7 +26,9 @@ struct CollectiveCase {
 /// Throws, naming the rank and the first difference, unless both hold the same values (NaN equals NaN).
 template <class T>
 void expect_values(const Communicator& ranks, const std::vector<T>& actual, const std::vector<T>& expected) {
-  const auto same = [](const T& a, const T& b) { return a == b || (a != a && b != b); };
+  const auto same = [](const T& a, const T& b) {
+    return a == b || (a != a && b != b);  // NOLINT(misc-redundant-expression): true of NaN
+  };
   if (std::ranges::equal(actual, expected, same)) return;
   std::ostringstream text;
   text.precision(17);

@@ -1,6 +1,7 @@
 #include "core/text/tokenizer/added_tokens.h"
 
 #include <algorithm>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "core/text/tokenizer/unicode.h"
@@ -112,7 +113,7 @@ AddedTokens::AddedTokens(const Json& part, const std::string& file, const Vocabu
     tokens_.push_back(std::move(token));
   }
   // Special tokens first: where two are written alike after normalisation, the first counts.
-  std::ranges::stable_partition(tokens_, &AddedToken::special);
+  std::stable_partition(tokens_.begin(), tokens_.end(), std::mem_fn(&AddedToken::special));
   for (const AddedToken& token : tokens_) {
     if (token.normalized) in_normalized_text_.add(normalize(token.content), token);
     if (!token.normalized) as_written_.add(token.content, token);

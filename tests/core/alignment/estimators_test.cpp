@@ -161,7 +161,7 @@ TEST(WinRateEstimate, OfManySamplesIsRightAndKnowsItsVariance) {
   };
   for (const auto& [deployment, exact] : cases) {
     constexpr int kRepetitions = 2'000;
-    const Repetitions result = repeat(kRepetitions, [&] {
+    const Repetitions result = repeat(kRepetitions, [&, &deployment = deployment] {
       const Sides sides(200, engine);
       return win_rate_estimate(deployment, {sides.ours, sides.ours}, {sides.theirs, sides.theirs});
     });

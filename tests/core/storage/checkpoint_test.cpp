@@ -250,7 +250,7 @@ TEST(Checkpoint, ACallersMistakeIsToldBeforeItIsStored) {
 
   write_shard(folder / "c.tmp", 0, tensors, {0, 5});
   write_shard(folder / "c.tmp", 1, tensors, {6, 11});
-  const auto finish = [&](const std::vector<FlatInterval>& intervals, CheckpointInfo info) {
+  const auto finish = [&](const std::vector<FlatInterval>& intervals, const CheckpointInfo& info) {
     return [=, &folder, &tensors] {
       finish_checkpoint(folder / "c.tmp", folder / "c", info, tensors, intervals, kGroups);
     };
