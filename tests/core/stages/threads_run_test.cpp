@@ -1,6 +1,7 @@
 // A whole run, from calibration to evaluation, on ranks that are threads: the same bytes as on one rank. It
 // is what launch/sanitize runs under the thread sanitizer.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <map>
@@ -16,7 +17,8 @@ namespace {
 experiment::Experiment small_experiment(const std::string& name) {
   experiment::Experiment experiment;
   experiment.name = "threads";
-  experiment.output = std::filesystem::path(testing::TempDir()) / ("infalign_threads_run_" + name);
+  experiment.output = std::filesystem::path(testing::TempDir()) /
+                      ("infalign_threads_run_" + std::to_string(getpid()) + "_" + name);
   std::filesystem::remove_all(experiment.output);
   experiment.synthetic.emplace();
   experiment.synthetic->prompts = 6;
