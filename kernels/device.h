@@ -1,12 +1,9 @@
 // The one place that knows what a device, a stream and a buffer are. Every operation of `kernels/` takes the
 // stream it is to run on; today every stream is the CPU's, where work is done when the call returns.
-// Memory comes from `Buffer`, aligned for the widest vectors.
 #pragma once
 
 #include <cstddef>
-#include <cstring>
 #include <memory>
-#include <new>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -26,6 +23,12 @@ class Stream {
   Device device_ = Device::kCpu;
 };
 
+/// Memory of the CPU, zeroed, aligned for the widest vectors; nullptr for no bytes.
+/// Errors: std::bad_alloc.
+void* allocate_zeroed(std::size_t bytes);
+/// Gives back what allocate_zeroed(bytes) returned.
+void release(void* memory, std::size_t bytes) noexcept;
+
 /// Owned device memory for `size()` values of T, zero at first; move-only.
 template <class T>
 class Buffer {
@@ -33,32 +36,30 @@ class Buffer {
 
  public:
   Buffer() = default;
-  explicit Buffer(std::size_t size) : size_(size) {
-    if (size == 0) return;
-    data_.reset(static_cast<T*>(::operator new(size * sizeof(T), kAlignment)));
-    std::memset(static_cast<void*>(data_.get()), 0, size * sizeof(T));
-  }
+  explicit Buffer(std::size_t size)
+      : data_(static_cast<T*>(allocate_zeroed(size * sizeof(T))), Release{size * sizeof(T)}) {}
 
   T* data() { return data_.get(); }
   const T* data() const { return data_.get(); }
-  std::size_t size() const { return size_; }
-  std::span<T> span() { return {data_.get(), size_}; }
-  std::span<const T> span() const { return {data_.get(), size_}; }
-  T& operator[](std::size_t i) { return data_.get()[i]; }
-  const T& operator[](std::size_t i) const { return data_.get()[i]; }
+  std::size_t size() const { return data_ ? data_.get_deleter().bytes / sizeof(T) : 0; }
+  std::span<T> span() { return {data(), size()}; }
+  std::span<const T> span() const { return {data(), size()}; }
+  T& operator[](std::size_t i) { return data()[i]; }
+  const T& operator[](std::size_t i) const { return data()[i]; }
 
   /// Makes room for at least `size` values; what was there is lost when the buffer has to grow.
   void reserve(std::size_t size) {
-    if (size > size_) *this = Buffer(size);
+    if (size <= this->size()) return;
+    *this = Buffer();  // first given back, then asked for again
+    *this = Buffer(size);
   }
 
  private:
-  static constexpr std::align_val_t kAlignment{64};
-  struct Free {
-    void operator()(T* p) const { ::operator delete(p, kAlignment); }
+  struct Release {
+    std::size_t bytes = 0;
+    void operator()(T* memory) const { release(memory, bytes); }
   };
-  std::unique_ptr<T[], Free> data_;
-  std::size_t size_ = 0;
+  std::unique_ptr<T[], Release> data_;
 };
 
 }  // namespace infalign::kernels

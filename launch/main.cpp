@@ -1,6 +1,5 @@
 // The program: reads the command line, validates the configuration before anything is started, brings up the
 // ranks, and turns every failure into one line and a documented exit code.
-#include <malloc.h>
 #include <omp.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
@@ -128,15 +127,6 @@ void check_command(const RunCommand& command, const CheckOptions& options) {
   }
 }
 
-/// Buffers grow with the largest micro-batch so far. glibc would soon take them from its heap, where each
-/// that grows leaves a hole too small for the next: a third more memory, when measured. With its initial
-/// threshold held fast, they stay mappings of their own, and what is freed is free.
-void give_back_freed_memory() {
-#ifdef M_MMAP_THRESHOLD
-  mallopt(M_MMAP_THRESHOLD, 128 * 1024);
-#endif
-}
-
 std::vector<std::string> collect_prompts(const std::string& prompt, const std::string& file) {
   if (!prompt.empty()) return {prompt};
   if (file.empty()) throw ConfigurationError("generate: give --prompt TEXT or --prompts FILE.jsonl");
@@ -154,7 +144,6 @@ void with_input(const std::string& file, Use&& use) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  give_back_freed_memory();
   spdlog::set_default_logger(spdlog::stderr_color_mt("infalign"));
   spdlog::set_pattern("%H:%M:%S %^%v%$");
 
