@@ -65,7 +65,7 @@ double matmul_peak() {
 }
 
 /// Tokens drawn by generating `new_tokens` for each of `rows` responses, eight to a prompt of 16 tokens.
-std::int64_t sample(model::Generator& generator, const std::vector<float>& parameters, std::int64_t rows,
+std::int64_t sample(model::Generator& generator, const model::Weights& weights, std::int64_t rows,
                     std::int64_t new_tokens) {
   const std::int64_t samples = std::min<std::int64_t>(rows, 8);
   std::vector<model::Prompt> prompts;
@@ -75,7 +75,7 @@ std::int64_t sample(model::Generator& generator, const std::vector<float>& param
   }
   model::SamplingSettings settings;
   settings.max_new_tokens = new_tokens;
-  benchmark::DoNotOptimize(generator.generate(kStream, parameters, prompts, samples, settings, {}));
+  benchmark::DoNotOptimize(generator.generate(kStream, weights, prompts, samples, settings, {}));
   return rows * new_tokens;
 }
 
@@ -84,9 +84,10 @@ double single_stream_rate() {
     const Transformer transformer(stories_config());
     const auto parameters = fresh_weights(transformer);
     model::Generator generator(transformer);
-    sample(generator, parameters, 1, 256);
+    const auto weights = transformer.prepare(kStream, parameters, kernels::Use::kSampling);
+    sample(generator, weights, 1, 256);
     std::int64_t tokens = 0;
-    const double taken = seconds([&] { tokens = sample(generator, parameters, 1, 256); });
+    const double taken = seconds([&] { tokens = sample(generator, weights, 1, 256); });
     return static_cast<double>(tokens) / taken;
   }();
   return rate;
@@ -95,12 +96,13 @@ double single_stream_rate() {
 void sampling(benchmark::State& state) {
   const Transformer transformer(stories_config());
   const auto parameters = fresh_weights(transformer);
+  const auto weights = transformer.prepare(kStream, parameters, kernels::Use::kSampling);
   model::Generator generator(transformer);
   const double single = single_stream_rate(), peak = matmul_peak();
   std::int64_t tokens = 0;
   double taken = 0;
   for (auto _ : state) {
-    taken += seconds([&] { tokens += sample(generator, parameters, state.range(0), state.range(1)); });
+    taken += seconds([&] { tokens += sample(generator, weights, state.range(0), state.range(1)); });
   }
   const double rate = static_cast<double>(tokens) / taken;
   state.counters["tokens/s"] = rate;
@@ -131,6 +133,7 @@ void training(benchmark::State& state) {
   }
   const auto n = parameters.size();
   std::vector<float> gradient(n), first_moment(n), second_moment(n);
+  model::Weights weights;
   std::vector<float> d_hidden(static_cast<std::size_t>(batch.size() * transformer.config().hidden_size));
   const std::vector<float> d_values(static_cast<std::size_t>(targets.size()),
                                     -1.0f / static_cast<float>(targets.size()));
@@ -142,10 +145,12 @@ void training(benchmark::State& state) {
   for (auto _ : state) {
     taken += seconds([&] {
       std::fill(gradient.begin(), gradient.end(), 0.0f);
-      transformer.forward(kStream, parameters, batch, model::Keep::kEverything, activations);
-      head.forward(kStream, transformer, parameters, activations, targets, 1);
-      head.backward(kStream, transformer, parameters, targets, 1, d_values, d_hidden, gradient);
-      transformer.backward(kStream, parameters, batch, activations, d_hidden, gradient);
+      weights.prepare(kStream, transformer.layout(), transformer.config(), parameters,
+                      kernels::Use::kTraining);
+      transformer.forward(kStream, weights, batch, model::Keep::kEverything, activations);
+      head.forward_backward(kStream, transformer, weights, activations, targets, 1, d_values, d_hidden,
+                            gradient);
+      transformer.backward(kStream, weights, batch, activations, d_hidden, gradient);
       kernels::adamw(kStream, hyper, static_cast<std::int64_t>(n), gradient.data(), parameters.data(),
                      first_moment.data(), second_moment.data());
       ++hyper.step;

@@ -17,6 +17,7 @@
 #include "core/stages/design.h"
 #include "core/stages/inference.h"
 #include "core/stages/plan.h"
+#include "core/stages/precision.h"
 #include "core/stages/result_table.h"
 #include "core/stages/run.h"
 #include "core/storage/durable.h"
@@ -66,6 +67,7 @@ int run_command(const RunCommand& command, int* argc, char*** argv) {
   std::optional<experiment::Experiment> experiment;
   try {
     experiment = experiment::load_experiment(command.config, command.overrides, command.only);
+    stages::require_hardware(*experiment);
   } catch (const std::exception& error) {
     if (distributed::launcher_rank() == 0) std::cerr << "infalign: " << error.what() << std::endl;
     return exit_code(error);

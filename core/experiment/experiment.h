@@ -145,7 +145,7 @@ struct Variant {
 struct Alignment {
   std::string objective = "reinforce";
   std::int64_t steps = 120, prompts_per_step = 32, samples_per_prompt = 32;
-  double max_sampler_trainer_gap = 1e-4;
+  std::optional<double> max_sampler_trainer_gap;  // once loaded: a number
   std::int64_t max_skipped_steps = 10;
   Variant shared;  // what the section itself says and variants inherit; nameless, never trained
   std::vector<Variant>
@@ -181,7 +181,8 @@ struct Experiment {
   std::uint64_t seed = 1;
   std::filesystem::path output;
   std::vector<Stage> stages;
-  std::string device = "auto";  // once loaded: cpu | cuda
+  std::string device = "auto";    // once loaded: cpu | cuda
+  std::string dtype = "float32";  // of the factors of matrix products: float32 | bfloat16
   Model model;
   std::optional<Finetune> finetune;
   std::optional<Reward> reward;

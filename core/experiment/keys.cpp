@@ -228,7 +228,9 @@ Section describe(Alignment& a) {
       {"samples_per_prompt", &a.samples_per_prompt, at_least(2),
        "Responses to each prompt, which are each other's baseline."},
       {"max_sampler_trainer_gap", &a.max_sampler_trainer_gap, above(0),
-       "The run fails if sampler and trainer disagree on a log-probability by more, in nats."},
+       "The run fails if sampler and trainer disagree on a log-probability by more, in nats; null: 1e-4, and "
+       "0.1 "
+       "where dtype is bfloat16."},
       {"max_skipped_steps", &a.max_skipped_steps, at_least(0),
        "The run fails after so many steps skipped for a gradient that was not finite."}};
   const auto after_target = std::ranges::find(section.keys, "target_kl", &Key::name) + 1;
@@ -295,11 +297,15 @@ Section describe(Experiment& e) {
   Section root{
       .name = "",
       .meaning = "",
-      .keys = {{"name", &e.name, required(), "Names the run in its report."},
-               {"seed", &e.seed, anything(), "Of every random number of the run."},
-               {"output", &e.output, required(), "Folder of everything the run writes."},
-               {"stages", &e.stages, required_one_of(stage_names()), "What the run does, in this order."},
-               {"device", &e.device, one_of({"auto", "cpu", "cuda"}), "Where it computes."}}};
+      .keys = {
+          {"name", &e.name, required(), "Names the run in its report."},
+          {"seed", &e.seed, anything(), "Of every random number of the run."},
+          {"output", &e.output, required(), "Folder of everything the run writes."},
+          {"stages", &e.stages, required_one_of(stage_names()), "What the run does, in this order."},
+          {"device", &e.device, one_of({"auto", "cpu", "cuda"}), "Where it computes."},
+          {"dtype", &e.dtype, one_of({"float32", "bfloat16"}),
+           "In what the factors of matrix products are; sums, weights and all else are float32. bfloat16 "
+           "needs a processor with AVX-512 BF16 or AMX."}}};
   root.sections.push_back(describe(e.model));
   if (e.finetune) root.sections.push_back(describe(*e.finetune));
   if (e.reward) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/model/model_config.h"
+#include "kernels/linear/linear.h"
 
 namespace infalign::model {
 
@@ -24,12 +25,11 @@ struct Pass {
 /// 2 x parameters in products x tokens, and 4 x heads x head_dim x layers x pairs for attention.
 double forward_operations(const ModelConfig& config, const Pass& pass);
 
-/// Forward and backward: every product is done three times; attention and head compute their scores once
-/// more.
+/// Forward and backward: every product is done three times; attention computes its scores once more.
 double training_operations(const ModelConfig& config, const Pass& pass);
 
 /// Operations per second of this process in the largest product of the model's blocks, for T tokens, on the
 /// threads that kernels use; takes about a fifth of a second.
-double measure_speed(const ModelConfig& config, std::int64_t T);
+double measure_speed(const ModelConfig& config, std::int64_t T, kernels::Precision precision);
 
 }  // namespace infalign::model

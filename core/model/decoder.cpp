@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "kernels/embedding/embedding.h"
-#include "kernels/matmul/matmul.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rotary/rotary.h"
 #include "kernels/swiglu/swiglu.h"
@@ -100,7 +99,7 @@ DecoderBytes Decoder::bytes(const ModelConfig& config, std::int64_t prompts, std
   return bytes;
 }
 
-std::span<const float> Decoder::prefill(const kernels::Stream& on, std::span<const float> parameters,
+std::span<const float> Decoder::prefill(const kernels::Stream& on, const Weights& weights,
                                         const PackedBatch& prompts, const DecodeRows& rows,
                                         std::int64_t max_new_tokens) {
   const ModelConfig& config = transformer_->config();
@@ -113,7 +112,7 @@ std::span<const float> Decoder::prefill(const kernels::Stream& on, std::span<con
     buffer.reserve(static_cast<std::size_t>(n * width));
   });
 
-  transformer_->forward(on, parameters, prompts, Keep::kKeysValues, activations_);
+  transformer_->forward(on, weights, prompts, Keep::kKeysValues, activations_);
   std::vector<std::int32_t> slot;
   for (std::size_t i = 0; i < prompts.segments.size(); ++i) {
     slot.insert(slot.end(), static_cast<std::size_t>(prompts.segments[i].length),
@@ -132,30 +131,24 @@ std::span<const float> Decoder::prefill(const kernels::Stream& on, std::span<con
   return {hidden_.data(), static_cast<std::size_t>(n * C)};
 }
 
-std::span<const float> Decoder::step(const kernels::Stream& on, std::span<const float> parameters,
+std::span<const float> Decoder::step(const kernels::Stream& on, const Weights& weights,
                                      const DecodeRows& rows) {
   const ModelConfig& config = transformer_->config();
   const ParameterLayout& layout = transformer_->layout();
   const kernels::AttentionShape& shape = transformer_->attention_shape();
   const std::int64_t n = rows.size(), C = config.hidden_size, F = config.intermediate_size;
-  const std::int64_t q_width = config.heads * config.head_dim;
-  const auto weight = [&](std::int64_t offset) { return parameters.data() + offset; };
-  const auto linear = [&](const kernels::Buffer<float>& in, std::int64_t k, std::int64_t offset,
-                          kernels::Buffer<float>& out, std::int64_t width) {
-    kernels::matmul(on, kernels::Transpose::kNo, kernels::Transpose::kYes, n, width, k, in.data(), k,
-                    weight(offset), k, 0, out.data(), width);
-  };
   const auto normalise = [&](const float* branch, std::int64_t norm, kernels::Buffer<float>& out) {
-    kernels::add_rms_norm_forward(on, n, C, config.rms_norm_epsilon, residual_.data(), branch, weight(norm),
-                                  out.data(), inverse_rms_.data());
+    kernels::add_rms_norm_forward(on, n, C, config.rms_norm_epsilon, residual_.data(), branch,
+                                  weights.at(norm), out.data(), inverse_rms_.data());
   };
 
-  kernels::embedding_forward(on, n, C, rows.token.data(), weight(layout.embedding()), residual_.data());
+  kernels::embedding_forward(on, n, C, rows.token.data(), weights.at(layout.embedding()), residual_.data());
   for (std::int64_t i = 0; i < config.layers; ++i) {
     const LayerOffsets& at = layout.layer(i);
+    const LayerMatrices& matrices = weights.layer(i);
     const kernels::CacheView responses = responses_.layer(i);
     normalise(i == 0 ? nullptr : branch_.data(), at.input_norm, normed_);
-    linear(normed_, C, at.qkv, qkv_, config.qkv_width());
+    matrices.qkv.forward(on, n, normed_.data(), qkv_.data());
     kernels::rotary(on, kernels::Rotation::kForward, n, config.heads + config.kv_heads, config.head_dim,
                     rows.position.data(), transformer_->inverse_frequency().data(), qkv_.data(),
                     config.qkv_width());
@@ -163,11 +156,11 @@ std::span<const float> Decoder::step(const kernels::Stream& on, std::span<const 
     kernels::decode_attention(on, shape, n, qkv_.data(), prompts_.layer(i), rows.prompt.data(),
                               rows.prompt_length.data(), responses, rows.slot.data(), rows.own_length.data(),
                               attended_.data());
-    linear(attended_, q_width, at.attention_out, branch_, C);
+    matrices.attention_out.forward(on, n, attended_.data(), branch_.data());
     normalise(branch_.data(), at.post_norm, normed_);
-    linear(normed_, C, at.gate_up, gate_up_, 2 * F);
+    matrices.gate_up.forward(on, n, normed_.data(), gate_up_.data());
     kernels::swiglu_forward(on, n, F, gate_up_.data(), gated_.data());
-    linear(gated_, F, at.down, branch_, C);
+    matrices.down.forward(on, n, gated_.data(), branch_.data());
   }
   normalise(branch_.data(), layout.final_norm(), hidden_);
   return {hidden_.data(), static_cast<std::size_t>(n * C)};

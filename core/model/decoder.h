@@ -58,14 +58,13 @@ class Decoder {
 
   /// Runs the prompts and makes room for rows.size() responses of up to max_new_tokens. The result [rows, C]
   /// holds for each row the last hidden state of its prompt, which predicts the first token.
-  std::span<const float> prefill(const kernels::Stream& on, std::span<const float> parameters,
+  std::span<const float> prefill(const kernels::Stream& on, const Weights& weights,
                                  const PackedBatch& prompts, const DecodeRows& rows,
                                  std::int64_t max_new_tokens);
 
   /// Runs the rows' newest tokens; the result [rows, C] holds the normalised hidden states that predict the
   /// next.
-  std::span<const float> step(const kernels::Stream& on, std::span<const float> parameters,
-                              const DecodeRows& rows);
+  std::span<const float> step(const kernels::Stream& on, const Weights& weights, const DecodeRows& rows);
 
   /// For `prompts` prompts of `prompt_tokens` tokens together, the longest of `longest`, and `rows`
   /// responses.

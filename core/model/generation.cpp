@@ -6,7 +6,6 @@
 #include <stdexcept>
 #include <string>
 
-#include "kernels/matmul/matmul.h"
 #include "kernels/sampling/sampling.h"
 
 namespace infalign::model {
@@ -60,8 +59,8 @@ std::int64_t Generator::logits_bytes(const ModelConfig& config, std::int64_t row
          static_cast<std::int64_t>(sizeof(float));
 }
 
-void Generator::draw(const kernels::Stream& on, std::span<const float> parameters,
-                     std::span<const float> hidden, const SamplingSettings& settings) {
+void Generator::draw(const kernels::Stream& on, const Weights& weights, std::span<const float> hidden,
+                     const SamplingSettings& settings) {
   const Transformer& transformer = decoder_.transformer();
   const std::int64_t C = transformer.config().hidden_size, V = transformer.config().vocab_size;
   const auto n = static_cast<std::int64_t>(uniform_.size());
@@ -72,9 +71,7 @@ void Generator::draw(const kernels::Stream& on, std::span<const float> parameter
   log_probability_at_1_.resize(uniform_.size());
   for (std::int64_t begin = 0; begin < n; begin += chunk) {
     const std::int64_t rows = std::min(chunk, n - begin);
-    kernels::matmul(on, kernels::Transpose::kNo, kernels::Transpose::kYes, rows, V, C,
-                    hidden.data() + begin * C, C, parameters.data() + transformer.layout().head(), C, 0,
-                    logits_.data(), V);
+    weights.head().forward(on, rows, hidden.data() + begin * C, logits_.data());
     const kernels::SamplingShape shape{.rows = rows,
                                        .vocabulary = V,
                                        .temperature = settings.temperature,
@@ -85,8 +82,7 @@ void Generator::draw(const kernels::Stream& on, std::span<const float> parameter
   }
 }
 
-std::vector<std::vector<Response>> Generator::generate(const kernels::Stream& on,
-                                                       std::span<const float> parameters,
+std::vector<std::vector<Response>> Generator::generate(const kernels::Stream& on, const Weights& weights,
                                                        std::span<const Prompt> prompts, std::int64_t samples,
                                                        const SamplingSettings& settings,
                                                        kernels::RandomKey key, std::uint32_t first_sample) {
@@ -96,16 +92,16 @@ std::vector<std::vector<Response>> Generator::generate(const kernels::Stream& on
   if (prompts.empty() || samples == 0) return responses;
   for (std::vector<Response>& of_prompt : responses) of_prompt.resize(static_cast<std::size_t>(samples));
   const auto share = static_cast<std::size_t>(prompts_at_a_time(
-      config, std::ssize(parameters), std::ssize(prompts), samples, settings.max_new_tokens));
+      config, decoder_.transformer().layout().size(), std::ssize(prompts), samples, settings.max_new_tokens));
   for (std::size_t begin = 0; begin < prompts.size(); begin += share) {
     const std::size_t count = std::min(share, prompts.size() - begin);
-    generate_together(on, parameters, prompts.subspan(begin, count), settings, key, first_sample,
+    generate_together(on, weights, prompts.subspan(begin, count), settings, key, first_sample,
                       std::span(responses).subspan(begin, count));
   }
   return responses;
 }
 
-void Generator::generate_together(const kernels::Stream& on, std::span<const float> parameters,
+void Generator::generate_together(const kernels::Stream& on, const Weights& weights,
                                   std::span<const Prompt> prompts, const SamplingSettings& settings,
                                   kernels::RandomKey key, std::uint32_t first_sample,
                                   std::span<std::vector<Response>> responses) {
@@ -119,7 +115,7 @@ void Generator::generate_together(const kernels::Stream& on, std::span<const flo
     }
   }
 
-  std::span<const float> hidden = decoder_.prefill(on, parameters, batch, rows, settings.max_new_tokens);
+  std::span<const float> hidden = decoder_.prefill(on, weights, batch, rows, settings.max_new_tokens);
   std::vector<char> alive;
   for (std::int64_t index = 0;; ++index) {
     const auto n = static_cast<std::size_t>(rows.size());
@@ -133,7 +129,7 @@ void Generator::generate_together(const kernels::Stream& on, std::span<const flo
                                               first_sample + static_cast<std::uint32_t>(sample_of(row)),
                                               static_cast<std::uint32_t>(index));
     }
-    draw(on, parameters, hidden, settings);
+    draw(on, weights, hidden, settings);
 
     alive.assign(n, 1);
     for (std::size_t row = 0; row < n; ++row) {
@@ -149,7 +145,7 @@ void Generator::generate_together(const kernels::Stream& on, std::span<const flo
     rows.compact(alive);
     if (rows.size() == 0) break;
     rows.advance();
-    hidden = decoder_.step(on, parameters, rows);
+    hidden = decoder_.step(on, weights, rows);
   }
 }
 

@@ -41,7 +41,7 @@ class Generator {
   /// Draws samples first_sample .. first_sample + samples - 1 of each prompt; result [prompts][samples].
   /// Errors: std::invalid_argument for an empty prompt, or one that with max_new_tokens exceeds
   /// max_positions.
-  std::vector<std::vector<Response>> generate(const kernels::Stream& on, std::span<const float> parameters,
+  std::vector<std::vector<Response>> generate(const kernels::Stream& on, const Weights& weights,
                                               std::span<const Prompt> prompts, std::int64_t samples,
                                               const SamplingSettings& settings, kernels::RandomKey key,
                                               std::uint32_t first_sample = 0);
@@ -51,12 +51,11 @@ class Generator {
 
  private:
   /// All samples of all prompts at once, into responses [prompts][samples], which are empty at first.
-  void generate_together(const kernels::Stream& on, std::span<const float> parameters,
-                         std::span<const Prompt> prompts, const SamplingSettings& settings,
-                         kernels::RandomKey key, std::uint32_t first_sample,
+  void generate_together(const kernels::Stream& on, const Weights& weights, std::span<const Prompt> prompts,
+                         const SamplingSettings& settings, kernels::RandomKey key, std::uint32_t first_sample,
                          std::span<std::vector<Response>> responses);
   /// One token for each row of hidden states [uniform_.size(), C], by the numbers in uniform_.
-  void draw(const kernels::Stream& on, std::span<const float> parameters, std::span<const float> hidden,
+  void draw(const kernels::Stream& on, const Weights& weights, std::span<const float> hidden,
             const SamplingSettings& settings);
 
   Decoder decoder_;

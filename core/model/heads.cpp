@@ -12,57 +12,54 @@ namespace {
 float* row_of(float* rows, std::int32_t row, std::int64_t C) { return rows + row * C; }
 const float* row_of(const float* rows, std::int32_t row, std::int64_t C) { return rows + row * C; }
 
-const float* score_weight(const Transformer& transformer, std::span<const float> parameters) {
+const float* score_weight(const Transformer& transformer, const Weights& weights) {
   const std::int64_t at = transformer.layout().score();
   if (at < 0) throw std::logic_error("score_rows: the model has no score head");
-  return parameters.data() + at;
+  return weights.at(at);
 }
 
-std::int64_t head_offset(const Transformer& transformer) {
-  const std::int64_t at = transformer.layout().head();
-  if (at < 0) throw std::logic_error("TokenLogProbabilities: the model has no language-model head");
-  return at;
+void require_head(const Transformer& transformer) {
+  if (transformer.layout().head() < 0)
+    throw std::logic_error("TokenLogProbabilities: the model has no language-model head");
 }
 
 }  // namespace
 
-void TokenLogProbabilities::forward(const kernels::Stream& on, const Transformer& transformer,
-                                    std::span<const float> parameters, const Activations& activations,
-                                    const Targets& targets, float temperature) {
+void TokenLogProbabilities::gather(const Transformer& transformer, const Activations& activations,
+                                   const Targets& targets) {
   const std::int64_t C = transformer.config().hidden_size;
-  const float* weight = parameters.data() + head_offset(transformer);
   count_ = targets.size();
-  const auto n = static_cast<std::size_t>(count_);
-  gathered_.reserve(n * static_cast<std::size_t>(C));
-  log_probability_.reserve(n);
-  log_sum_exp_.reserve(n);
-  if (count_ == 0) return;
-
-  for (std::size_t i = 0; i < n; ++i) {
-    std::copy_n(row_of(activations.hidden(), targets.rows[i], C), C,
-                gathered_.data() + static_cast<std::int64_t>(i) * C);
-  }
-  kernels::head_forward(on, count_, C, transformer.config().vocab_size, gathered_.data(), weight,
-                        targets.tokens.data(), 1.0f / temperature, log_probability_.data(),
-                        log_sum_exp_.data());
+  gathered_.reserve(static_cast<std::size_t>(count_ * C));
+  log_probability_.reserve(static_cast<std::size_t>(count_));
+  for (std::int64_t i = 0; i < count_; ++i)
+    std::copy_n(row_of(activations.hidden(), targets.rows[static_cast<std::size_t>(i)], C), C,
+                gathered_.data() + i * C);
 }
 
-void TokenLogProbabilities::backward(const kernels::Stream& on, const Transformer& transformer,
-                                     std::span<const float> parameters, const Targets& targets,
-                                     float temperature, std::span<const float> d_values,
-                                     std::span<float> d_hidden, std::span<float> gradient) {
-  if (targets.size() != count_) {
-    throw std::logic_error("TokenLogProbabilities::backward: not the targets of the forward pass");
-  }
-  const std::int64_t C = transformer.config().hidden_size;
-  const std::int64_t head = head_offset(transformer);
-  std::fill(d_hidden.begin(), d_hidden.end(), 0.0f);
-  if (count_ == 0) return;
+void TokenLogProbabilities::forward(const kernels::Stream& on, const Transformer& transformer,
+                                    const Weights& weights, const Activations& activations,
+                                    const Targets& targets, float temperature) {
+  require_head(transformer);
+  gather(transformer, activations, targets);
+  kernels::head_forward(on, count_, transformer.config().hidden_size, transformer.config().vocab_size,
+                        gathered_.data(), weights.head(), targets.tokens.data(), 1.0f / temperature,
+                        log_probability_.data());
+}
 
+void TokenLogProbabilities::forward_backward(const kernels::Stream& on, const Transformer& transformer,
+                                             const Weights& weights, const Activations& activations,
+                                             const Targets& targets, float temperature,
+                                             std::span<const float> d_values, std::span<float> d_hidden,
+                                             std::span<float> gradient) {
+  require_head(transformer);
+  const std::int64_t C = transformer.config().hidden_size;
+  gather(transformer, activations, targets);
   d_gathered_.reserve(static_cast<std::size_t>(count_ * C));
-  kernels::head_backward(on, count_, C, transformer.config().vocab_size, gathered_.data(),
-                         parameters.data() + head, targets.tokens.data(), 1.0f / temperature,
-                         log_sum_exp_.data(), d_values.data(), d_gathered_.data(), gradient.data() + head);
+  kernels::head_forward_backward(on, count_, C, transformer.config().vocab_size, gathered_.data(),
+                                 weights.head(), targets.tokens.data(), 1.0f / temperature, d_values.data(),
+                                 log_probability_.data(), d_gathered_.data(),
+                                 gradient.data() + transformer.layout().head());
+  std::fill(d_hidden.begin(), d_hidden.end(), 0.0f);
   for (std::int64_t i = 0; i < count_; ++i) {
     const float* from = d_gathered_.data() + i * C;
     float* to = row_of(d_hidden.data(), targets.rows[static_cast<std::size_t>(i)], C);
@@ -72,14 +69,14 @@ void TokenLogProbabilities::backward(const kernels::Stream& on, const Transforme
 
 std::int64_t TokenLogProbabilities::bytes(const ModelConfig& config, std::int64_t n, bool training) {
   const std::int64_t gathered = (training ? 2 : 1) * n * config.hidden_size;
-  return (gathered + 2 * n + kernels::head_scratch(n, config.vocab_size)) *
+  return (gathered + n + kernels::head_scratch(n, config.vocab_size)) *
          static_cast<std::int64_t>(sizeof(float));
 }
 
-std::vector<float> score_rows(const Transformer& transformer, std::span<const float> parameters,
+std::vector<float> score_rows(const Transformer& transformer, const Weights& weights,
                               const Activations& activations, std::span<const std::int32_t> rows) {
   const std::int64_t C = transformer.config().hidden_size;
-  const float* weight = score_weight(transformer, parameters);
+  const float* weight = score_weight(transformer, weights);
   std::vector<float> rewards;
   rewards.reserve(rows.size());
   for (const std::int32_t row : rows) {
@@ -91,12 +88,12 @@ std::vector<float> score_rows(const Transformer& transformer, std::span<const fl
   return rewards;
 }
 
-void score_rows_backward(const Transformer& transformer, std::span<const float> parameters,
+void score_rows_backward(const Transformer& transformer, const Weights& weights,
                          const Activations& activations, std::span<const std::int32_t> rows,
                          std::span<const float> d_reward, std::span<float> d_hidden,
                          std::span<float> gradient) {
   const std::int64_t C = transformer.config().hidden_size;
-  const float* weight = score_weight(transformer, parameters);
+  const float* weight = score_weight(transformer, weights);
   float* d_weight = gradient.data() + transformer.layout().score();
   std::fill(d_hidden.begin(), d_hidden.end(), 0.0f);
   for (std::size_t i = 0; i < rows.size(); ++i) {

@@ -6,11 +6,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 
 #include "kernels/embedding/embedding.h"
-#include "kernels/matmul/matmul.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rotary/rotary.h"
 #include "kernels/swiglu/swiglu.h"
@@ -19,7 +19,6 @@ namespace infalign::model {
 namespace {
 
 using kernels::Rotation;
-using kernels::Transpose;
 
 /// [head_dim / 2], in float32 arithmetic throughout, as transformers computes them.
 std::vector<float> inverse_frequencies(const ModelConfig& config) {
@@ -46,17 +45,19 @@ void check_batch(const ModelConfig& config, const PackedBatch& batch) {
   }
 }
 
-/// out [T, n] = in [T, k] weight [n, k]^T.
-void linear(const kernels::Stream& on, std::int64_t T, std::int64_t n, std::int64_t k, const float* in,
-            const float* weight, float* out) {
-  kernels::matmul(on, Transpose::kNo, Transpose::kYes, T, n, k, in, k, weight, k, 0, out, n);
+/// rows of `from` [T, width], side by side in `to`.
+void gather(std::span<const std::int32_t> rows, std::int64_t width, const float* from,
+            kernels::Buffer<float>& to) {
+  to.reserve(rows.size() * static_cast<std::size_t>(width));
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    std::copy_n(from + rows[i] * width, width, to.data() + static_cast<std::int64_t>(i) * width);
 }
 
-/// The gradients of `linear`: d_in is overwritten, d_weight is added to.
-void linear_backward(const kernels::Stream& on, std::int64_t T, std::int64_t n, std::int64_t k,
-                     const float* d_out, const float* in, const float* weight, float* d_in, float* d_weight) {
-  kernels::matmul(on, Transpose::kNo, Transpose::kNo, T, k, n, d_out, n, weight, k, 0, d_in, k);
-  kernels::matmul(on, Transpose::kYes, Transpose::kNo, n, k, T, d_out, n, in, k, 1, d_weight, k);
+/// The gradients of a matrix product: d_in is overwritten, d_weight is added to.
+void linear_backward(const kernels::Stream& on, std::int64_t T, const kernels::Linear& matrix,
+                     const float* d_out, const float* in, float* d_in, float* d_weight) {
+  matrix.backward_input(on, T, d_out, d_in);
+  matrix.backward_weight(on, T, d_out, in, d_weight);
 }
 
 }  // namespace
@@ -123,19 +124,32 @@ Transformer::Transformer(const ModelConfig& config)
                        .scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim))},
       inverse_frequency_(inverse_frequencies(config)) {}
 
-void Transformer::forward(const kernels::Stream& on, std::span<const float> parameters,
-                          const PackedBatch& batch, Keep keep, Activations& activations) const {
+void Transformer::forward(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch,
+                          Keep keep, Activations& activations) const {
+  run(on, weights, batch, keep, std::nullopt, activations);
+}
+
+std::vector<float> Transformer::score(const kernels::Stream& on, const Weights& weights,
+                                      const PackedBatch& batch, std::span<const std::int32_t> rows,
+                                      Activations& activations) const {
+  run(on, weights, batch, Keep::kNothing, rows, activations);
+  std::vector<std::int32_t> all(rows.size());
+  std::iota(all.begin(), all.end(), 0);
+  return score_rows(*this, weights, activations, all);
+}
+
+void Transformer::run(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch, Keep keep,
+                      std::optional<std::span<const std::int32_t>> rows, Activations& activations) const {
   check_batch(config_, batch);
-  const std::int64_t T = batch.size();
+  std::int64_t T = batch.size();
   const std::int64_t C = config_.hidden_size, F = config_.intermediate_size;
   const std::int64_t q_width = config_.heads * config_.head_dim;
   activations.reserve(config_, T, keep);
   if (T == 0) return;
 
-  const auto weight = [&](std::int64_t offset) { return parameters.data() + offset; };
   const auto normalise = [&](float* residual, const float* branch, std::int64_t norm, float* out,
                              float* rms) {
-    kernels::add_rms_norm_forward(on, T, C, config_.rms_norm_epsilon, residual, branch, weight(norm), out,
+    kernels::add_rms_norm_forward(on, T, C, config_.rms_norm_epsilon, residual, branch, weights.at(norm), out,
                                   rms);
   };
   // What is not kept is computed in the first layer's buffers.
@@ -143,30 +157,40 @@ void Transformer::forward(const kernels::Stream& on, std::span<const float> para
     return activations.layers_[keep == Keep::kEverything ? static_cast<std::size_t>(i) : 0];
   };
 
-  kernels::embedding_forward(on, T, C, batch.tokens.data(), weight(layout_.embedding()),
+  kernels::embedding_forward(on, T, C, batch.tokens.data(), weights.at(layout_.embedding()),
                              block(0).residual_in.data());
   normalise(block(0).residual_in.data(), nullptr, layout_.layer(0).input_norm, block(0).normed.data(),
             block(0).inverse_rms.data());
   for (std::int64_t i = 0; i < config_.layers; ++i) {
     const LayerOffsets& at = layout_.layer(i);
+    const LayerMatrices& matrices = weights.layer(i);
     Activations::Layer& layer = block(i);
+    const bool last = i + 1 == config_.layers;
     float* qkv = keep == Keep::kNothing ? layer.qkv.data()
                                         : activations.layers_[static_cast<std::size_t>(i)].qkv.data();
 
-    linear(on, T, config_.qkv_width(), C, layer.normed.data(), weight(at.qkv), qkv);
+    matrices.qkv.forward(on, T, layer.normed.data(), qkv);
     kernels::rotary(on, Rotation::kForward, T, config_.heads + config_.kv_heads, config_.head_dim,
                     batch.positions.data(), inverse_frequency_.data(), qkv, config_.qkv_width());
     kernels::attention_forward(on, attention_shape_, batch.segments, qkv, layer.attended.data(),
                                layer.log_sum_exp.data());
-    linear(on, T, C, q_width, layer.attended.data(), weight(at.attention_out), layer.residual_mid.data());
-    normalise(layer.residual_mid.data(), layer.residual_in.data(), at.post_norm, layer.post_normed.data(),
+    const float* attended = layer.attended.data();
+    const float* stream = layer.residual_in.data();
+    if (last && rows) {  // rows attend to no others from here on
+      gather(*rows, q_width, attended, activations.chosen_attended_);
+      gather(*rows, C, stream, activations.chosen_stream_);
+      attended = activations.chosen_attended_.data();
+      stream = activations.chosen_stream_.data();
+      T = std::ssize(*rows);
+    }
+    matrices.attention_out.forward(on, T, attended, layer.residual_mid.data());
+    normalise(layer.residual_mid.data(), stream, at.post_norm, layer.post_normed.data(),
               layer.post_inverse_rms.data());
-    linear(on, T, 2 * F, C, layer.post_normed.data(), weight(at.gate_up), layer.gate_up.data());
+    matrices.gate_up.forward(on, T, layer.post_normed.data(), layer.gate_up.data());
     kernels::swiglu_forward(on, T, F, layer.gate_up.data(), layer.gated.data());
 
-    const bool last = i + 1 == config_.layers;
     float* residual = last ? activations.residual_.data() : block(i + 1).residual_in.data();
-    linear(on, T, C, F, layer.gated.data(), weight(at.down), residual);
+    matrices.down.forward(on, T, layer.gated.data(), residual);
     normalise(residual, layer.residual_mid.data(),
               last ? layout_.final_norm() : layout_.layer(i + 1).input_norm,
               last ? activations.hidden_.data() : block(i + 1).normed.data(),
@@ -174,9 +198,9 @@ void Transformer::forward(const kernels::Stream& on, std::span<const float> para
   }
 }
 
-void Transformer::backward(const kernels::Stream& on, std::span<const float> parameters,
-                           const PackedBatch& batch, Activations& activations,
-                           std::span<const float> d_hidden, std::span<float> gradient) const {
+void Transformer::backward(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch,
+                           Activations& activations, std::span<const float> d_hidden,
+                           std::span<float> gradient) const {
   const std::int64_t T = batch.size();
   if (activations.kept_ != Keep::kEverything || activations.tokens_ != T) {
     throw std::logic_error(
@@ -184,15 +208,13 @@ void Transformer::backward(const kernels::Stream& on, std::span<const float> par
   }
   if (T == 0) return;
   const std::int64_t C = config_.hidden_size, F = config_.intermediate_size;
-  const std::int64_t q_width = config_.heads * config_.head_dim;
   Activations::Gradients& d = activations.d_;
 
-  const auto weight = [&](std::int64_t offset) { return parameters.data() + offset; };
   const auto d_weight = [&](std::int64_t offset) { return gradient.data() + offset; };
   // Adds to d.residual what reaches the stream through a norm.
   const auto norm_backward = [&](const float* d_out, const float* residual, std::int64_t norm,
                                  const float* rms) {
-    kernels::rms_norm_backward(on, T, C, d_out, residual, weight(norm), rms, d.residual.data(),
+    kernels::rms_norm_backward(on, T, C, d_out, residual, weights.at(norm), rms, d.residual.data(),
                                d_weight(norm));
   };
 
@@ -201,24 +223,25 @@ void Transformer::backward(const kernels::Stream& on, std::span<const float> par
                 activations.inverse_rms_.data());
   for (std::int64_t i = config_.layers - 1; i >= 0; --i) {
     const LayerOffsets& at = layout_.layer(i);
+    const LayerMatrices& matrices = weights.layer(i);
     const Activations::Layer& layer = activations.layers_[static_cast<std::size_t>(i)];
 
-    linear_backward(on, T, C, F, d.residual.data(), layer.gated.data(), weight(at.down), d.gated.data(),
+    linear_backward(on, T, matrices.down, d.residual.data(), layer.gated.data(), d.gated.data(),
                     d_weight(at.down));
     kernels::swiglu_backward(on, T, F, layer.gate_up.data(), d.gated.data(), d.gate_up.data());
-    linear_backward(on, T, 2 * F, C, d.gate_up.data(), layer.post_normed.data(), weight(at.gate_up),
-                    d.normed.data(), d_weight(at.gate_up));
+    linear_backward(on, T, matrices.gate_up, d.gate_up.data(), layer.post_normed.data(), d.normed.data(),
+                    d_weight(at.gate_up));
     norm_backward(d.normed.data(), layer.residual_mid.data(), at.post_norm, layer.post_inverse_rms.data());
 
-    linear_backward(on, T, C, q_width, d.residual.data(), layer.attended.data(), weight(at.attention_out),
+    linear_backward(on, T, matrices.attention_out, d.residual.data(), layer.attended.data(),
                     d.attended.data(), d_weight(at.attention_out));
     kernels::attention_backward(on, attention_shape_, batch.segments, T, layer.qkv.data(),
                                 layer.attended.data(), layer.log_sum_exp.data(), d.attended.data(),
                                 d.qkv.data());
     kernels::rotary(on, Rotation::kBackward, T, config_.heads + config_.kv_heads, config_.head_dim,
                     batch.positions.data(), inverse_frequency_.data(), d.qkv.data(), config_.qkv_width());
-    linear_backward(on, T, config_.qkv_width(), C, d.qkv.data(), layer.normed.data(), weight(at.qkv),
-                    d.normed.data(), d_weight(at.qkv));
+    linear_backward(on, T, matrices.qkv, d.qkv.data(), layer.normed.data(), d.normed.data(),
+                    d_weight(at.qkv));
     norm_backward(d.normed.data(), layer.residual_in.data(), at.input_norm, layer.inverse_rms.data());
   }
   kernels::embedding_backward(on, T, C, batch.tokens.data(), d.residual.data(),

@@ -4,12 +4,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "core/model/model_config.h"
 #include "core/model/packed_batch.h"
 #include "core/model/parameters.h"
+#include "core/model/weights.h"
 #include "kernels/device.h"
 
 namespace infalign::model {
@@ -54,6 +56,7 @@ class Activations {
 
   std::vector<Layer> layers_;                               // all compute in the first but for what is kept
   kernels::Buffer<float> residual_, hidden_, inverse_rms_;  // of the final norm: [T, C], [T, C], [T]
+  kernels::Buffer<float> chosen_attended_, chosen_stream_;  // of Transformer::score's rows
   Gradients d_;
   std::int64_t tokens_ = 0;
   Keep kept_ = Keep::kNothing;
@@ -68,53 +71,72 @@ class Transformer {
   const kernels::AttentionShape& attention_shape() const { return attention_shape_; }
   std::span<const float> inverse_frequency() const { return inverse_frequency_; }
 
-  /// Runs the decoder on a batch. parameters [layout().size()].
+  /// Parameters prepared for this model's passes.
+  Weights prepare(const kernels::Stream& on, std::span<const float> parameters, kernels::Use use,
+                  kernels::Precision precision = kernels::Precision::kFloat32) const {
+    return {on, layout_, config_, parameters, use, precision};
+  }
+
+  /// Runs the decoder on a batch.
   /// Errors: std::invalid_argument for a token outside the vocabulary or a position beyond max_positions.
-  void forward(const kernels::Stream& on, std::span<const float> parameters, const PackedBatch& batch,
-               Keep keep, Activations& activations) const;
+  void forward(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch, Keep keep,
+               Activations& activations) const;
+
+  /// The rewards that the score head reads at `rows` of the batch; the last layer is computed for these only.
+  /// Errors: as forward.
+  std::vector<float> score(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch,
+                           std::span<const std::int32_t> rows, Activations& activations) const;
 
   /// From d_hidden [T, C] (gradient of activations.hidden()) adds the parameters' gradient to `gradient`.
   /// Needs a forward pass with Keep::kEverything on the same batch and parameters.
-  void backward(const kernels::Stream& on, std::span<const float> parameters, const PackedBatch& batch,
+  void backward(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch,
                 Activations& activations, std::span<const float> d_hidden, std::span<float> gradient) const;
 
  private:
+  /// The forward pass; with `rows`, the last hidden states are those of these rows only, side by side.
+  void run(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch, Keep keep,
+           std::optional<std::span<const std::int32_t>> rows, Activations& activations) const;
+
   ModelConfig config_;
   ParameterLayout layout_;
   kernels::AttentionShape attention_shape_;
   std::vector<float> inverse_frequency_;  // [head_dim / 2]
 };
 
-/// Log-probabilities of targets under softmax(logits / temperature), with what their backward pass needs.
+/// Log-probabilities of targets under softmax(logits / temperature), and their gradient.
 class TokenLogProbabilities {
  public:
   /// log p(targets.tokens[i]) into values(), from hidden states of `activations`.
-  void forward(const kernels::Stream& on, const Transformer& transformer, std::span<const float> parameters,
+  void forward(const kernels::Stream& on, const Transformer& transformer, const Weights& weights,
                const Activations& activations, const Targets& targets, float temperature);
   std::span<const float> values() const {
     return {log_probability_.data(), static_cast<std::size_t>(count_)};
   }
 
-  /// From d_values [n]: overwrites d_hidden [T, C] with the sum over targets, adds the head's gradient to
-  /// `gradient`.
-  void backward(const kernels::Stream& on, const Transformer& transformer, std::span<const float> parameters,
-                const Targets& targets, float temperature, std::span<const float> d_values,
-                std::span<float> d_hidden, std::span<float> gradient);
+  /// Both passes in one, for a loss that is linear in the values with coefficients d_values [n]: overwrites
+  /// d_hidden [T, C] with the sum over targets, adds the head's gradient to `gradient`.
+  void forward_backward(const kernels::Stream& on, const Transformer& transformer, const Weights& weights,
+                        const Activations& activations, const Targets& targets, float temperature,
+                        std::span<const float> d_values, std::span<float> d_hidden,
+                        std::span<float> gradient);
 
   /// Memory in use for n targets, logits included, after a forward pass or (training) a backward pass too.
   static std::int64_t bytes(const ModelConfig& config, std::int64_t n, bool training);
 
  private:
+  /// The hidden states of the targets, side by side.
+  void gather(const Transformer& transformer, const Activations& activations, const Targets& targets);
+
   std::int64_t count_ = 0;
-  kernels::Buffer<float> gathered_, d_gathered_, log_probability_, log_sum_exp_;
+  kernels::Buffer<float> gathered_, d_gathered_, log_probability_;
 };
 
 /// reward[i] = score . hidden[rows[i]]; the transformer has a score head.
-std::vector<float> score_rows(const Transformer& transformer, std::span<const float> parameters,
+std::vector<float> score_rows(const Transformer& transformer, const Weights& weights,
                               const Activations& activations, std::span<const std::int32_t> rows);
 
 /// From d_reward: overwrites d_hidden [T, C], adds the score head's gradient to `gradient`.
-void score_rows_backward(const Transformer& transformer, std::span<const float> parameters,
+void score_rows_backward(const Transformer& transformer, const Weights& weights,
                          const Activations& activations, std::span<const std::int32_t> rows,
                          std::span<const float> d_reward, std::span<float> d_hidden,
                          std::span<float> gradient);

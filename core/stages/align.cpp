@@ -131,6 +131,7 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
   double step_kl = 0;
   const auto step_gradients = [&](std::int64_t step) {
     transformed_reward.set_beta(beta());
+    problem.set_policy(parameters);
     const auto prompts = shuffled_batch(experiment.seed, problem.prompt_count(Split::kTrain),
                                         settings.prompts_per_step, step - 1);
     const auto batches = micro_batches(prompts, experiment.distributed.micro_batch_prompts);
@@ -140,8 +141,8 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
     double gap = 0;
     for (auto b = own.begin; b < own.end; ++b) {
       // Sample from the policy; every step has its own samples of a prompt.
-      auto rollouts = problem.sample(parameters, Split::kTrain, batches[static_cast<std::size_t>(b)], n,
-                                     {experiment.seed, kernels::Purpose::kPolicy},
+      auto rollouts = problem.sample(Answerer::kPolicy, Split::kTrain, batches[static_cast<std::size_t>(b)],
+                                     n, {experiment.seed, kernels::Purpose::kPolicy},
                                      static_cast<std::uint32_t>((step - 1) * n));
       problem.score(rollouts, false);
       require_finite_rewards(problem, rollouts);
@@ -176,16 +177,16 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
         for (const double a : advantage) coefficient.push_back(-a / samples_per_step);
         if (training_win_rate.known()) win_rates.push_back(training_win_rate(samples));
       }
-      gap = std::max(gap, problem.accumulate_gradient(parameters, rollouts, coefficient,
-                                                      training.optimizer().gradient()));
+      gap =
+          std::max(gap, problem.accumulate_gradient(rollouts, coefficient, training.optimizer().gradient()));
       training.optimizer().end_micro_batch(static_cast<std::int64_t>(batches.size()));
     }
     run.ranks.all_reduce_max(std::span(&gap, 1));
-    if (gap > settings.max_sampler_trainer_gap)
+    if (const double most = *settings.max_sampler_trainer_gap; gap > most)
       throw std::runtime_error(
           "sampler and trainer disagree by " + std::to_string(gap) +
           " nats on the log-probability of a token (alignment.max_sampler_trainer_gap is " +
-          std::to_string(settings.max_sampler_trainer_gap) + ")");
+          std::to_string(most) + ")");
     const auto step_means = means(gather(run, records));
     const auto all_win_rates = gather(run, win_rates);
     step_kl = step_means.mean.log_ratio;

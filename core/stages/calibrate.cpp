@@ -51,7 +51,7 @@ Part sample_part(Run& run, Problem& problem, const std::vector<std::vector<std::
   std::vector<float> rewards;
   std::vector<double> lengths;
   for (auto b = own.begin; b < own.end; ++b) {
-    auto rollouts = problem.sample(problem.reference(), Split::kTrain, batches[static_cast<std::size_t>(b)],
+    auto rollouts = problem.sample(Answerer::kReference, Split::kTrain, batches[static_cast<std::size_t>(b)],
                                    K, {run.experiment.seed, kernels::Purpose::kCalibration});
     problem.score(rollouts, false);
     require_finite_rewards(problem, rollouts);
@@ -186,7 +186,7 @@ alignment::Calibration fresh_calibration(const Run& run, Problem& problem,
                                          std::span<const std::int64_t> prompts, std::int64_t step) {
   const auto K = run.experiment.calibration.rollouts_per_prompt;
   // Samples 0 to K - 1 are those of calibration.h5.
-  auto rollouts = problem.sample(problem.reference(), Split::kTrain, prompts, K,
+  auto rollouts = problem.sample(Answerer::kReference, Split::kTrain, prompts, K,
                                  {run.experiment.seed, kernels::Purpose::kCalibration},
                                  static_cast<std::uint32_t>(step * K));
   problem.score(rollouts, false);

@@ -114,7 +114,7 @@ ordered_json calibration_check(Run& run, Problem& problem, const alignment::Cali
   const auto own = own_micro_batches(run, static_cast<std::int64_t>(batches.size()));
   std::vector<double> ranks;
   for (auto b = own.begin; b < own.end; ++b) {
-    auto rollouts = problem.sample(problem.reference(), Split::kTrain, batches[static_cast<std::size_t>(b)],
+    auto rollouts = problem.sample(Answerer::kReference, Split::kTrain, batches[static_cast<std::size_t>(b)],
                                    run.experiment.evaluation.samples_per_prompt,
                                    {run.experiment.seed, kernels::Purpose::kEvaluationReference});
     problem.score(rollouts, false);
@@ -143,8 +143,7 @@ std::vector<std::string> gather_texts(const Run& run, const std::vector<std::str
 
 }  // namespace
 
-PolicySamples sample_policy(Run& run, Problem& problem, std::span<const float> parameters,
-                            kernels::Purpose purpose) {
+PolicySamples sample_answerer(Run& run, Problem& problem, Answerer answerer, kernels::Purpose purpose) {
   const auto& experiment = run.experiment;
   const auto M = experiment.evaluation.samples_per_prompt;
   const auto deployment = experiment::deployment(experiment.inference);
@@ -158,7 +157,7 @@ PolicySamples sample_policy(Run& run, Problem& problem, std::span<const float> p
   const auto own = own_micro_batches(run, static_cast<std::int64_t>(batches.size()));
   PolicySamples mine;
   for (auto b = own.begin; b < own.end; ++b) {
-    auto rollouts = problem.sample(parameters, Split::kHeldout, batches[static_cast<std::size_t>(b)], M,
+    auto rollouts = problem.sample(answerer, Split::kHeldout, batches[static_cast<std::size_t>(b)], M,
                                    {experiment.seed, purpose});
     problem.score(rollouts, true);
     require_finite_rewards(problem, rollouts);
@@ -285,7 +284,7 @@ void evaluate(Run& run) {
   const auto& variants = experiment.alignment.variants;
   Progress progress("evaluate", static_cast<std::int64_t>(variants.size()) + 1, run.root() && run.progress);
   const auto reference =
-      sample_policy(run, problem, problem.reference(), kernels::Purpose::kEvaluationReference);
+      sample_answerer(run, problem, Answerer::kReference, kernels::Purpose::kEvaluationReference);
   progress.update(1);
   std::vector<PolicySamples> policies;
   std::vector<float> parameters(problem.reference().size());
@@ -297,7 +296,8 @@ void evaluate(Run& run) {
     run.where = "stage evaluate (variant " + variant.name + ")";
     double beta = 0;
     load_aligned(run, problem, variant, parameters, &beta);
-    policies.push_back(sample_policy(run, problem, parameters, kernels::Purpose::kEvaluationPolicy));
+    problem.set_policy(parameters);
+    policies.push_back(sample_answerer(run, problem, Answerer::kPolicy, kernels::Purpose::kEvaluationPolicy));
     entries.push_back(evaluate_variant(run, variant, beta, policies.back(), reference, previous));
     previous.push_back(&policies.back());
     largest_kl = std::max(largest_kl, 1.5 * entries.back()["kl"]["value"].get<double>());

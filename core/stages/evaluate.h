@@ -44,8 +44,7 @@ struct PolicySamples {
 
 /// M = evaluation.samples_per_prompt samples of every held-out prompt. All policies are given the same random
 /// numbers (those of `purpose`), which makes differences between them sharper than either alone.
-PolicySamples sample_policy(Run& run, Problem& problem, std::span<const float> parameters,
-                            kernels::Purpose purpose);
+PolicySamples sample_answerer(Run& run, Problem& problem, Answerer answerer, kernels::Purpose purpose);
 
 /// The entry of `evaluation.json` for one policy; `previous` policies are compared with by paired
 /// differences.

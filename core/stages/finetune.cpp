@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/stages/model_folder.h"
+#include "core/stages/precision.h"
 #include "core/stages/run.h"
 #include "core/stages/shuffle.h"
 #include "core/stages/training.h"
@@ -80,12 +81,14 @@ double mean_nll(Run& run, const model::Transformer& transformer, std::span<const
   std::iota(all.begin(), all.end(), 0);
   model::Activations activations;
   model::TokenLogProbabilities log_probabilities;
+  const auto weights =
+      transformer.prepare(run.on, parameters, kernels::Use::kScoring, precision(run.experiment));
   std::vector<double> sums;
   const auto per_batch = run.experiment.distributed.micro_batch_prompts;
   for_own_micro_batches(run, all, per_batch, [&](std::span<const std::int64_t> which, std::int64_t) {
     const auto [batch, targets] = pack(sequences, which);
-    transformer.forward(run.on, parameters, batch, model::Keep::kNothing, activations);
-    log_probabilities.forward(run.on, transformer, parameters, activations, targets, 1);
+    transformer.forward(run.on, weights, batch, model::Keep::kNothing, activations);
+    log_probabilities.forward(run.on, transformer, weights, activations, targets, 1);
     double sum = 0;
     for (const float value : log_probabilities.values()) sum -= static_cast<double>(value);
     sums.push_back(sum);
@@ -111,7 +114,7 @@ void finetune(Run& run) {
                              std::to_string(transformer.config().max_positions));
 
   storage::Fingerprint fingerprint;
-  fingerprint.add(fingerprint_folder(settings.initial))
+  fingerprint.add(with_dtype(fingerprint_folder(settings.initial), run.experiment))
       .add_file(settings.text)
       .add(to_text(settings.optimizer));
   const std::vector<double> numbers = {static_cast<double>(run.experiment.seed),
@@ -146,8 +149,11 @@ void finetune(Run& run) {
                     tensor_places(transformer.layout()), parameters);
   model::Activations activations;
   model::TokenLogProbabilities log_probabilities;
+  model::Weights weights;
   std::vector<float> d_hidden;
   training.run([&](std::int64_t step) {
+    weights.prepare(run.on, transformer.layout(), transformer.config(), parameters, kernels::Use::kTraining,
+                    precision(run.experiment));
     const auto which = shuffled_batch(run.experiment.seed, static_cast<std::int64_t>(train_sequences.size()),
                                       settings.sequences_per_step, step - 1);
     double tokens = 0;
@@ -158,16 +164,15 @@ void finetune(Run& run) {
     for_own_micro_batches(
         run, which, per_batch, [&](std::span<const std::int64_t> own, std::int64_t batches) {
           const auto [batch, targets] = pack(train_sequences, own);
-          transformer.forward(run.on, parameters, batch, model::Keep::kEverything, activations);
-          log_probabilities.forward(run.on, transformer, parameters, activations, targets, 1);
-          sums.push_back(
-              -std::accumulate(log_probabilities.values().begin(), log_probabilities.values().end(), 0.0));
+          transformer.forward(run.on, weights, batch, model::Keep::kEverything, activations);
           const std::vector<float> d_values(static_cast<std::size_t>(targets.size()),
                                             static_cast<float>(-1 / tokens));
           d_hidden.resize(static_cast<std::size_t>(batch.size() * transformer.config().hidden_size));
-          log_probabilities.backward(run.on, transformer, parameters, targets, 1, d_values, d_hidden,
-                                     training.optimizer().gradient());
-          transformer.backward(run.on, parameters, batch, activations, d_hidden,
+          log_probabilities.forward_backward(run.on, transformer, weights, activations, targets, 1, d_values,
+                                             d_hidden, training.optimizer().gradient());
+          sums.push_back(
+              -std::accumulate(log_probabilities.values().begin(), log_probabilities.values().end(), 0.0));
+          transformer.backward(run.on, weights, batch, activations, d_hidden,
                                training.optimizer().gradient());
           training.optimizer().end_micro_batch(batches);
         });

@@ -82,7 +82,8 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
   const auto folder = ModelFolder::load(options.model);
   require_language_model(folder);
   std::optional<RewardModel> reward;
-  if (!options.reward.empty()) reward.emplace(options.reward, options.model);
+  if (!options.reward.empty())
+    reward.emplace(on, options.reward, options.model, kernels::Precision::kFloat32);
 
   model::SamplingSettings settings;
   settings.temperature = static_cast<float>(options.temperature);
@@ -91,6 +92,7 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
   settings.max_new_tokens = options.max_new_tokens;
   settings.stop_tokens = folder.tokenizer.special().stop;
   model::Generator generator(folder.transformer);
+  const auto weights = folder.transformer.prepare(on, folder.parameters.span(), kernels::Use::kSampling);
   const std::int64_t candidates = procedure.n;
   const auto count = static_cast<std::size_t>(candidates);
 
@@ -102,8 +104,8 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
                        " tokens; with --max-new-tokens " + std::to_string(options.max_new_tokens) +
                        " it exceeds the model's context of " + std::to_string(room));
     const auto responses =
-        generator.generate(on, folder.parameters.span(), std::span(&prompt, 1), options.samples * candidates,
-                           settings, {options.seed, kernels::Purpose::kGeneration})[0];
+        generator.generate(on, weights, std::span(&prompt, 1), options.samples * candidates, settings,
+                           {options.seed, kernels::Purpose::kGeneration})[0];
     std::vector<std::vector<std::int32_t>> ids;
     std::vector<std::string> texts;
     for (const auto& response : responses) {
@@ -159,6 +161,7 @@ void score(const kernels::Stream& on, const std::filesystem::path& model, std::i
            const std::string& input_name, std::ostream& out) {
   const auto folder = ModelFolder::load(model);
   const auto& transformer = folder.transformer;
+  const auto weights = transformer.prepare(on, folder.parameters.span(), kernels::Use::kScoring);
   model::Activations activations;
   model::TokenLogProbabilities log_probabilities;
   for_each_object(input, input_name, [&](const json& object, const std::string& where) {
@@ -178,14 +181,13 @@ void score(const kernels::Stream& on, const std::filesystem::path& model, std::i
       throw InputError(where + ": expected \"token_ids\", \"text\", or \"prompt\" and \"response\"");
     }
     if (batch.size() == 0) throw InputError(where + ": no tokens");
-    transformer.forward(on, folder.parameters.span(), batch, model::Keep::kNothing, activations);
     ordered_json line;
     if (transformer.config().score_head) {
       const auto last = static_cast<std::int32_t>(batch.size() - 1);
-      line["reward"] =
-          model::score_rows(transformer, folder.parameters.span(), activations, std::span(&last, 1))[0];
+      line["reward"] = transformer.score(on, weights, batch, std::span(&last, 1), activations)[0];
     } else {
-      log_probabilities.forward(on, transformer, folder.parameters.span(), activations, targets, 1);
+      transformer.forward(on, weights, batch, model::Keep::kNothing, activations);
+      log_probabilities.forward(on, transformer, weights, activations, targets, 1);
       const auto values = log_probabilities.values();
       double sum = 0;
       for (const float value : values) sum += static_cast<double>(value);

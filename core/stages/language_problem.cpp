@@ -1,4 +1,5 @@
 #include "core/stages/language_problem.h"
+#include "core/stages/precision.h"
 
 #include <algorithm>
 #include <cmath>
@@ -38,8 +39,11 @@ std::vector<std::int32_t> without_stop(const model::Response& response) {
   return tokens;
 }
 
-RewardModel::RewardModel(const std::filesystem::path& folder, const std::filesystem::path& policy_folder)
-    : folder_(ModelFolder::load(folder)), shares_tokenizer_(same_tokenizer(folder, policy_folder)) {
+RewardModel::RewardModel(const kernels::Stream& on, const std::filesystem::path& folder,
+                         const std::filesystem::path& policy_folder, kernels::Precision precision)
+    : folder_(ModelFolder::load(folder)),
+      weights_(folder_.transformer.prepare(on, folder_.parameters.span(), kernels::Use::kScoring, precision)),
+      shares_tokenizer_(same_tokenizer(folder, policy_folder)) {
   if (!folder_.transformer.config().score_head)
     throw InputError(folder.string() +
                      ": not a reward model: config.json must name a *ForSequenceClassification " +
@@ -70,8 +74,7 @@ std::vector<float> RewardModel::score(const kernels::Stream& on, std::span<const
     throw InputError(folder_.path.string() + ": prompt and response are " + std::to_string(longest) +
                      " tokens, the reward model reads at most " +
                      std::to_string(folder_.transformer.config().max_positions));
-  folder_.transformer.forward(on, folder_.parameters.span(), batch, model::Keep::kNothing, activations_);
-  return model::score_rows(folder_.transformer, folder_.parameters.span(), activations_, rows);
+  return folder_.transformer.score(on, weights_, batch, rows, activations_);
 }
 
 PromptSet read_prompt_set(const std::filesystem::path& file, std::int64_t most,
@@ -97,29 +100,30 @@ PromptSet read_prompt_set(const std::filesystem::path& file, std::int64_t most,
 LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const kernels::Stream& on)
     : on_(on),
       sampling_(experiment.sampling),
-      policy_(ModelFolder::load(experiment.policy_start())),
-      tensors_(tensor_places(policy_.transformer.layout())),
-      reward_(experiment.reward_folder(), experiment.policy_start()),
-      generator_(policy_.transformer) {
+      precision_(precision(experiment)),
+      reference_(ModelFolder::load(experiment.policy_start())),
+      tensors_(tensor_places(reference_.transformer.layout())),
+      reward_(on, experiment.reward_folder(), experiment.policy_start(), precision_),
+      generator_(reference_.transformer) {
   if (!experiment.judge_folder().empty())
-    judge_.emplace(experiment.judge_folder(), experiment.policy_start());
+    judge_.emplace(on, experiment.judge_folder(), experiment.policy_start(), precision_);
   if (!experiment.model.reranker.empty())
-    reranker_.emplace(experiment.model.reranker, experiment.policy_start());
+    reranker_.emplace(on, experiment.model.reranker, experiment.policy_start(), precision_);
   if (!experiment.inference.answer.empty()) answers_.emplace("inference.answer", experiment.inference.answer);
   const auto read = [&](const std::filesystem::path& file, std::int64_t most) {
     return file.empty()
                ? PromptSet()
-               : read_prompt_set(file, most, policy_.tokenizer, policy_.transformer.config().max_positions,
-                                 sampling_.max_new_tokens);
+               : read_prompt_set(file, most, reference_.tokenizer,
+                                 reference_.transformer.config().max_positions, sampling_.max_new_tokens);
   };
   train_ = read(experiment.prompts.train, experiment.prompts.max_train);
   heldout_ = read(experiment.prompts.heldout, experiment.prompts.max_heldout);
-  reference_fingerprint_ = fingerprint_folder(policy_.path);
+  reference_fingerprint_ = with_dtype(fingerprint_folder(reference_.path), experiment);
   storage::Fingerprint rewards;
   rewards.add(fingerprint_folder(experiment.reward_folder()));
   if (judge_) rewards.add(fingerprint_folder(experiment.judge_folder()));
   if (reranker_) rewards.add(fingerprint_folder(experiment.model.reranker));
-  reward_fingerprint_ = rewards.hex();
+  reward_fingerprint_ = with_dtype(rewards.hex(), experiment);
 }
 
 std::int64_t LanguageProblem::prompt_count(Split split) const {
@@ -135,12 +139,23 @@ std::uint64_t LanguageProblem::prompt_id(Split split, std::int64_t prompt) const
 }
 
 std::string LanguageProblem::response_text(const model::Response& response) const {
-  return policy_.tokenizer.decode_continuation(without_stop(response));
+  return reference_.tokenizer.decode_continuation(without_stop(response));
 }
 
-Rollouts LanguageProblem::sample(std::span<const float> parameters, Split split,
-                                 std::span<const std::int64_t> which, std::int64_t n, kernels::RandomKey key,
-                                 std::uint32_t first_sample) {
+const model::Weights& LanguageProblem::reference_weights(kernels::Use use) {
+  const auto [entry, is_new] = reference_weights_.try_emplace(use);
+  if (is_new) entry->second = reference_.transformer.prepare(on_, reference(), use, precision_);
+  return entry->second;
+}
+
+void LanguageProblem::set_policy(std::span<const float> parameters) {
+  const auto& transformer = reference_.transformer;
+  policy_weights_.prepare(on_, transformer.layout(), transformer.config(), parameters,
+                          kernels::Use::kTraining, precision_);
+}
+
+Rollouts LanguageProblem::sample(Answerer answerer, Split split, std::span<const std::int64_t> which,
+                                 std::int64_t n, kernels::RandomKey key, std::uint32_t first_sample) {
   std::vector<model::Prompt> batch;
   for (const auto prompt : which)
     batch.push_back({prompts(split).tokens[static_cast<std::size_t>(prompt)], prompt_id(split, prompt)});
@@ -148,12 +163,14 @@ Rollouts LanguageProblem::sample(std::span<const float> parameters, Split split,
   settings.temperature = static_cast<float>(sampling_.temperature);
   settings.top_p = static_cast<float>(sampling_.top_p);
   settings.max_new_tokens = sampling_.max_new_tokens;
-  settings.stop_tokens = policy_.tokenizer.special().stop;
+  settings.stop_tokens = reference_.tokenizer.special().stop;
+  const auto& weights =
+      answerer == Answerer::kPolicy ? policy_weights_ : reference_weights(kernels::Use::kSampling);
   Rollouts rollouts;
   rollouts.split = split;
   rollouts.prompts.assign(which.begin(), which.end());
   rollouts.samples = n;
-  rollouts.responses = generator_.generate(on_, parameters, batch, n, settings, key, first_sample);
+  rollouts.responses = generator_.generate(on_, weights, batch, n, settings, key, first_sample);
   return rollouts;
 }
 
@@ -197,8 +214,9 @@ LanguageProblem::Packed LanguageProblem::pack(const Rollouts& rollouts) const {
 
 void LanguageProblem::score_reference(Rollouts& rollouts) {
   const auto packed = pack(rollouts);
-  policy_.transformer.forward(on_, reference(), packed.batch, model::Keep::kNothing, activations_);
-  log_probabilities_.forward(on_, policy_.transformer, reference(), activations_, packed.targets,
+  const auto& weights = reference_weights(kernels::Use::kScoring);
+  reference_.transformer.forward(on_, weights, packed.batch, model::Keep::kNothing, activations_);
+  log_probabilities_.forward(on_, reference_.transformer, weights, activations_, packed.targets,
                              static_cast<float>(sampling_.temperature));
   auto at = log_probabilities_.values().begin();
   rollouts.reference_log_probability.clear();
@@ -209,27 +227,26 @@ void LanguageProblem::score_reference(Rollouts& rollouts) {
   }
 }
 
-double LanguageProblem::accumulate_gradient(std::span<const float> parameters, const Rollouts& rollouts,
-                                            std::span<const double> coefficient, std::span<float> gradient) {
+double LanguageProblem::accumulate_gradient(const Rollouts& rollouts, std::span<const double> coefficient,
+                                            std::span<float> gradient) {
   const auto packed = pack(rollouts);
-  const auto temperature = static_cast<float>(sampling_.temperature);
-  policy_.transformer.forward(on_, parameters, packed.batch, model::Keep::kEverything, activations_);
-  log_probabilities_.forward(on_, policy_.transformer, parameters, activations_, packed.targets, temperature);
+  const auto& transformer = reference_.transformer;
+  std::vector<float> d_values;
+  for (std::size_t i = 0; i < rollouts.size(); ++i)
+    d_values.insert(d_values.end(), rollouts.response(i).tokens.size(), static_cast<float>(coefficient[i]));
+  d_hidden_.resize(static_cast<std::size_t>(packed.batch.size() * transformer.config().hidden_size));
 
-  const auto values = log_probabilities_.values();
-  std::vector<float> d_values(values.size());
+  transformer.forward(on_, policy_weights_, packed.batch, model::Keep::kEverything, activations_);
+  log_probabilities_.forward_backward(on_, transformer, policy_weights_, activations_, packed.targets,
+                                      static_cast<float>(sampling_.temperature), d_values, d_hidden_,
+                                      gradient);
+  transformer.backward(on_, policy_weights_, packed.batch, activations_, d_hidden_, gradient);
+
   double gap = 0;
-  std::size_t at = 0;
-  for (std::size_t i = 0; i < rollouts.size(); ++i) {
-    for (const float sampled : rollouts.response(i).log_probabilities) {
-      gap = std::max(gap, std::abs(static_cast<double>(values[at]) - static_cast<double>(sampled)));
-      d_values[at++] = static_cast<float>(coefficient[i]);
-    }
-  }
-  d_hidden_.resize(static_cast<std::size_t>(packed.batch.size() * policy_.transformer.config().hidden_size));
-  log_probabilities_.backward(on_, policy_.transformer, parameters, packed.targets, temperature, d_values,
-                              d_hidden_, gradient);
-  policy_.transformer.backward(on_, parameters, packed.batch, activations_, d_hidden_, gradient);
+  auto value = log_probabilities_.values().begin();
+  for (std::size_t i = 0; i < rollouts.size(); ++i)
+    for (const float sampled : rollouts.response(i).log_probabilities)
+      gap = std::max(gap, std::abs(static_cast<double>(*value++) - static_cast<double>(sampled)));
   return gap;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,7 +25,8 @@ std::vector<std::int32_t> without_stop(const model::Response& response);
 class RewardModel {
  public:
   /// `policy_tokenizer_file`: when the folder's tokenizer is the same, ids are passed on; otherwise text is.
-  RewardModel(const std::filesystem::path& folder, const std::filesystem::path& policy_folder);
+  RewardModel(const kernels::Stream& on, const std::filesystem::path& folder,
+              const std::filesystem::path& policy_folder, kernels::Precision precision);
 
   /// One reward for each response of `prompt`: prompt and responses as ids of the policy's tokenizer, and as
   /// text.
@@ -36,6 +38,7 @@ class RewardModel {
 
  private:
   ModelFolder folder_;
+  model::Weights weights_;
   bool shares_tokenizer_;
   model::Activations activations_;
 };
@@ -60,21 +63,23 @@ class LanguageProblem final : public Problem {
   explicit LanguageProblem(const experiment::Experiment& experiment, const kernels::Stream& on);
 
   const std::vector<storage::TensorPlace>& tensors() const override { return tensors_; }
-  std::span<const float> reference() const override { return policy_.parameters.span(); }
+  std::span<const float> reference() const override { return reference_.parameters.span(); }
   std::int64_t prompt_count(Split split) const override;
   std::string prompt_text(Split split, std::int64_t prompt) const override;
   std::uint64_t prompt_id(Split split, std::int64_t prompt) const override;
   std::string response_text(const model::Response& response) const override;
-  Rollouts sample(std::span<const float> parameters, Split split, std::span<const std::int64_t> prompts,
-                  std::int64_t n, kernels::RandomKey key, std::uint32_t first_sample) override;
+  void set_policy(std::span<const float> parameters) override;
+  Rollouts sample(Answerer answerer, Split split, std::span<const std::int64_t> prompts, std::int64_t n,
+                  kernels::RandomKey key, std::uint32_t first_sample) override;
   void score(Rollouts& rollouts, bool judge) override;
   void score_reference(Rollouts& rollouts) override;
-  double accumulate_gradient(std::span<const float> parameters, const Rollouts& rollouts,
-                             std::span<const double> coefficient, std::span<float> gradient) override;
+  double accumulate_gradient(const Rollouts& rollouts, std::span<const double> coefficient,
+                             std::span<float> gradient) override;
   std::string reference_fingerprint() const override { return reference_fingerprint_; }
   std::string reward_fingerprint() const override { return reward_fingerprint_; }
 
-  const ModelFolder& policy_folder() const { return policy_; }
+  /// The folder of the reference, where policies start.
+  const ModelFolder& policy_folder() const { return reference_; }
 
  private:
   struct Packed {
@@ -84,11 +89,16 @@ class LanguageProblem final : public Problem {
 
   const PromptSet& prompts(Split split) const { return split == Split::kTrain ? train_ : heldout_; }
   Packed pack(const Rollouts& rollouts) const;
+  /// The reference's weights for one use, prepared when first asked for.
+  const model::Weights& reference_weights(kernels::Use use);
   std::vector<float> rewards(RewardModel& model, const Rollouts& rollouts) const;
 
   kernels::Stream on_;
   experiment::Sampling sampling_;
-  ModelFolder policy_;
+  kernels::Precision precision_;
+  ModelFolder reference_;
+  std::map<kernels::Use, model::Weights> reference_weights_;
+  model::Weights policy_weights_;
   std::vector<storage::TensorPlace> tensors_;
   RewardModel reward_;
   std::optional<RewardModel> judge_, reranker_;

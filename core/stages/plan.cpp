@@ -13,6 +13,7 @@
 #include "core/stages/evaluate.h"
 #include "core/stages/language_problem.h"
 #include "core/stages/model_folder.h"
+#include "core/stages/precision.h"
 #include "core/stages/preference_pairs.h"
 #include "core/stages/shuffle.h"
 #include "core/text/records.h"
@@ -22,6 +23,7 @@ namespace infalign::stages {
 namespace {
 
 using experiment::Stage;
+using kernels::Use;
 using model::Keep;
 using model::Pass;
 
@@ -195,17 +197,28 @@ class Planner {
 
   /// Activations of a micro-batch that is trained on, with the gradient at their end.
   void add_training_activations(StageMemory& memory, const model::ModelConfig& config, std::int64_t tokens) {
+    plan_.precision = precision(e_);
     plan_.micro_batch_tokens = std::max<std::int64_t>(1, tokens);
     memory.parts.push_back({"activations of a training micro-batch",
                             model::Activations::bytes(config, tokens, Keep::kEverything) +
                                 tokens * config.hidden_size * kFloat});
   }
 
-  void add_models(StageMemory& memory, bool with_policy) const {
+  void add_models(StageMemory& memory, bool with_policy,
+                  std::initializer_list<kernels::Use> reference_uses) const {
     memory.parts.push_back({"parameters: reference", parameters(policy_) * kFloat});
     if (with_policy) memory.parts.push_back({"parameters: policy", parameters(policy_) * kFloat});
     if (reward_) memory.parts.push_back({"parameters: reward model", parameters(*reward_) * kFloat});
     if (judge_) memory.parts.push_back({"parameters: judge", parameters(*judge_) * kFloat});
+    std::int64_t prepared = 0;
+    if (reward_) prepared += prepared_bytes(*reward_, Use::kScoring);
+    if (judge_) prepared += prepared_bytes(*judge_, Use::kScoring);
+    for (const Use use : reference_uses) prepared += prepared_bytes(policy_, use);
+    if (with_policy) prepared += prepared_bytes(policy_, Use::kTraining);
+    memory.parts.push_back({"matrices prepared for products", prepared});
+  }
+  std::int64_t prepared_bytes(const model::ModelConfig& config, kernels::Use use) const {
+    return model::Weights::bytes(config, use, precision(e_));
   }
 
   void add_sampling(StageMemory& memory, const PromptLoad& load, std::int64_t n, bool judges) const {
@@ -267,6 +280,7 @@ class Planner {
     auto& memory = add_memory("finetune");
     memory.parts.push_back({"parameters: policy", parameters(policy_) * kFloat});
     add_optimizer(memory, parameters(policy_));
+    memory.parts.push_back({"matrices prepared for products", prepared_bytes(policy_, Use::kTraining)});
     add_training_activations(memory, policy_, per_batch * length);
     memory.parts.push_back(
         {"head scratch", model::TokenLogProbabilities::bytes(policy_, per_batch * (length - 1), true)});
@@ -324,6 +338,7 @@ class Planner {
     auto& memory = add_memory(name);
     memory.parts.push_back({"parameters: " + name + " model", parameters(config) * kFloat});
     add_optimizer(memory, parameters(config));
+    memory.parts.push_back({"matrices prepared for products", prepared_bytes(config, Use::kTraining)});
     add_training_activations(memory, config, largest);
     batches(data.heldout, [&](const Pass& pass) {
       work.tokens += pass.tokens;
@@ -348,7 +363,7 @@ class Planner {
     work.operations = model::forward_operations(policy_, policy_pass(load, K)) +
                       model::forward_operations(*reward_, scorer_pass(load, K));
     auto& memory = add_memory("calibrate");
-    add_models(memory, false);
+    add_models(memory, false, {Use::kSampling});
     add_sampling(memory, load, K, false);
     memory.parts.push_back({"calibration table", table + counts});
   }
@@ -368,7 +383,10 @@ class Planner {
                                            model::forward_operations(*reward_, scorer_pass(load, n)) +
                                            model::training_operations(policy_, pass));
     auto& memory = add_memory("align");
-    add_models(memory, true);
+    if (e_.calibration.fresh)
+      add_models(memory, true, {Use::kScoring, Use::kSampling});
+    else
+      add_models(memory, true, {Use::kScoring});
     add_optimizer(memory, parameters(policy_));
     add_training_activations(memory, policy_, packed_tokens(load, n));
     add_sampling(memory, load, n, false);
@@ -395,7 +413,7 @@ class Planner {
                           model::forward_operations(*reward_, scorer_pass(check, M));
 
     auto& memory = add_memory("evaluate");
-    add_models(memory, true);
+    add_models(memory, true, {Use::kScoring, Use::kSampling});
     add_sampling(memory, load, M, true);
     memory.parts.push_back({"activations of the reference",
                             model::Activations::bytes(policy_, packed_tokens(load, M), Keep::kNothing)});
@@ -465,7 +483,8 @@ Host measure_host(const Plan& plan, std::optional<double> gflops) {
   host.mpi_bytes = kMpiBytes;
   host.measured = !gflops.has_value();
   const auto& policy = plan.models.front().config;
-  host.operations_per_second = gflops ? *gflops * 1e9 : model::measure_speed(policy, plan.micro_batch_tokens);
+  host.operations_per_second =
+      gflops ? *gflops * 1e9 : model::measure_speed(policy, plan.micro_batch_tokens, plan.precision);
   host.program_bytes = peak_resident_bytes();
   return host;
 }

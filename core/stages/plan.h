@@ -13,6 +13,7 @@
 
 #include "core/experiment/experiment.h"
 #include "core/model/model_config.h"
+#include "kernels/precision.h"
 
 namespace infalign::stages {
 
@@ -59,8 +60,9 @@ struct Plan {
   int ranks = 1;
   std::vector<ModelSizes> models;
   std::vector<StageWork> work;
-  std::vector<StageMemory> memory;      // what a rank allocates for models and micro-batches
-  std::vector<Size> disk;               // when all stages are done
+  std::vector<StageMemory> memory;  // what a rank allocates for models and micro-batches
+  std::vector<Size> disk;           // when all stages are done
+  kernels::Precision precision = kernels::Precision::kFloat32;  // of products
   std::int64_t micro_batch_tokens = 1;  // of the largest one of the last stage that trains
 
   /// The stage with the most memory; nullptr where no stage holds a model.

@@ -20,6 +20,9 @@ namespace infalign::stages {
 
 enum class Split { kTrain, kHeldout };
 
+/// Who answers: pi_ref, frozen, or the policy in training.
+enum class Answerer { kReference, kPolicy };
+
 /// The samples of one micro-batch: B prompts, n responses each. Arrays [B, n] are row-major.
 struct Rollouts {
   Split split = Split::kTrain;
@@ -58,10 +61,13 @@ class Problem {
   virtual std::uint64_t prompt_id(Split split, std::int64_t prompt) const = 0;
   virtual std::string response_text(const model::Response& response) const = 0;
 
-  /// n samples of each prompt from the policy `parameters`, without rewards.
-  virtual Rollouts sample(std::span<const float> parameters, Split split,
-                          std::span<const std::int64_t> prompts, std::int64_t n, kernels::RandomKey key,
-                          std::uint32_t first_sample = 0) = 0;
+  /// `parameters` are the policy from here on; to be called again whenever they change, and they have to stay
+  /// where they are.
+  virtual void set_policy(std::span<const float> parameters) = 0;
+
+  /// n samples of each prompt, without rewards.
+  virtual Rollouts sample(Answerer answerer, Split split, std::span<const std::int64_t> prompts,
+                          std::int64_t n, kernels::RandomKey key, std::uint32_t first_sample = 0) = 0;
 
   /// Fills rollouts.reward, reranker_reward and answer where there are such, and judge_reward if asked and
   /// there is a judge of its own.
@@ -70,10 +76,11 @@ class Problem {
   /// Fills rollouts.reference_log_probability.
   virtual void score_reference(Rollouts& rollouts) = 0;
 
-  /// Adds to `gradient` that of sum over i, t of coefficient[i] log pi(y_it | ...), coefficient [B, n].
-  /// Returns the largest distance between the log-probability of a token here and the sampler's, in nats.
-  virtual double accumulate_gradient(std::span<const float> parameters, const Rollouts& rollouts,
-                                     std::span<const double> coefficient, std::span<float> gradient) = 0;
+  /// Adds to `gradient` that of sum over i, t of coefficient[i] log pi(y_it | ...) of the policy, coefficient
+  /// [B, n]. Returns the largest distance between the log-probability of a token here and the sampler's, in
+  /// nats.
+  virtual double accumulate_gradient(const Rollouts& rollouts, std::span<const double> coefficient,
+                                     std::span<float> gradient) = 0;
 
   /// Fingerprints of what decides the samples and of what decides the rewards.
   virtual std::string reference_fingerprint() const = 0;

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/stages/model_folder.h"
+#include "core/stages/precision.h"
 #include "core/stages/preference_pairs.h"
 #include "core/stages/run.h"
 #include "core/stages/shuffle.h"
@@ -70,7 +71,7 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
   const auto backbone = run.experiment.backbone(settings);
   const auto seed = run.experiment.seed + settings.seed_offset;
   storage::Fingerprint fingerprint;
-  fingerprint.add(fingerprint_folder(backbone))
+  fingerprint.add(with_dtype(fingerprint_folder(backbone), run.experiment))
       .add_file(settings.preferences)
       .add(settings.part)
       .add(to_text(settings.optimizer));
@@ -100,8 +101,14 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
                      run.experiment.output / "checkpoints" / ("." + name), fingerprint.hex()},
                     tensor_places(transformer.layout()), parameters);
   model::Activations activations;
+  model::Weights weights;
+  const auto prepare_weights = [&] {
+    weights.prepare(run.on, transformer.layout(), transformer.config(), parameters, kernels::Use::kTraining,
+                    precision(run.experiment));
+  };
   std::vector<float> d_hidden;
   training.run([&](std::int64_t step) {
+    prepare_weights();
     auto which = shuffled_batch(seed, static_cast<std::int64_t>(train_pairs.size()), settings.pairs_per_step,
                                 step - 1);
     for (auto& i : which) i = train_pairs[static_cast<std::size_t>(i)];
@@ -110,8 +117,8 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
     for_own_micro_batches(
         run, which, per_batch, [&](std::span<const std::int64_t> batch_pairs, std::int64_t batches) {
           const auto packed = pack(pairs, batch_pairs);
-          transformer.forward(run.on, parameters, packed.batch, model::Keep::kEverything, activations);
-          const auto rewards = model::score_rows(transformer, parameters, activations, packed.rows);
+          transformer.forward(run.on, weights, packed.batch, model::Keep::kEverything, activations);
+          const auto rewards = model::score_rows(transformer, weights, activations, packed.rows);
           sums.push_back(sum_pairs(rewards));
           tokens.push_back(static_cast<double>(packed.batch.size()));
           std::vector<float> d_reward(rewards.size());
@@ -122,9 +129,9 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
             d_reward[i + 1] = static_cast<float>(-d_margin);
           }
           d_hidden.resize(static_cast<std::size_t>(packed.batch.size() * transformer.config().hidden_size));
-          model::score_rows_backward(transformer, parameters, activations, packed.rows, d_reward, d_hidden,
+          model::score_rows_backward(transformer, weights, activations, packed.rows, d_reward, d_hidden,
                                      training.optimizer().gradient());
-          transformer.backward(run.on, parameters, packed.batch, activations, d_hidden,
+          transformer.backward(run.on, weights, packed.batch, activations, d_hidden,
                                training.optimizer().gradient());
           training.optimizer().end_micro_batch(batches);
         });
@@ -140,12 +147,12 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
         note};
   });
 
+  prepare_weights();
   std::vector<PairSums> sums;
   for_own_micro_batches(
       run, heldout_pairs, per_batch, [&](std::span<const std::int64_t> batch_pairs, std::int64_t) {
         const auto packed = pack(pairs, batch_pairs);
-        transformer.forward(run.on, parameters, packed.batch, model::Keep::kNothing, activations);
-        sums.push_back(sum_pairs(model::score_rows(transformer, parameters, activations, packed.rows)));
+        sums.push_back(sum_pairs(transformer.score(run.on, weights, packed.batch, packed.rows, activations)));
       });
   const auto total = gathered_sums(run, sums);
   const double count = std::max<double>(1, static_cast<double>(heldout_pairs.size()));

@@ -100,15 +100,14 @@ std::vector<double> TabularProblem::probabilities(std::span<const float> paramet
   return p;
 }
 
-Rollouts TabularProblem::sample(std::span<const float> parameters, Split split,
-                                std::span<const std::int64_t> prompts, std::int64_t n, kernels::RandomKey key,
-                                std::uint32_t first_sample) {
+Rollouts TabularProblem::sample(Answerer answerer, Split split, std::span<const std::int64_t> prompts,
+                                std::int64_t n, kernels::RandomKey key, std::uint32_t first_sample) {
   Rollouts rollouts;
   rollouts.split = split;
   rollouts.prompts.assign(prompts.begin(), prompts.end());
   rollouts.samples = n;
   for (const auto prompt : prompts) {
-    const auto p = probabilities(parameters, prompt);
+    const auto p = probabilities(answerer == Answerer::kReference ? reference() : policy_, prompt);
     std::vector<double> cumulative(p.size());
     double sum = 0;
     for (std::size_t i = 0; i < p.size(); ++i) cumulative[i] = sum += p[i];
@@ -143,11 +142,11 @@ void TabularProblem::score_reference(Rollouts& rollouts) {
   rollouts.reference_log_probability.assign(rollouts.size(), {uniform});
 }
 
-double TabularProblem::accumulate_gradient(std::span<const float> parameters, const Rollouts& rollouts,
-                                           std::span<const double> coefficient, std::span<float> gradient) {
+double TabularProblem::accumulate_gradient(const Rollouts& rollouts, std::span<const double> coefficient,
+                                           std::span<float> gradient) {
   double gap = 0;
   for (std::size_t b = 0; b < rollouts.prompts.size(); ++b) {
-    const auto p = probabilities(parameters, rollouts.prompts[b]);
+    const auto p = probabilities(policy_, rollouts.prompts[b]);
     std::vector<double> d_logit(p.size());
     double total = 0;
     for (std::int64_t s = 0; s < rollouts.samples; ++s) {

@@ -39,12 +39,13 @@ class TabularProblem : public Problem {
   std::string response_text(const model::Response& response) const override {
     return std::to_string(response.tokens.at(0));
   }
-  Rollouts sample(std::span<const float> parameters, Split split, std::span<const std::int64_t> prompts,
-                  std::int64_t n, kernels::RandomKey key, std::uint32_t first_sample) override;
+  void set_policy(std::span<const float> parameters) override { policy_ = parameters; }
+  Rollouts sample(Answerer answerer, Split split, std::span<const std::int64_t> prompts, std::int64_t n,
+                  kernels::RandomKey key, std::uint32_t first_sample) override;
   void score(Rollouts& rollouts, bool judge) override;
   void score_reference(Rollouts& rollouts) override;
-  double accumulate_gradient(std::span<const float> parameters, const Rollouts& rollouts,
-                             std::span<const double> coefficient, std::span<float> gradient) override;
+  double accumulate_gradient(const Rollouts& rollouts, std::span<const double> coefficient,
+                             std::span<float> gradient) override;
   std::string reference_fingerprint() const override { return "uniform"; }
   std::string reward_fingerprint() const override { return fingerprint_; }
   const Tables& tables() const { return tables_; }
@@ -58,6 +59,7 @@ class TabularProblem : public Problem {
   std::string fingerprint_;
   std::vector<storage::TensorPlace> tensors_;
   std::vector<float> reference_;  // logits [prompts, responses], all zero
+  std::span<const float> policy_;
 };
 
 }  // namespace infalign::stages

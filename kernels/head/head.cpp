@@ -7,19 +7,20 @@
 #include <cmath>
 
 #include "kernels/exponential.h"
-#include "kernels/matmul/matmul.h"
 #include "kernels/parallel.h"
 #include "kernels/vectorise.h"
 
 namespace infalign::kernels {
 namespace {
 
-/// Logits of a chunk: half a megabyte, in whole multiples of 32 rows.
+/// Logits of a chunk: half a megabyte, but of rows enough that their gradient is worth the passes over the
+/// weights.
 constexpr std::int64_t kChunkFloats = 1 << 17;
+constexpr std::int64_t kFewestRows = 128, kMostRows = 512;
 constexpr std::int64_t kGrain = 8;  // rows of a chunk
 
 std::int64_t chunk_rows(std::int64_t V) {
-  return std::clamp<std::int64_t>(kChunkFloats / V / 32 * 32, 32, 512);
+  return std::clamp(kChunkFloats / V / 32 * 32, kFewestRows, kMostRows);
 }
 
 float* logits_scratch(std::int64_t n, std::int64_t V) {
@@ -51,27 +52,40 @@ float* logits_scratch(std::int64_t n, std::int64_t V) {
   return total;
 }
 
-INFALIGN_VECTORISE
-void log_probabilities(std::int64_t n, std::int64_t V, const float* logits, const std::int32_t* target,
-                       float inverse_temperature, float* log_probability, float* log_sum_exp) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    const float* row = logits + i * V;
-    const float most = maximum(V, row);
-    const double log_sum = std::log(sum_of_exponentials(V, row, most, inverse_temperature));
-    const double tau = inverse_temperature;
-    log_probability[i] = static_cast<float>((static_cast<double>(row[target[i]]) - most) * tau - log_sum);
-    log_sum_exp[i] = static_cast<float>(most * tau + log_sum);
-  }
+/// The log-probability of its target, and the log-sum-exp of the scaled logits.
+struct RowResult {
+  float log_probability, log_sum_exp;
+};
+
+[[gnu::always_inline]] static inline RowResult log_probability_of(std::int64_t V, const float* row,
+                                                                  std::int32_t target,
+                                                                  float inverse_temperature) {
+  const float most = maximum(V, row);
+  const double log_sum = std::log(sum_of_exponentials(V, row, most, inverse_temperature));
+  const double tau = inverse_temperature;
+  return {static_cast<float>((static_cast<double>(row[target]) - most) * tau - log_sum),
+          static_cast<float>(most * tau + log_sum)};
 }
 
-/// logits [n, V] become their own gradient: (onehot(target) - softmax) * d_log_probability *
+INFALIGN_VECTORISE
+void log_probabilities(std::int64_t n, std::int64_t V, const float* logits, const std::int32_t* target,
+                       float inverse_temperature, float* log_probability) {
+  for (std::int64_t i = 0; i < n; ++i)
+    log_probability[i] =
+        log_probability_of(V, logits + i * V, target[i], inverse_temperature).log_probability;
+}
+
+/// The same, and logits [n, V] become their own gradient: (onehot(target) - softmax) * d_log_probability *
 /// inverse_temperature.
 INFALIGN_VECTORISE
-void logits_to_gradient(std::int64_t n, std::int64_t V, float* logits, const std::int32_t* target,
-                        float inverse_temperature, const float* log_sum_exp, const float* d_log_probability) {
+void log_probabilities_and_gradient(std::int64_t n, std::int64_t V, float* logits, const std::int32_t* target,
+                                    float inverse_temperature, const float* d_log_probability,
+                                    float* log_probability) {
   for (std::int64_t i = 0; i < n; ++i) {
     float* row = logits + i * V;
-    const float base = log_sum_exp[i];
+    const RowResult result = log_probability_of(V, row, target[i], inverse_temperature);
+    log_probability[i] = result.log_probability;
+    const float base = result.log_sum_exp;
     const float d = d_log_probability[i] * inverse_temperature;
 #pragma omp simd
     for (std::int64_t v = 0; v < V; ++v) row[v] = -d * exponential(row[v] * inverse_temperature - base);
@@ -84,38 +98,36 @@ void logits_to_gradient(std::int64_t n, std::int64_t V, float* logits, const std
 std::int64_t head_scratch(std::int64_t n, std::int64_t V) { return std::min(n, chunk_rows(V)) * V; }
 
 void head_forward(const Stream& on, std::int64_t n, std::int64_t C, std::int64_t V, const float* hidden,
-                  const float* weight, const std::int32_t* target, float inverse_temperature,
-                  float* log_probability, float* log_sum_exp) {
+                  const Linear& weight, const std::int32_t* target, float inverse_temperature,
+                  float* log_probability) {
   const std::int64_t chunk = chunk_rows(V);
   float* logits = logits_scratch(n, V);  // [chunk, V]
   for (std::int64_t first = 0; first < n; first += chunk) {
     const std::int64_t rows = std::min(chunk, n - first);
-    matmul(on, Transpose::kNo, Transpose::kYes, rows, V, C, hidden + first * C, C, weight, C, 0, logits, V);
+    weight.forward(on, rows, hidden + first * C, logits);
     parallel_for(rows, kGrain, [&](std::int64_t begin, std::int64_t end) {
-      const std::int64_t row = first + begin;
-      log_probabilities(end - begin, V, logits + begin * V, target + row, inverse_temperature,
-                        log_probability + row, log_sum_exp + row);
+      log_probabilities(end - begin, V, logits + begin * V, target + first + begin, inverse_temperature,
+                        log_probability + first + begin);
     });
   }
 }
 
-void head_backward(const Stream& on, std::int64_t n, std::int64_t C, std::int64_t V, const float* hidden,
-                   const float* weight, const std::int32_t* target, float inverse_temperature,
-                   const float* log_sum_exp, const float* d_log_probability, float* d_hidden,
-                   float* d_weight) {
+void head_forward_backward(const Stream& on, std::int64_t n, std::int64_t C, std::int64_t V,
+                           const float* hidden, const Linear& weight, const std::int32_t* target,
+                           float inverse_temperature, const float* d_log_probability, float* log_probability,
+                           float* d_hidden, float* d_weight) {
   const std::int64_t chunk = chunk_rows(V);
   float* logits = logits_scratch(n, V);  // [chunk, V]
   for (std::int64_t first = 0; first < n; first += chunk) {
     const std::int64_t rows = std::min(chunk, n - first);
-    const float* chunk_hidden = hidden + first * C;
-    matmul(on, Transpose::kNo, Transpose::kYes, rows, V, C, chunk_hidden, C, weight, C, 0, logits, V);
+    weight.forward(on, rows, hidden + first * C, logits);
     parallel_for(rows, kGrain, [&](std::int64_t begin, std::int64_t end) {
       const std::int64_t row = first + begin;
-      logits_to_gradient(end - begin, V, logits + begin * V, target + row, inverse_temperature,
-                         log_sum_exp + row, d_log_probability + row);
+      log_probabilities_and_gradient(end - begin, V, logits + begin * V, target + row, inverse_temperature,
+                                     d_log_probability + row, log_probability + row);
     });
-    matmul(on, Transpose::kNo, Transpose::kNo, rows, C, V, logits, V, weight, C, 0, d_hidden + first * C, C);
-    matmul(on, Transpose::kYes, Transpose::kNo, V, C, rows, logits, V, chunk_hidden, C, 1, d_weight, C);
+    weight.backward_input(on, rows, logits, d_hidden + first * C);
+    weight.backward_weight(on, rows, logits, hidden + first * C, d_weight);
   }
 }
 

@@ -1,10 +1,13 @@
 // The language-model head: log-probabilities of chosen tokens straight from hidden states, in chunks of rows,
-// so that logits never stand whole for batch x time x vocabulary. The backward pass computes them again.
+// so that logits never stand whole for batch x time x vocabulary. The losses of alignment and fine-tuning are
+// linear in the log-probabilities with coefficients known beforehand, so a chunk's gradient is made of its
+// logits while they are there.
 #pragma once
 
 #include <cstdint>
 
 #include "kernels/device.h"
+#include "kernels/linear/linear.h"
 
 namespace infalign::kernels {
 
@@ -12,16 +15,16 @@ namespace infalign::kernels {
 std::int64_t head_scratch(std::int64_t n, std::int64_t V);
 
 /// logits[i] = inverse_temperature * weight hidden[i]; log_probability[i] = log
-/// softmax(logits[i])[target[i]]; log_sum_exp[i] = logsumexp(logits[i]), kept for the backward pass. hidden
-/// [n, C], weight [V, C], target [n], log_probability and log_sum_exp [n].
+/// softmax(logits[i])[target[i]]. hidden [n, C], weight [V, C], target and log_probability [n].
 void head_forward(const Stream& on, std::int64_t n, std::int64_t C, std::int64_t V, const float* hidden,
-                  const float* weight, const std::int32_t* target, float inverse_temperature,
-                  float* log_probability, float* log_sum_exp);
+                  const Linear& weight, const std::int32_t* target, float inverse_temperature,
+                  float* log_probability);
 
-/// From d_log_probability [n]: d_hidden [n, C] is overwritten, d_weight [V, C] is added to.
-void head_backward(const Stream& on, std::int64_t n, std::int64_t C, std::int64_t V, const float* hidden,
-                   const float* weight, const std::int32_t* target, float inverse_temperature,
-                   const float* log_sum_exp, const float* d_log_probability, float* d_hidden,
-                   float* d_weight);
+/// Both passes, for d_log_probability [n] known beforehand: log_probability as above, d_hidden [n, C] is
+/// overwritten, d_weight [V, C] is added to. `weight` is prepared for training.
+void head_forward_backward(const Stream& on, std::int64_t n, std::int64_t C, std::int64_t V,
+                           const float* hidden, const Linear& weight, const std::int32_t* target,
+                           float inverse_temperature, const float* d_log_probability, float* log_probability,
+                           float* d_hidden, float* d_weight);
 
 }  // namespace infalign::kernels

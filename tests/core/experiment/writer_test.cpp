@@ -29,6 +29,7 @@ seed: 18446744073709551615
 output: "out put"
 stages: [finetune, reward, calibrate, align, evaluate, report, export]
 device: auto
+dtype: bfloat16
 model: {reference: model, reward: critic, judge: critic, reranker: critic}
 finetune: {text: text.txt, initial: model, from_scratch: true, steps: 7, sequences_per_step: 3, sequence_length: 99,
            heldout_fraction: 0.05, learning_rate: 0.1, schedule: cosine, final_learning_rate_fraction: 0.3}

@@ -30,7 +30,7 @@ std::vector<std::vector<Response>> generate(const Model& m, std::span<const Prom
                                             std::int64_t samples, const SamplingSettings& settings,
                                             std::uint32_t first_sample = 0) {
   return Generator(m.transformer)
-      .generate(kStream, m.parameters, prompts, samples, settings, kKey, first_sample);
+      .generate(kStream, m.weights(), prompts, samples, settings, kKey, first_sample);
 }
 
 /// Log-probabilities of a response as the trainer computes them.
@@ -41,8 +41,8 @@ std::vector<float> trained(const Model& m, const Prompt& prompt, const Response&
   targets.add_continuation(batch, batch.add(response.tokens, batch.add(prompt.tokens)));
   Activations activations;
   TokenLogProbabilities head;
-  m.transformer.forward(kStream, m.parameters, batch, Keep::kNothing, activations);
-  head.forward(kStream, m.transformer, m.parameters, activations, targets, temperature);
+  m.transformer.forward(kStream, m.weights(), batch, Keep::kNothing, activations);
+  head.forward(kStream, m.transformer, m.weights(), activations, targets, temperature);
   return {head.values().begin(), head.values().end()};
 }
 
@@ -99,7 +99,7 @@ TEST(Generator, RepeatsItselfBitForBit) {
   const Model m = model();
   const SamplingSettings settings{.temperature = 1.3f, .max_new_tokens = 12, .stop_tokens = {0}};
   Generator generator(m.transformer);
-  const auto run = [&] { return generator.generate(kStream, m.parameters, kPrompts, 4, settings, kKey); };
+  const auto run = [&] { return generator.generate(kStream, m.weights(), kPrompts, 4, settings, kKey); };
   const auto first = run();
   const auto second = run();
   for (std::size_t p = 0; p < kPrompts.size(); ++p) {

@@ -48,7 +48,7 @@ std::vector<double> logits(const Model& model, const float* hidden) {
 Tokens greedy(const Model& model, const Tokens& prompt, std::int64_t new_tokens) {
   const SamplingSettings settings{.greedy = true, .max_new_tokens = new_tokens, .stop_tokens = {}};
   return Generator(model.transformer)
-      .generate(kStream, model.parameters, std::vector<Prompt>{{prompt, 0}}, 1, settings, {})[0][0]
+      .generate(kStream, model.weights(), std::vector<Prompt>{{prompt, 0}}, 1, settings, {})[0][0]
       .tokens;
 }
 
@@ -60,8 +60,8 @@ std::vector<float> sequence_log_probabilities(const Model& model, const std::vec
   for (const Tokens& sequence : sequences) targets.add_sequence(batch, batch.add(sequence));
   Activations activations;
   TokenLogProbabilities head;
-  model.transformer.forward(kStream, model.parameters, batch, Keep::kNothing, activations);
-  head.forward(kStream, model.transformer, model.parameters, activations, targets, temperature);
+  model.transformer.forward(kStream, model.weights(), batch, Keep::kNothing, activations);
+  head.forward(kStream, model.transformer, model.weights(), activations, targets, temperature);
   return {head.values().begin(), head.values().end()};
 }
 
@@ -95,7 +95,7 @@ TEST(Stories260K, LogLikelihoodsAndLogitsAreTheReferences) {
     PackedBatch batch;
     batch.add(ids);
     Activations activations;
-    model.transformer.forward(kStream, model.parameters, batch, Keep::kNothing, activations);
+    model.transformer.forward(kStream, model.weights(), batch, Keep::kNothing, activations);
     const auto next = logits(model, activations.hidden() + (batch.size() - 1) * 64);
     EXPECT_EQ(std::max_element(next.begin(), next.end()) - next.begin(), example.at("next_argmax"));
     const auto first = example.at("next_logits_0_7").get<std::vector<double>>();
@@ -121,7 +121,7 @@ TEST(Stories260K, SamplerAndTrainerAgree) {
   for (const float temperature : {1.0f, 0.7f}) {
     const SamplingSettings settings{.temperature = temperature, .max_new_tokens = 200, .stop_tokens = {1}};
     const auto responses = Generator(model.transformer)
-                               .generate(kStream, model.parameters, prompts, 3, settings,
+                               .generate(kStream, model.weights(), prompts, 3, settings,
                                          {.seed = 5, .purpose = kernels::Purpose::kPolicy});
     double squares = 0, tokens = 0;
     for (std::size_t p = 0; p < prompts.size(); ++p) {
@@ -160,8 +160,8 @@ TEST(HfParity, LlamaLogitsGradientsAndGreedyIds) {
   for (const Tokens& sequence : sequences) targets.add_sequence(batch, batch.add(sequence));
   Activations activations;
   TokenLogProbabilities head;
-  model.transformer.forward(kStream, model.parameters, batch, Keep::kEverything, activations);
-  head.forward(kStream, model.transformer, model.parameters, activations, targets, 1);
+  model.transformer.forward(kStream, model.weights(), batch, Keep::kEverything, activations);
+  head.forward(kStream, model.transformer, model.weights(), activations, targets, 1);
 
   double nll = 0;
   std::size_t target = 0;
@@ -181,8 +181,9 @@ TEST(HfParity, LlamaLogitsGradientsAndGreedyIds) {
 
   const std::vector<float> d_values(target, -1.0f / static_cast<float>(target));
   std::vector<float> d_hidden(static_cast<std::size_t>(batch.size()) * 32), gradient(model.parameters.size());
-  head.backward(kStream, model.transformer, model.parameters, targets, 1, d_values, d_hidden, gradient);
-  model.transformer.backward(kStream, model.parameters, batch, activations, d_hidden, gradient);
+  head.forward_backward(kStream, model.transformer, model.weights(), activations, targets, 1, d_values,
+                        d_hidden, gradient);
+  model.transformer.backward(kStream, model.weights(), batch, activations, d_hidden, gradient);
   expect_gradients(model, gradient, tensors);
 
   for (std::size_t s = 0; s < sequences.size(); ++s) {
@@ -203,8 +204,8 @@ TEST(HfParity, RewardsAndBradleyTerryGradients) {
     last_rows.push_back(static_cast<std::int32_t>(batch.size()) - 1);
   }
   Activations activations;
-  model.transformer.forward(kStream, model.parameters, batch, Keep::kEverything, activations);
-  const auto rewards = score_rows(model.transformer, model.parameters, activations, last_rows);
+  model.transformer.forward(kStream, model.weights(), batch, Keep::kEverything, activations);
+  const auto rewards = score_rows(model.transformer, model.weights(), activations, last_rows);
   for (std::size_t i = 0; i < rewards.size(); ++i) {
     EXPECT_NEAR(rewards[i], tensors.at("rewards").values[i], 1e-5);
   }
@@ -223,9 +224,9 @@ TEST(HfParity, RewardsAndBradleyTerryGradients) {
   EXPECT_NEAR(loss, golden.at("bradley_terry_loss").get<double>(), 2e-5);
 
   std::vector<float> d_hidden(static_cast<std::size_t>(batch.size()) * 32), gradient(model.parameters.size());
-  score_rows_backward(model.transformer, model.parameters, activations, last_rows, d_reward, d_hidden,
+  score_rows_backward(model.transformer, model.weights(), activations, last_rows, d_reward, d_hidden,
                       gradient);
-  model.transformer.backward(kStream, model.parameters, batch, activations, d_hidden, gradient);
+  model.transformer.backward(kStream, model.weights(), batch, activations, d_hidden, gradient);
   expect_gradients(model, gradient, tensors);
 }
 

@@ -17,6 +17,11 @@ namespace infalign::model::testing {
 struct Model {
   Transformer transformer;
   std::vector<float> parameters;
+
+  /// The parameters as they are now, ready for every pass.
+  Weights weights(kernels::Precision precision = kernels::Precision::kFloat32) const {
+    return transformer.prepare({}, parameters, kernels::Use::kTraining, precision);
+  }
 };
 
 /// Two layers in which every size differs from every other, and head_dim from hidden_size / heads.

@@ -71,8 +71,8 @@ std::vector<float> log_probabilities(const Model& model, const Task& task, float
                                      Keep keep = Keep::kNothing) {
   Activations activations;
   TokenLogProbabilities head;
-  model.transformer.forward(kStream, model.parameters, task.batch, keep, activations);
-  head.forward(kStream, model.transformer, model.parameters, activations, task.targets, temperature);
+  model.transformer.forward(kStream, model.weights(), task.batch, keep, activations);
+  head.forward(kStream, model.transformer, model.weights(), activations, task.targets, temperature);
   return {head.values().begin(), head.values().end()};
 }
 
@@ -80,13 +80,12 @@ std::vector<float> log_probabilities(const Model& model, const Task& task, float
 void add_gradient(const Model& model, const Task& task, float temperature, std::vector<float>& gradient) {
   Activations activations;
   TokenLogProbabilities head;
-  model.transformer.forward(kStream, model.parameters, task.batch, Keep::kEverything, activations);
-  head.forward(kStream, model.transformer, model.parameters, activations, task.targets, temperature);
+  model.transformer.forward(kStream, model.weights(), task.batch, Keep::kEverything, activations);
   std::vector<float> d_hidden(
       static_cast<std::size_t>(task.batch.size() * model.transformer.config().hidden_size), 7.0f);
-  head.backward(kStream, model.transformer, model.parameters, task.targets, temperature, task.loss_weight,
-                d_hidden, gradient);
-  model.transformer.backward(kStream, model.parameters, task.batch, activations, d_hidden, gradient);
+  head.forward_backward(kStream, model.transformer, model.weights(), activations, task.targets, temperature,
+                        task.loss_weight, d_hidden, gradient);
+  model.transformer.backward(kStream, model.weights(), task.batch, activations, d_hidden, gradient);
 }
 
 std::vector<float> gradient_of(const Model& model, const Task& task, float temperature) {
@@ -197,17 +196,19 @@ TEST(Transformer, RewardsAndTheirGradientAreThoseOfTheReference) {
   ASSERT_EQ(d_reward.size(), rows.size());
 
   Activations activations;
-  m.transformer.forward(kStream, m.parameters, batch, Keep::kEverything, activations);
+  m.transformer.forward(kStream, m.weights(), batch, Keep::kEverything, activations);
   std::vector<double> expected;
   for (const Tokens& sequence : sequences) {
     expected.push_back(ReferenceTransformer(config).reward(in_float64(m), sequence));
   }
-  expect_near(score_rows(m.transformer, m.parameters, activations, rows), expected, 2e-6);
+  expect_near(score_rows(m.transformer, m.weights(), activations, rows), expected, 2e-6);
+  Activations others;
+  expect_near(m.transformer.score(kStream, m.weights(), batch, rows, others), expected, 2e-6);
 
   std::vector<float> gradient(m.parameters.size());
   std::vector<float> d_hidden(static_cast<std::size_t>(batch.size() * config.hidden_size), 7.0f);
-  score_rows_backward(m.transformer, m.parameters, activations, rows, d_reward, d_hidden, gradient);
-  m.transformer.backward(kStream, m.parameters, batch, activations, d_hidden, gradient);
+  score_rows_backward(m.transformer, m.weights(), activations, rows, d_reward, d_hidden, gradient);
+  m.transformer.backward(kStream, m.weights(), batch, activations, d_hidden, gradient);
   const auto loss = [&](std::span<const double> parameters) {
     double sum = 0;
     for (std::size_t i = 0; i < sequences.size(); ++i) {
@@ -240,7 +241,7 @@ TEST(Transformer, ActivationsAreReusedByBatchesOfAnySize) {
   const auto run = [&](Activations& activations, const Tokens& sequence, Keep keep) {
     PackedBatch batch;
     batch.add(sequence);
-    m.transformer.forward(kStream, m.parameters, batch, keep, activations);
+    m.transformer.forward(kStream, m.weights(), batch, keep, activations);
     const auto values = static_cast<std::int64_t>(sequence.size()) * m.transformer.config().hidden_size;
     return std::vector<float>(activations.hidden(), activations.hidden() + values);
   };
@@ -274,7 +275,7 @@ TEST(Transformer, RefusesTokensAndPositionsItDoesNotHave) {
   const auto forward = [&](const Tokens& tokens) {
     PackedBatch batch;
     batch.add(tokens);
-    m.transformer.forward(kStream, m.parameters, batch, Keep::kNothing, activations);
+    m.transformer.forward(kStream, m.weights(), batch, Keep::kNothing, activations);
   };
   EXPECT_NO_THROW(forward(Tokens(32, 12)));
   EXPECT_THROW(forward({13}), std::invalid_argument);
@@ -287,11 +288,11 @@ TEST(Transformer, RefusesMisuse) {
   const Task task(true);
   Activations activations;
   std::vector<float> d_hidden(static_cast<std::size_t>(task.batch.size() * 8)), gradient(m.parameters.size());
-  m.transformer.forward(kStream, m.parameters, task.batch, Keep::kNothing, activations);
+  m.transformer.forward(kStream, m.weights(), task.batch, Keep::kNothing, activations);
   EXPECT_THROW(activations.qkv(0), std::logic_error);
-  EXPECT_THROW(m.transformer.backward(kStream, m.parameters, task.batch, activations, d_hidden, gradient),
+  EXPECT_THROW(m.transformer.backward(kStream, m.weights(), task.batch, activations, d_hidden, gradient),
                std::logic_error);
-  EXPECT_THROW(score_rows(m.transformer, m.parameters, activations, std::vector<std::int32_t>{0}),
+  EXPECT_THROW(score_rows(m.transformer, m.weights(), activations, std::vector<std::int32_t>{0}),
                std::logic_error);
 }
 

@@ -1,0 +1,29 @@
+// In what the experiment's products are: the configuration's word for it, and what it means for kernels and
+// for fingerprints.
+#pragma once
+
+#include <string>
+
+#include "core/error.h"
+#include "core/experiment/experiment.h"
+#include "kernels/precision.h"
+
+namespace infalign::stages {
+
+inline kernels::Precision precision(const experiment::Experiment& experiment) {
+  return experiment.dtype == "bfloat16" ? kernels::Precision::kBfloat16 : kernels::Precision::kFloat32;
+}
+
+/// A fingerprint of what was computed in the experiment's precision.
+inline std::string with_dtype(const std::string& fingerprint, const experiment::Experiment& experiment) {
+  return experiment.dtype == "float32" ? fingerprint : fingerprint + "-" + experiment.dtype;
+}
+
+/// Errors: ConfigurationError for what this processor cannot do.
+inline void require_hardware(const experiment::Experiment& experiment) {
+  if (precision(experiment) == kernels::Precision::kBfloat16 && !kernels::has_bfloat16())
+    throw ConfigurationError(
+        "dtype: bfloat16 needs a processor with AVX-512 BF16 or AMX, which this one has not; use float32");
+}
+
+}  // namespace infalign::stages

@@ -1,0 +1,24 @@
+#include "kernels/linear/bfloat16.h"
+
+#include "kernels/parallel.h"
+#include "kernels/vectorise.h"
+
+namespace infalign::kernels {
+namespace {
+
+constexpr std::int64_t kGrain = 1 << 14;  // values
+
+INFALIGN_VECTORISE
+void convert(std::int64_t count, const float* from, Bfloat16* to) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < count; ++i) to[i] = to_bfloat16(from[i]);
+}
+
+}  // namespace
+
+void to_bfloat16(const Stream&, std::int64_t count, const float* from, Bfloat16* to) {
+  parallel_for(count, kGrain,
+               [&](std::int64_t begin, std::int64_t end) { convert(end - begin, from + begin, to + begin); });
+}
+
+}  // namespace infalign::kernels

@@ -1,0 +1,248 @@
+// The seam to oneDNN's matmul primitives, which are made for one shape each. Packed batches never tire of new
+// numbers of rows, so rows are taken in blocks of a few sizes; the last block of a product reaches back over
+// rows that the one before it did already, and does them again with the same result.
+#include "kernels/linear/linear.h"
+
+#include <algorithm>
+#include <map>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+
+#include "kernels/linear/bfloat16.h"
+#include "kernels/matmul/matmul.h"
+
+namespace infalign::kernels {
+namespace {
+
+using Tag = dnnl::memory::format_tag;
+using Type = dnnl::memory::data_type;
+
+/// The products that primitives are made for, each a [rows, inner] b [inner, columns] = c [rows, columns].
+enum class Kind {
+  kForwardPlain,     // float32, b = W^T read as it lies
+  kForwardPacked,    // float32, b = W^T in the library's layout
+  kForwardBfloat16,  // b = W^T in the library's layout, bfloat16
+  kInputBfloat16,    // b = W in bfloat16
+  kWeightBfloat16,   // a = d_out^T, b = in, c is added to
+};
+
+struct Shape {
+  Kind kind;
+  std::int64_t rows, columns, inner;
+  auto operator<=>(const Shape&) const = default;
+};
+
+/// A primitive and the descriptions of its operands, whose data is set at each call. The library's scratch
+/// memory belongs to the thread that made a primitive, so each thread keeps its own.
+struct Product {
+  dnnl::matmul run;
+  dnnl::memory a, b, c;
+};
+
+constexpr std::int64_t kBlock = 512;  // rows
+
+dnnl::engine& engine() {
+  static dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
+  return cpu;
+}
+
+dnnl::stream& stream() {
+  static thread_local dnnl::stream here(engine());
+  return here;
+}
+
+bool is_packed(Kind kind) { return kind == Kind::kForwardPacked || kind == Kind::kForwardBfloat16; }
+
+dnnl::matmul::primitive_desc describe(const Shape& shape, const dnnl::memory::desc& b) {
+  const bool bfloat16 = shape.kind != Kind::kForwardPlain && shape.kind != Kind::kForwardPacked;
+  const bool transposed = shape.kind == Kind::kWeightBfloat16;
+  const dnnl::memory::desc a({shape.rows, shape.inner}, bfloat16 ? Type::bf16 : Type::f32,
+                             transposed ? Tag::ba : Tag::ab);
+  const dnnl::memory::desc c({shape.rows, shape.columns}, Type::f32, Tag::ab);
+  dnnl::primitive_attr attributes;
+  if (shape.kind == Kind::kWeightBfloat16) {
+    dnnl::post_ops add;
+    add.append_sum(1.0f);
+    attributes.set_post_ops(add);
+  }
+  return {dnnl::matmul::desc(a, b, c), attributes, engine()};
+}
+
+[[noreturn]] void refuse(const Shape& shape, const dnnl::error& error) {
+  throw std::runtime_error("oneDNN refused the product [" + std::to_string(shape.rows) + ", " +
+                           std::to_string(shape.inner) + "] x [" + std::to_string(shape.inner) + ", " +
+                           std::to_string(shape.columns) + "]: " + error.what());
+}
+
+/// How b lies in memory. The library's own layout is the one it likes for 64 rows.
+const dnnl::memory::desc& layout_of_b(Shape shape) {
+  static thread_local std::map<Shape, dnnl::memory::desc> known;
+  shape.rows = 64;
+  const auto found = known.find(shape);
+  if (found != known.end()) return found->second;
+  const dnnl::memory::dims dims{shape.inner, shape.columns};
+  const Type type =
+      shape.kind == Kind::kForwardPlain || shape.kind == Kind::kForwardPacked ? Type::f32 : Type::bf16;
+  const auto layout = [&]() -> dnnl::memory::desc {
+    if (is_packed(shape.kind)) return describe(shape, {dims, type, Tag::any}).weights_desc();
+    return {dims, type, shape.kind == Kind::kForwardPlain ? Tag::ba : Tag::ab};
+  };
+  return known.emplace(shape, layout()).first->second;
+}
+
+Product& product(const Shape& shape) {
+  static thread_local std::map<Shape, Product> known;
+  const auto found = known.find(shape);
+  if (found != known.end()) return found->second;
+  const auto description = describe(shape, layout_of_b(shape));
+  const auto memory = [](const dnnl::memory::desc& d) { return dnnl::memory(d, engine(), nullptr); };
+  return known
+      .emplace(shape, Product{dnnl::matmul(description), memory(description.src_desc()),
+                              memory(description.weights_desc()), memory(description.dst_desc())})
+      .first->second;
+}
+
+void multiply(const Shape& shape, const void* a, const void* b, float* c) try {
+  Product& with = product(shape);
+  with.a.set_data_handle(const_cast<void*>(a), stream());
+  with.b.set_data_handle(const_cast<void*>(b), stream());
+  with.c.set_data_handle(c, stream());
+  with.run.execute(stream(), {{DNNL_ARG_SRC, with.a}, {DNNL_ARG_WEIGHTS, with.b}, {DNNL_ARG_DST, with.c}});
+  stream().wait();
+} catch (const dnnl::error& error) {
+  refuse(shape, error);
+}
+
+/// Blocks end on multiples of this, so that there are few sizes of them.
+std::int64_t step_for(std::int64_t rows) { return rows <= 16 ? 1 : rows <= 64 ? 8 : rows <= 128 ? 16 : 32; }
+
+/// Calls visit(first, rows) for blocks that cover [0, T); the last may begin before the one before it ends.
+template <class Visit>
+void for_each_block(std::int64_t T, Visit&& visit) {
+  std::int64_t first = 0;
+  for (; T - first >= kBlock; first += kBlock) visit(first, kBlock);
+  const std::int64_t step = step_for(T);
+  const std::int64_t whole = (T - first) / step * step;
+  if (whole > 0) visit(first, whole);
+  first += whole;
+  if (first < T) visit(T - step, step);
+}
+
+/// Scratch for rows in bfloat16.
+Bfloat16* bfloat16_scratch(std::size_t which, std::int64_t size) {
+  static thread_local Buffer<Bfloat16> scratch[2];
+  scratch[which].reserve(static_cast<std::size_t>(size));
+  return scratch[which].data();
+}
+
+std::size_t packed_bytes(const Shape& shape) {
+  try {
+    return layout_of_b(shape).get_size();
+  } catch (const dnnl::error& error) {
+    refuse(shape, error);
+  }
+}
+
+void pack(const Shape& shape, const float* weight, void* packed) try {
+  const dnnl::memory::desc plain({shape.inner, shape.columns}, Type::f32, Tag::ba);
+  dnnl::memory from(plain, engine(), const_cast<float*>(weight)), to(layout_of_b(shape), engine(), packed);
+  dnnl::reorder(from, to).execute(stream(), from, to);
+  stream().wait();
+} catch (const dnnl::error& error) {
+  refuse(shape, error);
+}
+
+}  // namespace
+
+bool has_bfloat16() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  return __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
+void Linear::prepare(const Stream& on, std::int64_t n, std::int64_t k, const float* weight,
+                     Precision precision, Use use) {
+  n_ = n;
+  k_ = k;
+  weight_ = weight;
+  precision_ = precision;
+  use_ = use;
+  if (n == 0 || k == 0) return;
+  if (precision == Precision::kBfloat16) {
+    const Shape shape{Kind::kForwardBfloat16, 0, n, k};
+    packed_bfloat16_.reserve(packed_bytes(shape) / sizeof(Bfloat16));
+    pack(shape, weight, packed_bfloat16_.data());
+    if (use != Use::kTraining) return;
+    bfloat16_.reserve(static_cast<std::size_t>(n * k));
+    to_bfloat16(on, n * k, weight, bfloat16_.data());
+  } else if (use != Use::kScoring) {
+    const Shape shape{Kind::kForwardPacked, 0, n, k};
+    packed_.reserve(packed_bytes(shape) / sizeof(float));
+    pack(shape, weight, packed_.data());
+  }
+}
+
+std::int64_t Linear::bytes(std::int64_t n, std::int64_t k, Precision precision, Use use) {
+  if (precision == Precision::kFloat32)
+    return use == Use::kScoring ? 0
+                                : static_cast<std::int64_t>(packed_bytes({Kind::kForwardPacked, 0, n, k}));
+  const auto packed = static_cast<std::int64_t>(packed_bytes({Kind::kForwardBfloat16, 0, n, k}));
+  return packed + (use == Use::kTraining ? n * k * static_cast<std::int64_t>(sizeof(Bfloat16)) : 0);
+}
+
+void Linear::forward(const Stream& on, std::int64_t T, const float* in, float* out) const {
+  if (n_ == 0) return;
+  for_each_block(T, [&](std::int64_t first, std::int64_t rows) {
+    const float* block = in + first * k_;
+    float* result = out + first * n_;
+    if (precision_ == Precision::kBfloat16) {
+      Bfloat16* narrow = bfloat16_scratch(0, rows * k_);
+      to_bfloat16(on, rows * k_, block, narrow);
+      multiply({Kind::kForwardBfloat16, rows, n_, k_}, narrow, packed_bfloat16_.data(), result);
+    } else if (use_ == Use::kScoring) {
+      multiply({Kind::kForwardPlain, rows, n_, k_}, block, weight_, result);
+    } else {
+      multiply({Kind::kForwardPacked, rows, n_, k_}, block, packed_.data(), result);
+    }
+  });
+}
+
+void Linear::backward_input(const Stream& on, std::int64_t T, const float* d_out, float* d_in) const {
+  if (use_ != Use::kTraining) throw std::logic_error("Linear::backward_input: not prepared for training");
+  if (precision_ == Precision::kFloat32) {
+    matmul(on, Transpose::kNo, Transpose::kNo, T, k_, n_, d_out, n_, weight_, k_, 0, d_in, k_);
+    return;
+  }
+  for_each_block(T, [&](std::int64_t first, std::int64_t rows) {
+    Bfloat16* narrow = bfloat16_scratch(0, rows * n_);
+    to_bfloat16(on, rows * n_, d_out + first * n_, narrow);
+    multiply({Kind::kInputBfloat16, rows, k_, n_}, narrow, bfloat16_.data(), d_in + first * k_);
+  });
+}
+
+void Linear::backward_weight(const Stream& on, std::int64_t T, const float* d_out, const float* in,
+                             float* d_weight) const {
+  if (precision_ == Precision::kFloat32) {
+    matmul(on, Transpose::kYes, Transpose::kNo, n_, k_, T, d_out, n_, in, k_, 1, d_weight, k_);
+    return;
+  }
+  for (std::int64_t first = 0; first < T; first += kBlock) {
+    // The sum runs over rows; rows of zeros beyond the last make their number one of a few.
+    const std::int64_t rows = std::min(kBlock, T - first), padded = (rows + 63) / 64 * 64;
+    const auto narrow = [&](std::size_t which, const float* from, std::int64_t width) {
+      Bfloat16* to = bfloat16_scratch(which, padded * width);
+      to_bfloat16(on, rows * width, from + first * width, to);
+      std::fill_n(to + rows * width, (padded - rows) * width, Bfloat16{0});
+      return to;
+    };
+    const Bfloat16* a = narrow(0, d_out, n_);
+    const Bfloat16* b = narrow(1, in, k_);
+    multiply({Kind::kWeightBfloat16, n_, k_, padded}, a, b, d_weight);
+  }
+}
+
+}  // namespace infalign::kernels

@@ -1,0 +1,45 @@
+// Products of rows of activations with a weight matrix. A matrix is multiplied with many times between two
+// updates, so it is prepared once for that: in the layout that the vendor's library reads fastest, and in
+// bfloat16 if products are to be in it. Sums are float32 always.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/device.h"
+#include "kernels/precision.h"
+
+namespace infalign::kernels {
+
+/// A weight matrix W [n, k], row-major, prepared for products.
+class Linear {
+ public:
+  /// Prepares W, or prepares it again when it has changed. `weight` [n, k] has to stay where it is as long as
+  /// this is used.
+  /// Errors: std::runtime_error naming the product if the library refuses it.
+  void prepare(const Stream& on, std::int64_t n, std::int64_t k, const float* weight, Precision precision,
+               Use use);
+
+  /// out [T, n] = in [T, k] W^T. A row's result does not depend on other rows.
+  void forward(const Stream& on, std::int64_t T, const float* in, float* out) const;
+
+  /// From d_out [T, n]: d_in [T, k] = d_out W.
+  void backward_input(const Stream& on, std::int64_t T, const float* d_out, float* d_in) const;
+
+  /// Adds d_out^T in, of d_out [T, n] and in [T, k], to d_weight [n, k].
+  void backward_weight(const Stream& on, std::int64_t T, const float* d_out, const float* in,
+                       float* d_weight) const;
+
+  /// Memory that preparing takes beside W itself.
+  static std::int64_t bytes(std::int64_t n, std::int64_t k, Precision precision, Use use);
+
+ private:
+  std::int64_t n_ = 0, k_ = 0;
+  const float* weight_ = nullptr;
+  Precision precision_ = Precision::kFloat32;
+  Use use_ = Use::kScoring;
+  Buffer<float> packed_;                   // float32, the library's layout
+  Buffer<std::uint16_t> packed_bfloat16_;  // the same in bfloat16
+  Buffer<std::uint16_t> bfloat16_;         // [n, k], for d_in
+};
+
+}  // namespace infalign::kernels
