@@ -145,7 +145,7 @@ struct Variant {
 struct Alignment {
   std::string objective = "reinforce";
   std::int64_t steps = 120, prompts_per_step = 32, samples_per_prompt = 32;
-  std::optional<double> max_sampler_trainer_gap;  // once loaded: a number
+  std::optional<double> max_sampler_trainer_gap;  // see Experiment::max_sampler_trainer_gap
   std::int64_t max_skipped_steps = 10;
   Variant shared;  // what the section itself says and variants inherit; nameless, never trained
   std::vector<Variant>
@@ -217,6 +217,10 @@ struct Experiment {
   std::filesystem::path reward_folder() const;
   /// model.judge, else where the reward stage writes if there is a `judge:` section, else "".
   std::filesystem::path judge_folder() const;
+  /// alignment.max_sampler_trainer_gap, else what rounding of this dtype may explain.
+  double max_sampler_trainer_gap() const {
+    return alignment.max_sampler_trainer_gap.value_or(dtype == "bfloat16" ? 0.1 : 1e-4);
+  }
   std::filesystem::path checkpoint_folder(const std::string& variant) const;
   std::filesystem::path policy_folder(const std::string& variant) const;
   std::filesystem::path calibration_path() const;

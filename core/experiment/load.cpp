@@ -66,8 +66,6 @@ void drop_unwritten_sections(const Node& document, Experiment& experiment) {
 /// Fills in what the file leaves to other values.
 void resolve(Experiment& experiment) {
   if (experiment.device == "auto") experiment.device = "cpu";
-  if (!experiment.alignment.max_sampler_trainer_gap)
-    experiment.alignment.max_sampler_trainer_gap = experiment.dtype == "bfloat16" ? 0.1 : 1e-4;
   if (experiment.finetune && experiment.finetune->initial.empty() && !experiment.finetune->from_scratch) {
     experiment.finetune->initial = experiment.model.reference;
   }

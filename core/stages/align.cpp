@@ -182,7 +182,7 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
       training.optimizer().end_micro_batch(static_cast<std::int64_t>(batches.size()));
     }
     run.ranks.all_reduce_max(std::span(&gap, 1));
-    if (const double most = *settings.max_sampler_trainer_gap; gap > most)
+    if (const double most = experiment.max_sampler_trainer_gap(); gap > most)
       throw std::runtime_error(
           "sampler and trainer disagree by " + std::to_string(gap) +
           " nats on the log-probability of a token (alignment.max_sampler_trainer_gap is " +
