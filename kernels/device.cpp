@@ -1,5 +1,6 @@
-// Memory of the CPU. Large buffers are mappings of their own: they come zeroed from the system, only pages that
-// are touched take memory, and a buffer that grows leaves no hole in the heap that is too small for the next.
+// Memory of the CPU. Large buffers are mappings of their own: they come zeroed from the system, only pages
+// that are touched take memory, and a buffer that grows leaves no hole in the heap that is too small for the
+// next.
 #include "kernels/device.h"
 
 #include <sys/mman.h>
