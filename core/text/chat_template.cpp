@@ -11,6 +11,7 @@
 #include "core/text/records.h"
 #include "core/text/tokenizer/construct.h"
 #include "core/text/tokenizer/json_file.h"
+#include "core/text/utf8.h"
 
 namespace infalign::text {
 namespace {
@@ -63,15 +64,16 @@ std::optional<std::string> template_in_config(const std::filesystem::path& path)
 
 jinja::Value messages_value(const nlohmann::ordered_json& messages) {
   if (!messages.is_array()) throw jinja::TemplateError("the messages must be a list");
-  auto without_nulls = nlohmann::ordered_json::array();  // like transformers: null is as good as absent
+  jinja::Values values;
   for (const auto& message : messages) {
     if (!message.is_object() || !message.contains("role"))
       throw jinja::TemplateError("each message must be an object with \"role\" and \"content\"");
-    auto& kept = without_nulls.emplace_back(nlohmann::ordered_json::object());
-    for (const auto& [key, value] : message.items())
-      if (!value.is_null()) kept[key] = value;
+    std::vector<std::pair<jinja::Value, jinja::Value>> entries;
+    for (const auto& [key, value] : message.items())  // like transformers: null is as good as absent
+      if (!value.is_null()) entries.emplace_back(key, jinja::Value::from_json(value));
+    values.push_back(jinja::Value::dictionary(entries));
   }
-  return jinja::Value::from_json(without_nulls);
+  return jinja::Value::sequence(jinja::SequenceKind::kList, std::move(values));
 }
 
 }  // namespace
@@ -101,6 +103,8 @@ std::optional<ChatTemplate> ChatTemplate::load(const std::filesystem::path& mode
 ChatTemplate ChatTemplate::parse(std::string_view source, const std::string& name,
                                  TemplateVariables variables) {
   if (source.size() > kLongestTemplate) throw InputError(name + ": a chat template of more than 1 MiB");
+  if (const auto offset = find_invalid_utf8(source); offset != std::string_view::npos)
+    throw InputError(name + ": invalid UTF-8 at byte " + std::to_string(offset));
   try {
     return ChatTemplate(std::make_unique<Impl>(Impl{name, jinja::parse(source), std::move(variables)}));
   } catch (const jinja::TemplateError& error) {
@@ -122,7 +126,7 @@ std::string ChatTemplate::render(const nlohmann::ordered_json& messages, bool ad
     variables.emplace_back("messages", messages_value(messages));
     variables.emplace_back("add_generation_prompt", add_generation_prompt);
     for (const char* absent : {"tools", "documents"}) variables.emplace_back(absent, jinja::Value());
-    return jinja::render(impl_->block, std::move(variables));
+    return jinja::render(impl_->block, variables);
   } catch (const jinja::RaisedByTemplate& error) {
     throw InputError(impl_->name + " refuses these messages: " + error.what());
   } catch (const jinja::TemplateError& error) {

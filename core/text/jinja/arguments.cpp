@@ -5,7 +5,7 @@
 
 namespace infalign::text::jinja {
 
-Arguments& Arguments::only(std::initializer_list<std::string_view> names) {
+const Arguments& Arguments::only(std::initializer_list<std::string_view> names) const {
   names_ = names;
   if (positional_.size() > names_.size())
     throw TemplateError("takes at most " + std::to_string(names_.size()) + " arguments, not " +

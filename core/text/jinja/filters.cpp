@@ -10,7 +10,7 @@
 namespace infalign::text::jinja {
 namespace {
 
-using Filter = Value (*)(const Value& value, Arguments& arguments, Budget& budget);
+using Filter = Value (*)(const Value& value, const Arguments& arguments, Budget& budget);
 
 /// str(value), which costs what it writes.
 std::string written(const Value& value, Budget& budget) {
@@ -22,7 +22,7 @@ Value list(Values items) { return Value::sequence(SequenceKind::kList, std::move
 Value generator(Values items) { return Value::sequence(SequenceKind::kGenerator, std::move(items)); }
 
 template <std::string (*change)(std::string_view)>
-Value change_text(const Value& value, Arguments& arguments, Budget& budget) {
+Value change_text(const Value& value, const Arguments& arguments, Budget& budget) {
   arguments.only({});
   return change(written(value, budget));
 }
@@ -39,14 +39,14 @@ std::string title_words(std::string_view text) {
   return result;
 }
 
-Value trim(const Value& value, Arguments& arguments, Budget& budget) {
+Value trim(const Value& value, const Arguments& arguments, Budget& budget) {
   const auto characters = arguments.only({"chars"}).find("chars");
   const std::string text = written(value, budget);
   if (!characters || characters->is_none()) return stripped(text, Sides::kBoth);
   return stripped(text, Sides::kBoth, arguments.text("chars"));
 }
 
-Value length(const Value& value, Arguments& arguments, Budget&) {
+Value length(const Value& value, const Arguments& arguments, Budget&) {
   arguments.only({});
   if (value.is_undefined()) return std::int64_t{0};
   if (value.is_string()) return length_of(value.string());
@@ -55,13 +55,13 @@ Value length(const Value& value, Arguments& arguments, Budget&) {
   return static_cast<std::int64_t>(value.sequence().items.size());
 }
 
-Value first(const Value& value, Arguments& arguments, Budget& budget) {
+Value first(const Value& value, const Arguments& arguments, Budget& budget) {
   arguments.only({});
   const Values items = items_of(value, budget);
   return items.empty() ? Value::undefined("there is no first item") : items.front();
 }
 
-Value last(const Value& value, Arguments& arguments, Budget& budget) {
+Value last(const Value& value, const Arguments& arguments, Budget& budget) {
   arguments.only({});
   if (value.is_generator()) throw TemplateError(value.kind() + " has no last item");
   const Values items = items_of(value, budget);
@@ -81,7 +81,7 @@ Value at_path(Value value, const Value& path, Budget& budget) {
   return value;
 }
 
-Value join(const Value& value, Arguments& arguments, Budget& budget) {
+Value join(const Value& value, const Arguments& arguments, Budget& budget) {
   arguments.only({"d", "attribute"});
   const std::string separator = arguments.find("d") ? written(arguments.get("d"), budget) : "";
   const auto path = arguments.find("attribute");
@@ -96,13 +96,13 @@ Value join(const Value& value, Arguments& arguments, Budget& budget) {
   return text;
 }
 
-Value default_value(const Value& value, Arguments& arguments, Budget&) {
+Value default_value(const Value& value, const Arguments& arguments, Budget&) {
   arguments.only({"default_value", "boolean"});
   const bool missing = value.is_undefined() || (arguments.flag("boolean") && !value.truth());
   return missing ? arguments.find("default_value").value_or("") : value;
 }
 
-Value replace(const Value& value, Arguments& arguments, Budget& budget) {
+Value replace(const Value& value, const Arguments& arguments, Budget& budget) {
   arguments.only({"old", "new", "count"});
   const std::string text = written(value, budget), from = written(arguments.get("old"), budget),
                     to = written(arguments.get("new"), budget);
@@ -112,7 +112,7 @@ Value replace(const Value& value, Arguments& arguments, Budget& budget) {
   return replaced_in(text, from, to, most);
 }
 
-Value as_string(const Value& value, Arguments& arguments, Budget& budget) {
+Value as_string(const Value& value, const Arguments& arguments, Budget& budget) {
   arguments.only({});
   return written(value, budget);
 }
@@ -134,7 +134,7 @@ Value truncated(double number) {
   return static_cast<std::int64_t>(number);
 }
 
-Value as_integer(const Value& value, Arguments& arguments, Budget&) {
+Value as_integer(const Value& value, const Arguments& arguments, Budget&) {
   const Value otherwise = arguments.only({"default"}).find("default").value_or(std::int64_t{0});
   if (value.is_float()) return truncated(value.floating());
   if (value.is_number()) return value.integer();
@@ -145,7 +145,7 @@ Value as_integer(const Value& value, Arguments& arguments, Budget&) {
   return otherwise;
 }
 
-Value as_float(const Value& value, Arguments& arguments, Budget&) {
+Value as_float(const Value& value, const Arguments& arguments, Budget&) {
   const Value otherwise = arguments.only({"default"}).find("default").value_or(0.0);
   if (value.is_number()) return value.floating();
   if (!value.is_string()) return otherwise;
@@ -153,19 +153,19 @@ Value as_float(const Value& value, Arguments& arguments, Budget&) {
   return number ? Value(*number) : otherwise;
 }
 
-Value as_list(const Value& value, Arguments& arguments, Budget& budget) {
+Value as_list(const Value& value, const Arguments& arguments, Budget& budget) {
   arguments.only({});
   return list(items_of(value, budget));
 }
 
-Value items(const Value& value, Arguments& arguments, Budget& budget) {
+Value items(const Value& value, const Arguments& arguments, Budget& budget) {
   arguments.only({});
   if (value.is_undefined()) return generator({});
   if (!value.is_dictionary()) throw TemplateError("needs a dictionary, not " + value.kind());
   return generator(items_of(call_method(value, "items", {}, budget), budget));
 }
 
-Value reverse(const Value& value, Arguments& arguments, Budget& budget) {
+Value reverse(const Value& value, const Arguments& arguments, Budget& budget) {
   arguments.only({});
   Values all = items_of(value, budget);
   std::ranges::reverse(all);
@@ -194,7 +194,7 @@ Value values_of(const std::vector<std::pair<Value, Value>>& keyed) {
   return list(std::move(values));
 }
 
-Value sort(const Value& value, Arguments& arguments, Budget& budget) {
+Value sort(const Value& value, const Arguments& arguments, Budget& budget) {
   arguments.only({"reverse", "case_sensitive", "attribute"});
   const auto path = arguments.find("attribute");
   std::vector<std::pair<Value, Value>> keyed;
@@ -204,7 +204,7 @@ Value sort(const Value& value, Arguments& arguments, Budget& budget) {
   return values_of(keyed);
 }
 
-Value dictsort(const Value& value, Arguments& arguments, Budget& budget) {
+Value dictsort(const Value& value, const Arguments& arguments, Budget& budget) {
   arguments.only({"case_sensitive", "by", "reverse"});
   const std::string by = arguments.find("by") ? arguments.text("by") : "key";
   if (by != "key" && by != "value") throw TemplateError("'by' must be \"key\" or \"value\"");
@@ -216,7 +216,7 @@ Value dictsort(const Value& value, Arguments& arguments, Budget& budget) {
   return values_of(keyed);
 }
 
-Value indent(const Value& value, Arguments& arguments, Budget& budget) {
+Value indent(const Value& value, const Arguments& arguments, Budget& budget) {
   arguments.only({"width", "first", "blank"});
   const auto width = arguments.find("width");
   const std::int64_t spaces = width && !width->is_string() ? arguments.integer("width", 4) : 4;
@@ -238,7 +238,7 @@ Value indent(const Value& value, Arguments& arguments, Budget& budget) {
   return text;
 }
 
-Value to_json_filter(const Value& value, Arguments& arguments, Budget& budget) {
+Value to_json_filter(const Value& value, const Arguments& arguments, Budget& budget) {
   budget.charge(value.extent().size);
   arguments.only({"ensure_ascii", "indent", "separators", "sort_keys"});
   JsonStyle style;
@@ -259,7 +259,7 @@ Value to_json_filter(const Value& value, Arguments& arguments, Budget& budget) {
   return to_json(value, style);
 }
 
-Value map(const Value& value, Arguments& arguments, Budget& budget) {
+Value map(const Value& value, const Arguments& arguments, Budget& budget) {
   Values mapped;
   const Values all = items_of(value, budget);
   if (arguments.positional().empty()) {
@@ -280,7 +280,7 @@ Value map(const Value& value, Arguments& arguments, Budget& budget) {
 }
 
 template <bool wanted, bool by_attribute>
-Value select(const Value& value, Arguments& arguments, Budget& budget) {
+Value select(const Value& value, const Arguments& arguments, Budget& budget) {
   const std::size_t place = by_attribute ? 1 : 0;  // of the test among the arguments
   if (arguments.positional().size() < place) throw TemplateError("needs the name of an attribute");
   const bool has_test = arguments.positional().size() > place;
@@ -330,7 +330,7 @@ const std::map<std::string_view, Filter> kFilters = {
 
 }  // namespace
 
-Value apply_filter(const std::string& name, const Value& value, Arguments arguments, Budget& budget) {
+Value apply_filter(const std::string& name, const Value& value, const Arguments& arguments, Budget& budget) {
   const auto filter = kFilters.find(name);
   if (filter == kFilters.end()) throw TemplateError("the filter '" + name + "' is not supported");
   if (value.is_string()) budget.charge(value.string().size());

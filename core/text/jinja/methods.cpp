@@ -8,7 +8,7 @@
 namespace infalign::text::jinja {
 namespace {
 
-using Method = Value (*)(const Value& receiver, Arguments& arguments, Budget& budget);
+using Method = Value (*)(const Value& receiver, const Arguments& arguments, Budget& budget);
 
 Value list_of(const std::vector<std::string>& texts, Budget& budget) {
   budget.charge(texts.size() * sizeof(Value));
@@ -16,14 +16,14 @@ Value list_of(const std::vector<std::string>& texts, Budget& budget) {
 }
 
 template <Sides sides>
-Value strip(const Value& receiver, Arguments& arguments, Budget&) {
+Value strip(const Value& receiver, const Arguments& arguments, Budget&) {
   const auto characters = arguments.only({"chars"}).find("chars");
   if (!characters || characters->is_none()) return stripped(receiver.string(), sides);
   return stripped(receiver.string(), sides, arguments.text("chars"));
 }
 
 template <bool from_right>
-Value split(const Value& receiver, Arguments& arguments, Budget& budget) {
+Value split(const Value& receiver, const Arguments& arguments, Budget& budget) {
   arguments.only({"sep", "maxsplit"});
   const std::int64_t most = arguments.integer("maxsplit", -1);
   const auto separator = arguments.find("sep");
@@ -34,13 +34,13 @@ Value split(const Value& receiver, Arguments& arguments, Budget& budget) {
   return list_of(split_at(receiver.string(), text, most, from_right), budget);
 }
 
-Value splitlines(const Value& receiver, Arguments& arguments, Budget& budget) {
+Value splitlines(const Value& receiver, const Arguments& arguments, Budget& budget) {
   arguments.only({});
   return list_of(split_lines(receiver.string()), budget);
 }
 
 template <bool at_end>
-Value has_affix(const Value& receiver, Arguments& arguments, Budget& budget) {
+Value has_affix(const Value& receiver, const Arguments& arguments, Budget& budget) {
   const Value affix = arguments.only({"affix"}).get("affix");
   const bool one_of = affix.is_sequence() && affix.sequence().kind == SequenceKind::kTuple;
   for (const Value& one : one_of ? items_of(affix, budget) : Values{affix}) {
@@ -51,7 +51,7 @@ Value has_affix(const Value& receiver, Arguments& arguments, Budget& budget) {
   return false;
 }
 
-Value replace(const Value& receiver, Arguments& arguments, Budget& budget) {
+Value replace(const Value& receiver, const Arguments& arguments, Budget& budget) {
   arguments.only({"old", "new", "count"});
   const std::string from = arguments.text("old"), to = arguments.text("new");
   const std::int64_t most = arguments.integer("count", -1);
@@ -60,18 +60,18 @@ Value replace(const Value& receiver, Arguments& arguments, Budget& budget) {
 }
 
 template <std::string (*change)(std::string_view)>
-Value changed(const Value& receiver, Arguments& arguments, Budget&) {
+Value changed(const Value& receiver, const Arguments& arguments, Budget&) {
   arguments.only({});
   return change(receiver.string());
 }
 
-Value find(const Value& receiver, Arguments& arguments, Budget&) {
+Value find(const Value& receiver, const Arguments& arguments, Budget&) {
   const std::size_t at = find_in(receiver.string(), arguments.only({"sub"}).text("sub"));
   if (at == std::string::npos) return std::int64_t{-1};
   return length_of(std::string_view(receiver.string()).substr(0, at));
 }
 
-Value count(const Value& receiver, Arguments& arguments, Budget&) {
+Value count(const Value& receiver, const Arguments& arguments, Budget&) {
   const std::string part = arguments.only({"sub"}).text("sub");
   if (part.empty()) return length_of(receiver.string()) + 1;
   std::int64_t found = 0;
@@ -82,7 +82,7 @@ Value count(const Value& receiver, Arguments& arguments, Budget&) {
 }
 
 template <bool at_end>
-Value without_affix(const Value& receiver, Arguments& arguments, Budget&) {
+Value without_affix(const Value& receiver, const Arguments& arguments, Budget&) {
   const std::string affix = arguments.only({"affix"}).text("affix");
   std::string_view text = receiver.string();
   if (at_end && text.ends_with(affix)) text.remove_suffix(affix.size());
@@ -90,7 +90,7 @@ Value without_affix(const Value& receiver, Arguments& arguments, Budget&) {
   return text;
 }
 
-Value join(const Value& receiver, Arguments& arguments, Budget& budget) {
+Value join(const Value& receiver, const Arguments& arguments, Budget& budget) {
   std::string text;
   bool first = true;
   for (const Value& item : items_of(arguments.only({"iterable"}).get("iterable"), budget)) {
@@ -102,7 +102,7 @@ Value join(const Value& receiver, Arguments& arguments, Budget& budget) {
   return text;
 }
 
-Value get(const Value& receiver, Arguments& arguments, Budget& budget) {
+Value get(const Value& receiver, const Arguments& arguments, Budget& budget) {
   arguments.only({"key", "default"});
   budget.charge(receiver.dictionary().entries.size());
   const Value* found = receiver.dictionary().find(arguments.get("key"));
@@ -112,7 +112,7 @@ Value get(const Value& receiver, Arguments& arguments, Budget& budget) {
 enum class Part { kKeys, kValues, kItems };
 
 template <Part part>
-Value view(const Value& receiver, Arguments& arguments, Budget& budget) {
+Value view(const Value& receiver, const Arguments& arguments, Budget& budget) {
   arguments.only({});
   budget.charge(receiver.dictionary().entries.size() * sizeof(Value));
   Values items;
@@ -209,7 +209,8 @@ Value attribute(const Value& value, const std::string& name, Budget& budget) {
   return Value::undefined(value.kind() + " has no '" + name + "'");
 }
 
-Value call_method(const Value& receiver, const std::string& name, Arguments arguments, Budget& budget) {
+Value call_method(const Value& receiver, const std::string& name, const Arguments& arguments,
+                  Budget& budget) {
   if (receiver.is_undefined()) throw TemplateError(receiver.undefined_because());
   if (receiver.is_string()) budget.charge(receiver.string().size());
   static const std::map<std::string_view, Method> kNone;

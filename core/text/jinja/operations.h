@@ -39,7 +39,7 @@ class Arguments {
   const std::vector<std::pair<std::string, Value>>& named() const { return named_; }
 
   /// Refuses arguments that are none of `names`, in the order of their places.
-  Arguments& only(std::initializer_list<std::string_view> names);
+  const Arguments& only(std::initializer_list<std::string_view> names) const;
 
   /// After only(): the argument, or nullopt.
   std::optional<Value> find(std::string_view name) const;
@@ -54,7 +54,7 @@ class Arguments {
  private:
   Values positional_;
   std::vector<std::pair<std::string, Value>> named_;
-  std::vector<std::string_view> names_;
+  mutable std::vector<std::string_view> names_;  // of the last only()
 };
 
 /// left `sign` right; sign is + - * / // % ** or ~. Errors, here and below: TemplateError.
@@ -73,8 +73,8 @@ Value attribute(const Value& value, const std::string& name, Budget& budget);
 /// value[start:stop:step], each of them none where it is not given.
 Value slice(const Value& value, const Value& start, const Value& stop, const Value& step, Budget& budget);
 
-Value call_method(const Value& receiver, const std::string& name, Arguments arguments, Budget& budget);
-Value apply_filter(const std::string& name, const Value& value, Arguments arguments, Budget& budget);
-bool apply_test(const std::string& name, const Value& value, Arguments arguments, Budget& budget);
+Value call_method(const Value& receiver, const std::string& name, const Arguments& arguments, Budget& budget);
+Value apply_filter(const std::string& name, const Value& value, const Arguments& arguments, Budget& budget);
+bool apply_test(const std::string& name, const Value& value, const Arguments& arguments, Budget& budget);
 
 }  // namespace infalign::text::jinja

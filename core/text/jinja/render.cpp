@@ -30,10 +30,10 @@ enum class Flow { kOn, kBreak, kContinue };
 
 class Renderer {
  public:
-  explicit Renderer(std::vector<std::pair<std::string, Value>> variables) {
+  explicit Renderer(const std::vector<std::pair<std::string, Value>>& variables) {
     for (const char* function : {"dict", "namespace", "raise_exception", "range", "strftime_now"})
       root_.names[function] = Value::Function{function};
-    for (auto& [name, value] : variables) root_.names[std::move(name)] = std::move(value);
+    for (const auto& [name, value] : variables) root_.names[name] = value;
   }
 
   std::string render(const Block& block) {
@@ -300,7 +300,7 @@ class Renderer {
     std::vector<std::pair<Value, Value>> entries;
     for (std::size_t i = 0; i < parts.size(); i += 2)
       entries.emplace_back(std::move(parts[i]), std::move(parts[i + 1]));
-    return Value::dictionary(std::move(entries));
+    return Value::dictionary(entries);
   }
 
   Value comparison(const Expression& e, const Scope& scope) {
@@ -326,7 +326,7 @@ class Renderer {
     return call_value(value, arguments(e, scope));
   }
 
-  Value call_value(const Value& callee, Arguments arguments) {
+  Value call_value(const Value& callee, const Arguments& arguments) {
     if (callee.is_undefined()) throw TemplateError(callee.undefined_because());
     if (const Macro* macro = callee.macro()) return call_macro(*macro, arguments);
     if (!callee.function()) throw TemplateError(callee.kind() + " cannot be called");
@@ -345,8 +345,8 @@ class Renderer {
       throw TemplateError("macro '" + macro.name + "' takes at most " +
                           std::to_string(macro.parameters.size()) + " arguments");
     for (const auto& [name, value] : arguments.named()) {
-      const auto place =
-          std::ranges::find_if(macro.parameters, [&](const auto& one) { return one.first == name; });
+      const auto place = std::ranges::find_if(macro.parameters,
+                                              [&name = name](const auto& one) { return one.first == name; });
       if (place == macro.parameters.end() ||
           place - macro.parameters.begin() < static_cast<std::ptrdiff_t>(arguments.positional().size()))
         throw TemplateError("macro '" + macro.name + "': the argument '" + name +
@@ -354,8 +354,8 @@ class Renderer {
     }
     for (std::size_t i = 0; i < macro.parameters.size(); ++i) {
       const auto& [name, otherwise] = macro.parameters[i];
-      const auto entry =
-          std::ranges::find_if(arguments.named(), [&](const auto& one) { return one.first == name; });
+      const auto entry = std::ranges::find_if(arguments.named(),
+                                              [&name = name](const auto& one) { return one.first == name; });
       Value value = i < arguments.positional().size()  ? arguments.positional()[i]
                     : entry != arguments.named().end() ? entry->second
                     : otherwise                        ? evaluate(*otherwise, scope)
@@ -378,10 +378,10 @@ class Renderer {
     if (!arguments.positional().empty()) throw TemplateError("dict() takes arguments with names");
     std::vector<std::pair<Value, Value>> entries;
     for (const auto& [name, value] : arguments.named()) entries.emplace_back(name, value);
-    return Value::dictionary(std::move(entries));
+    return Value::dictionary(entries);
   }
 
-  Value range(Arguments arguments) {
+  Value range(const Arguments& arguments) {
     const bool has_start = arguments.positional().size() > 1;
     has_start ? arguments.only({"start", "stop", "step"}) : arguments.only({"stop"});
     arguments.get("stop");
@@ -409,8 +409,8 @@ class Renderer {
 
 }  // namespace
 
-std::string render(const Block& block, std::vector<std::pair<std::string, Value>> variables) {
-  return Renderer(std::move(variables)).render(block);
+std::string render(const Block& block, const std::vector<std::pair<std::string, Value>>& variables) {
+  return Renderer(variables).render(block);
 }
 
 }  // namespace infalign::text::jinja

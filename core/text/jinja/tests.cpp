@@ -51,7 +51,7 @@ const std::map<std::string_view, std::string_view> kComparisons = {
 
 }  // namespace
 
-bool apply_test(const std::string& name, const Value& value, Arguments arguments, Budget& budget) {
+bool apply_test(const std::string& name, const Value& value, const Arguments& arguments, Budget& budget) {
   if (const auto kind = kKinds.find(name); kind != kKinds.end()) {
     arguments.only({});
     return kind->second(value);

@@ -59,18 +59,18 @@ Value Value::sequence(SequenceKind kind, std::vector<Value> items) {
   return value;
 }
 
-Value Value::dictionary(std::vector<std::pair<Value, Value>> entries) {
+Value Value::dictionary(const std::vector<std::pair<Value, Value>>& entries) {
   if (entries.size() > kMostKeys)
     throw TemplateError("a dictionary has more than " + std::to_string(kMostKeys) + " keys");
   Dictionary dictionary{{}, {1, kScalarSize}};
-  for (auto& [key, value] : entries) {
+  for (const auto& [key, value] : entries) {
     if (!is_scalar(key)) throw TemplateError(key.kind() + " cannot be the key of a dictionary");
     add(dictionary.extent, key);
     add(dictionary.extent, value);
     if (const Value* old = dictionary.find(key)) {
-      *const_cast<Value*>(old) = std::move(value);
+      *const_cast<Value*>(old) = value;
     } else {
-      dictionary.entries.emplace_back(std::move(key), std::move(value));
+      dictionary.entries.emplace_back(key, value);
     }
   }
   Value value;
@@ -97,7 +97,7 @@ Value Value::from_json(const nlohmann::ordered_json& json) {
     if (!from.is_object()) throw TemplateError("a value is of no kind that JSON has");
     std::vector<std::pair<Value, Value>> entries;
     for (const auto& [key, value] : from.items()) entries.emplace_back(key, self(self, value, depth + 1));
-    return dictionary(std::move(entries));
+    return dictionary(entries);
   };
   return convert(convert, json, 0);
 }

@@ -101,7 +101,7 @@ class Value {
   static Value sequence(SequenceKind kind, std::vector<Value> items);
   /// Later entries replace earlier ones of the same key. Errors: TemplateError if it nests too deeply, is too
   /// large (more than 1000 keys), or a key is no scalar.
-  static Value dictionary(std::vector<std::pair<Value, Value>> entries);
+  static Value dictionary(const std::vector<std::pair<Value, Value>>& entries);
   /// Errors: TemplateError for whole numbers beyond 64 bits, or if it nests too deeply.
   static Value from_json(const nlohmann::ordered_json& json);
 
