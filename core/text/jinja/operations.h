@@ -25,7 +25,7 @@ class Budget {
   }
 
  private:
-  std::size_t left_ = std::size_t{1} << 30;
+  std::size_t left_ = std::size_t{1} << 28;
 };
 
 /// The arguments of a call, read by place or name.

@@ -63,7 +63,8 @@ Value repeated(const Value& value, std::int64_t times, Budget& budget) {
       value.is_string() ? value.string().size() : value.sequence().items.size() * sizeof(Value);
   const auto count = static_cast<std::size_t>(std::max<std::int64_t>(0, times));
   std::size_t whole = 0;
-  if (__builtin_mul_overflow(size, count, &whole)) throw TemplateError("a value is too large");
+  if (__builtin_mul_overflow(size, count, &whole) || whole > kLargestValue)
+    throw TemplateError("a value is larger than 64 MiB");
   budget.charge(whole);
   if (size == 0) return value;
   if (value.is_string()) {

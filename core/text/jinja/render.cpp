@@ -399,7 +399,7 @@ class Renderer {
     return Value::sequence(SequenceKind::kView, std::move(numbers));
   }
 
-  static constexpr std::size_t kStep = 256;  // units of the budget
+  static constexpr std::size_t kStep = 64;  // units of the budget
 
   std::deque<Namespace> namespaces_;  // before the names, which may point at them
   Scope root_;

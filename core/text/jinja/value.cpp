@@ -9,7 +9,6 @@ namespace {
 
 constexpr int kDeepest = 100;
 
-constexpr std::size_t kLargest = std::size_t{1} << 26;  // bytes of a value written out
 constexpr std::size_t kMostKeys = 1000;  // of a dictionary, which is searched from front to back
 constexpr std::size_t kScalarSize = 16;
 
@@ -18,11 +17,13 @@ void check_depth(int depth) {
     throw TemplateError("a value nests more than " + std::to_string(kDeepest) + " levels deep");
 }
 
+[[noreturn]] void refuse_size() { throw TemplateError("a value is larger than 64 MiB"); }
+
 void add(Extent& whole, const Value& part) {
   const Extent extent = part.extent();
   whole = {std::max(whole.depth, extent.depth + 1), whole.size + extent.size};
   check_depth(whole.depth);
-  if (whole.size > kLargest) throw TemplateError("a value is larger than 64 MiB");
+  if (whole.size > kLargestValue) refuse_size();
 }
 
 bool is_scalar(const Value& value) { return value.is_none() || value.is_number() || value.is_string(); }
@@ -43,6 +44,11 @@ bool same_entries(const Dictionary& a, const Dictionary& b) {
 const Value* Dictionary::find(const Value& key) const {
   const auto entry = std::ranges::find_if(entries, [&](const auto& e) { return e.first == key; });
   return entry == entries.end() ? nullptr : &entry->second;
+}
+
+Value::Value(std::string value) {
+  if (value.size() > kLargestValue) refuse_size();
+  holds_ = std::make_shared<const std::string>(std::move(value));
 }
 
 Value Value::undefined(std::string what) {

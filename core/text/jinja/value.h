@@ -31,6 +31,8 @@ class RaisedByTemplate : public TemplateError {
 class Value;
 struct Macro;
 
+inline constexpr std::size_t kLargestValue = std::size_t{1} << 26;  // bytes of a value written out
+
 enum class SequenceKind {
   kList,
   kTuple,
@@ -87,7 +89,7 @@ class Value {
   Value(bool value) : holds_(value) {}  // NOLINT(google-explicit-constructor): values stand for values
   Value(std::int64_t value) : holds_(value) {}
   Value(double value) : holds_(value) {}
-  Value(std::string value) : holds_(std::make_shared<const std::string>(std::move(value))) {}
+  Value(std::string value);  // Errors: TemplateError if it is larger than kLargestValue
   Value(std::string_view value) : Value(std::string(value)) {}
   Value(const char* value) : Value(std::string(value)) {}
   Value(Namespace* value) : holds_(value) {}
