@@ -60,16 +60,30 @@ Preference split_transcripts(const std::string& chosen, const std::string& rejec
   return {chosen.substr(0, border), chosen.substr(border), rejected.substr(border)};
 }
 
+/// A template that is loaded when it is first needed.
+class LazyTemplate {
+ public:
+  explicit LazyTemplate(const ChatTemplateSource& source) : source_(source) {}
+
+  const ChatTemplate* get() {
+    if (!loaded_ && source_) template_ = source_();
+    loaded_ = true;
+    return template_ ? &*template_ : nullptr;
+  }
+
+ private:
+  const ChatTemplateSource& source_;
+  bool loaded_ = false;
+  std::optional<ChatTemplate> template_;
+};
+
 /// Messages of a line as text.
 class Chat {
  public:
-  Chat(const ChatTemplate* chat_template, const Line& line) : template_(chat_template), line_(line) {}
+  Chat(LazyTemplate& lazy, const Line& line) : template_(lazy.get()), line_(line) {}
 
   std::string render(const Record& messages, bool add_generation_prompt) const {
-    if (!template_)
-      line_.refuse(
-          "messages need a chat template, and the model has none (--chat-template or another model gives "
-          "one)");
+    if (!template_) line_.refuse("messages need a chat template, and the model has none");
     try {
       return template_->render(messages, add_generation_prompt);
     } catch (const InputError& error) {
@@ -108,7 +122,7 @@ Record joined(Record messages, const Record& more) {
 }
 
 /// `chosen` and `rejected` as lists of messages, which go on from the list `prompt` or begin alike.
-Preference chat_preference(const Record& record, const ChatTemplate* chat_template, const Line& line) {
+Preference chat_preference(const Record& record, LazyTemplate& chat_template, const Line& line) {
   const Record& chosen = record["chosen"];
   const Record& rejected = record["rejected"];
   const auto prompt = record.find("prompt");
@@ -172,11 +186,12 @@ void for_each_line(const std::filesystem::path& path,
 
 std::vector<std::string> read_prompts(const std::filesystem::path& path) {
   std::vector<std::string> texts;
-  for (Prompt& prompt : read_prompts(path, nullptr)) texts.push_back(std::move(prompt.text));
+  for (Prompt& prompt : read_prompts(path, ChatTemplateSource())) texts.push_back(std::move(prompt.text));
   return texts;
 }
 
-std::vector<Prompt> read_prompts(const std::filesystem::path& path, const ChatTemplate* chat) {
+std::vector<Prompt> read_prompts(const std::filesystem::path& path, const ChatTemplateSource& source) {
+  LazyTemplate chat(source);
   std::vector<Prompt> prompts;
   for_each_json(path, [&](const Record& record, const Line& line) {
     if (!record.is_string() && !record.is_object())
@@ -194,7 +209,9 @@ std::vector<Prompt> read_prompts(const std::filesystem::path& path, const ChatTe
   return prompts;
 }
 
-std::vector<Preference> read_preferences(const std::filesystem::path& path, const ChatTemplate* chat) {
+std::vector<Preference> read_preferences(const std::filesystem::path& path,
+                                         const ChatTemplateSource& source) {
+  LazyTemplate chat(source);
   std::vector<Preference> preferences;
   for_each_json(path, [&](const Record& record, const Line& line) {
     if (!record.is_object()) line.refuse("expected {\"prompt\": ..., \"chosen\": ..., \"rejected\": ...}");

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,9 @@
 #include "core/text/utf8.h"
 
 namespace infalign::text {
+
+/// Gives the chat template once messages are met: one that is not needed need not be there, or be understood.
+using ChatTemplateSource = std::function<std::optional<ChatTemplate>()>;
 
 struct Prompt {
   std::string text;
@@ -39,8 +43,8 @@ std::vector<std::string> read_prompts(const std::filesystem::path& path);
 
 /// The same, and `{"messages": [...]}` or `{"prompt": [...]}` with a list of {"role", "content"} that ends
 /// with the user's message, rendered by `chat` up to where the answer begins. Errors: InputError as above,
-/// for messages without a template (`chat` is nullptr), and where the template refuses them.
-std::vector<Prompt> read_prompts(const std::filesystem::path& path, const ChatTemplate* chat);
+/// for messages without a template (`chat` gives none), and where the template refuses them.
+std::vector<Prompt> read_prompts(const std::filesystem::path& path, const ChatTemplateSource& chat);
 
 /// `{"prompt": "...", "chosen": "...", "rejected": "..."}` a line, or HH-RLHF transcripts as they are
 /// (`chosen` and `rejected` whole dialogues "\n\nHuman: ...\n\nAssistant: ..." without a `prompt`: the prompt
@@ -49,7 +53,7 @@ std::vector<Prompt> read_prompts(const std::filesystem::path& path, const ChatTe
 /// `prompt` beside them must be one of their messages). Errors: InputError with file and line number, or for
 /// a file without preferences.
 std::vector<Preference> read_preferences(const std::filesystem::path& path,
-                                         const ChatTemplate* chat = nullptr);
+                                         const ChatTemplateSource& chat = {});
 
 /// The whole of a text file, plain or gzip, as valid UTF-8. Errors: InputError.
 std::string read_text(const std::filesystem::path& path);

@@ -80,7 +80,7 @@ const std::string kRecords =
 
 TEST(Fuzz, DamagedRecordsEndInInputErrors) {
   const MemoryFile file;
-  const auto chat = ChatTemplate::load("/nonexistent", "chatml");
+  const auto chat = [] { return ChatTemplate::load("/nonexistent", "chatml"); };
   Mutator mutator(2);
   FuzzCount count;
   std::vector<std::string> lines;
@@ -92,8 +92,8 @@ TEST(Fuzz, DamagedRecordsEndInInputErrors) {
     const std::string damaged = mutator.bytes(i % 3 ? lines[mutator.below(lines.size())] : kRecords);
     file.write(damaged);
     SCOPED_TRACE(damaged);
-    ASSERT_NO_THROW(count.add(goes_through([&] { read_prompts(file.path(), &*chat); })));
-    ASSERT_NO_THROW(count.add(goes_through([&] { read_preferences(file.path(), &*chat); })));
+    ASSERT_NO_THROW(count.add(goes_through([&] { read_prompts(file.path(), chat); })));
+    ASSERT_NO_THROW(count.add(goes_through([&] { read_preferences(file.path(), chat); })));
   }
   count.expect_both();
 }

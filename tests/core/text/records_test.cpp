@@ -138,15 +138,14 @@ TEST_F(Records, RefusesWhatIsNoPreference) {
 
 class ChatRecords : public Records {
  protected:
-  ChatRecords() : chat(*ChatTemplate::load(folder.path(), "chatml")) {}
-
-  std::vector<Prompt> prompts(const std::string& content) { return read_prompts(write(content), &chat); }
-  Preference preference(const std::string& content) { return read_preferences(write(content), &chat).at(0); }
+  std::vector<Prompt> prompts(const std::string& content) { return read_prompts(write(content), chat); }
+  Preference preference(const std::string& content) { return read_preferences(write(content), chat).at(0); }
   void expect_no_preference(const std::string& content, const std::string& what) {
-    expect_refused([&](const auto& path) { read_preferences(path, &chat); }, content, what);
+    expect_refused([&](const auto& path) { read_preferences(path, chat); }, content, what);
   }
 
-  ChatTemplate chat;
+  std::string choice = "chatml";
+  const ChatTemplateSource chat = [&] { return ChatTemplate::load(folder.path(), choice); };
 };
 
 TEST_F(ChatRecords, PromptsMayBeMessages) {
@@ -162,7 +161,7 @@ TEST_F(ChatRecords, PromptsMayBeMessages) {
 }
 
 TEST_F(ChatRecords, RefusesPromptsThatNobodyCanAnswer) {
-  const auto read = [&](const auto& path) { read_prompts(path, &chat); };
+  const auto read = [&](const auto& path) { read_prompts(path, chat); };
   expect_refused(read, R"({"messages": []})", ":1: the list of messages is empty");
   expect_refused(read, R"({"messages": [{"role": "assistant", "content": "x"}]})",
                  "the last message is the assistant's");
@@ -213,7 +212,8 @@ TEST_F(ChatRecords, RefusesPreferencesOfMixedKinds) {
 }
 
 TEST_F(ChatRecords, RefusesATemplateThatRewritesThePrompt) {
-  chat = ChatTemplate::parse("{% for m in messages %}{{ loop.revindex ~ m.content }}{% endfor %}", "odd");
+  choice = folder.write("odd.jinja", "{% for m in messages %}{{ loop.revindex ~ m.content }}{% endfor %}")
+               .string();
   expect_no_preference(
       R"({"prompt": [{"role": "user", "content": "Hi"}], "chosen": [{"role": "assistant", "content": "A"}], "rejected": [{"role": "assistant", "content": "B"}]})",
       "writes the prompt in another way");
