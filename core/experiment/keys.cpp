@@ -52,7 +52,14 @@ Section describe(Model& m) {
           {"judge", &m.judge, anything(),
            "A second reward model that decides who wins at evaluation; none: the reward model does."},
           {"reranker", &m.reranker, anything(),
-           "A reward model by which the procedure selects among its candidates; none: the one trained on."}}};
+           "A reward model by which the procedure selects among its candidates; none: the one trained on."},
+          {"chat_template", &m.chat_template, anything(),
+           "How preferences given as lists of messages are written: a built-in format (chatml, gemma, "
+           "llama2, "
+           "llama3, mistral, phi3, transcript, zephyr) or a file that ends in .jinja; none: the template "
+           "that "
+           "comes "
+           "with the model."}}};
 }
 
 Section describe(Finetune& f) {
@@ -89,7 +96,9 @@ Section describe(const std::string& name, const std::string& meaning, Reward& r)
            "ones."},
           {"epochs", &r.epochs, at_least(1), "Passes over the pairs."},
           {"pairs_per_step", &r.pairs_per_step, at_least(1), "Pairs in each step, over all ranks."},
-          {"max_tokens", &r.max_tokens, at_least(2), "Longer sequences lose their beginning."},
+          {"max_tokens", &r.max_tokens, at_least(2), "Longest sequence, prompt and answer together."},
+          {"too_long", &r.too_long, one_of({"truncate", "drop"}),
+           "What becomes of longer ones: they lose their beginning, or their pair is left out."},
           {"heldout_fraction", &r.heldout_fraction, at_least(0).below(1),
            "Share of the pairs kept aside to measure the accuracy."}}};
   append(section.keys, r.optimizer);

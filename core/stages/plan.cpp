@@ -286,7 +286,9 @@ class Planner {
   void reward(const std::string& name, const experiment::Reward& settings) {
     const auto folder = described_by(e_.backbone(settings));
     const auto config = as_reward_model(read_model_config(folder));
-    const auto data = read_preference_pairs(settings, text::Tokenizer::load(folder), config.max_positions);
+    const auto data =
+        read_preference_pairs(settings, text::Tokenizer::load(folder), config.max_positions,
+                              [&] { return text::ChatTemplate::load(folder, e_.model.chat_template); });
     const auto per_batch = pairs_per_micro_batch(settings, e_.distributed);
     const auto count = std::ssize(data.train);
     const auto pass_of = [&](std::int64_t pair) {

@@ -8,15 +8,15 @@
 namespace infalign::text {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using Messages = nlohmann::ordered_json;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::ThrowsMessage;
 
-const Json kMessages = Json::parse(R"([{"role": "system", "content": "Be brief."},
+const Messages kMessages = Messages::parse(R"([{"role": "system", "content": "Be brief."},
   {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "Bye"}])");
 
-std::string rendered(const std::string& source, const Json& messages = kMessages,
+std::string rendered(const std::string& source, const Messages& messages = kMessages,
                      bool add_generation_prompt = false) {
   return ChatTemplate::parse(source, "test.jinja", {{"bos_token", "<s>"}, {"eos_token", "</s>"}})
       .render(messages, add_generation_prompt);
@@ -34,7 +34,7 @@ TEST(ChatTemplate, RendersWhatModelFoldersStore) {
   int chats = 0;
   for (const auto& folder : std::filesystem::directory_iterator(tokenizers_folder())) {
     if (!std::filesystem::exists(folder.path() / "vectors.json")) continue;
-    const auto vectors = Json::parse(file_content(folder.path() / "vectors.json"));
+    const auto vectors = Messages::parse(file_content(folder.path() / "vectors.json"));
     for (const auto& chat : vectors["chat"]) {
       SCOPED_TRACE(folder.path().filename().string() + " " + chat.dump());
       const auto chat_template = ChatTemplate::load(folder.path());
@@ -55,7 +55,7 @@ TEST(ChatTemplate, RendersWhatModelFoldersStore) {
 
 /// What Jinja makes of a hundred small templates (make_template_cases.py).
 TEST(ChatTemplate, DoesWhatJinjaDoes) {
-  const auto content = Json::parse(
+  const auto content = Messages::parse(
       file_content(std::filesystem::path(INFALIGN_SOURCE_DIR) / "tests/core/text/template_cases.json"));
   TemplateVariables variables;
   for (const auto& [name, value] : content["variables"].items()) variables.emplace_back(name, value);
@@ -143,16 +143,17 @@ TEST(ChatTemplate, BoundsDepthWorkAndSize) {
 }
 
 TEST(ChatTemplate, RefusesMessagesThatAreNone) {
-  EXPECT_THAT([] { rendered("x", Json::object()); }, ThrowsMessage<InputError>(HasSubstr("must be a list")));
-  EXPECT_THAT([] { rendered("x", Json::parse(R"([{"content": "x"}])")); },
+  EXPECT_THAT([] { rendered("x", Messages::object()); },
+              ThrowsMessage<InputError>(HasSubstr("must be a list")));
+  EXPECT_THAT([] { rendered("x", Messages::parse(R"([{"content": "x"}])")); },
               ThrowsMessage<InputError>(HasSubstr("an object with \"role\"")));
-  EXPECT_THAT([] { rendered("x", Json::parse(R"([{"role": "user", "n": 18446744073709551615}])")); },
+  EXPECT_THAT([] { rendered("x", Messages::parse(R"([{"role": "user", "n": 18446744073709551615}])")); },
               ThrowsMessage<InputError>(HasSubstr("beyond 64 bits")));
-  Json deep = 1;
-  for (int i = 0; i < 1000; ++i) deep = Json::array({std::move(deep)});
+  Messages deep = 1;
+  for (int i = 0; i < 1000; ++i) deep = Messages::array({std::move(deep)});
   EXPECT_THAT(
       [&] {
-        rendered("x", Json::array({{{"role", "user"}, {"content", std::move(deep)}}}));
+        rendered("x", Messages::array({{{"role", "user"}, {"content", std::move(deep)}}}));
       },
       ThrowsMessage<InputError>(HasSubstr("levels deep")));
 }
@@ -160,10 +161,10 @@ TEST(ChatTemplate, RefusesMessagesThatAreNone) {
 TEST(ChatTemplate, BuiltInFormats) {
   const TemporaryFolder folder;
   folder.write("tokenizer_config.json", R"({"bos_token": "<s>", "eos_token": {"content": "</s>"}})");
-  const auto of = [&](const std::string& name, const Json& messages) {
+  const auto of = [&](const std::string& name, const Messages& messages) {
     return ChatTemplate::load(folder.path(), name)->render(messages, true);
   };
-  Json turns = kMessages;  // without a system message
+  Messages turns = kMessages;  // without a system message
   turns.erase(0);
   EXPECT_EQ(
       of("chatml", kMessages),
