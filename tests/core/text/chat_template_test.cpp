@@ -53,7 +53,7 @@ TEST(ChatTemplate, RendersWhatModelFoldersStore) {
   EXPECT_GT(chats, 0) << tokenizers_folder() << " holds no chats";
 }
 
-/// What Jinja makes of a hundred small templates (make_template_cases.py).
+/// What Jinja makes of seventy-seven small templates (make_template_cases.py).
 TEST(ChatTemplate, DoesWhatJinjaDoes) {
   const auto content = Messages::parse(
       file_content(std::filesystem::path(INFALIGN_SOURCE_DIR) / "tests/core/text/template_cases.json"));
