@@ -39,9 +39,12 @@ std::map<std::string, std::string> hard_texts() {
   std::mt19937 random(1);
   std::string letters(kSize, 'a');
   for (char& letter : letters) letter = static_cast<char>('a' + random() % 26);
+  std::string alternating;
+  while (alternating.size() < kSize) alternating += "ab";
   std::string marks;
   while (marks.size() < kSize) marks += marks.size() % 4 ? "\u0301" : "\u0323";
   return {{"one_letter", std::string(kSize, 'a')},
+          {"alternating_letters", alternating},
           {"random_letters", letters},
           {"spaces", std::string(kSize, ' ')},
           {"newlines", std::string(kSize, '\n')},

@@ -23,6 +23,7 @@
 #include "core/stages/trace_file.h"
 #include "core/storage/durable.h"
 #include "core/storage/inspect.h"
+#include "core/text/chat_template.h"
 #include "core/text/records.h"
 #include "distributed/launcher.h"
 #include "infalign_revision.h"
@@ -134,10 +135,20 @@ void check_command(const RunCommand& command, const CheckOptions& options) {
   }
 }
 
-std::vector<std::string> collect_prompts(const std::string& prompt, const std::string& file) {
-  if (!prompt.empty()) return {prompt};
+std::vector<text::Prompt> collect_prompts(const std::string& prompt, const std::string& file,
+                                          const std::filesystem::path& model,
+                                          const std::string& chat_template) {
+  if (!prompt.empty()) return {{prompt}};
   if (file.empty()) throw ConfigurationError("generate: give --prompt TEXT or --prompts FILE.jsonl");
-  return text::read_prompts(file);
+  return text::read_prompts(file, [&] { return text::ChatTemplate::load(model, chat_template); });
+}
+
+void add_chat_template_option(CLI::App& command, std::string& choice) {
+  std::string names;
+  for (const auto& name : text::ChatTemplate::built_in_names()) names += (names.empty() ? "" : ", ") + name;
+  command.add_option(
+      "--chat-template", choice,
+      "how \"messages\" are written: a Jinja file, or " + names + "; default: the model's own");
 }
 
 template <class Use>
@@ -206,7 +217,7 @@ int main(int argc, char** argv) {
   const auto* design = launch::add_design_command(app, design_options);
 
   stages::GenerateOptions generation;
-  std::string model, prompt, prompts, inputs = "-", path;
+  std::string model, prompt, prompts, chat_template, inputs = "-", path;
   bool json = false;
   auto* generate = app.add_subcommand(
       "generate",
@@ -245,6 +256,7 @@ int main(int argc, char** argv) {
   generate->add_option("--answer", generation.answer,
                        "of majority_vote: regular expression; its last match in a response is voted on");
   generate->add_flag("--verbose", generation.verbose, "the candidates and their rewards too");
+  add_chat_template_option(*generate, chat_template);
   generate->add_flag("--json", generation.json, "one JSON object a line");
 
   auto* score = app.add_subcommand("score",
@@ -255,13 +267,17 @@ int main(int argc, char** argv) {
   score->add_option("--inputs", inputs, "JSON lines; - is standard input")->capture_default_str();
   score->add_flag("--json", json, "accepted for symmetry: the output is always JSON lines");
 
+  add_chat_template_option(*score, chat_template);
+
   auto* tokenize =
       app.add_subcommand("tokenize",
-                         "Text to token ids and back, as JSON lines.\n"
+                         "Text or messages to token ids and back, as JSON lines.\n"
                          "Example: echo '{\"text\": \"Once\"}' | infalign tokenize --model data/storyteller");
   tokenize->add_option("--model", model, "model folder")->required();
   tokenize->add_option("--inputs", inputs, "JSON lines; - is standard input")->capture_default_str();
   tokenize->add_flag("--json", json, "accepted for symmetry: the output is always JSON lines");
+
+  add_chat_template_option(*tokenize, chat_template);
 
   auto* inspect = app.add_subcommand("inspect",
                                      "What is in a checkpoint, a calibration file or a model "
@@ -286,15 +302,15 @@ int main(int argc, char** argv) {
     if (check->parsed()) {
       if (distributed::launcher_rank() == 0) check_command(run, checking);
     } else if (generate->parsed()) {
-      generation.prompts = collect_prompts(prompt, prompts);
+      generation.prompts = collect_prompts(prompt, prompts, generation.model, chat_template);
       stages::generate(on, generation, std::cout);
     } else if (score->parsed()) {
       with_input(inputs, [&](std::istream& in, const std::string& name) {
-        stages::score(on, model, in, name, std::cout);
+        stages::score(on, model, chat_template, in, name, std::cout);
       });
     } else if (tokenize->parsed()) {
       with_input(inputs, [&](std::istream& in, const std::string& name) {
-        stages::tokenize(model, in, name, std::cout);
+        stages::tokenize(model, chat_template, in, name, std::cout);
       });
     } else if (inspect->parsed()) {
       if (json)

@@ -59,6 +59,7 @@ class InputChecker : Checker {
       check_synthetic();
     } else {
       check_models();
+      check_chat_template();
       check_trained_models();
       check_prompts();
     }
@@ -219,6 +220,11 @@ class InputChecker : Checker {
       need("finetune.initial", !finetune.initial.empty(), {Stage::kFinetune},
            "name the folder whose config.json and tokenizer are used");
     }
+  }
+
+  void check_chat_template() {
+    const fs::path choice = e_.model.chat_template;
+    if (choice.extension() == ".jinja") expect_file("model.chat_template", choice);
   }
 
   void check_preferences(const std::string& name, const Reward& reward) {

@@ -49,6 +49,7 @@ struct Model {
   RewardChoice reward;              // none when the reward stage makes it
   RewardChoice judge;               // none: the reward model judges
   RewardChoice reranker;            // none: the reward model selects among the procedure's candidates
+  std::string chat_template;        // a built-in format or the path of a Jinja file; "" : the model's own
 
   bool operator==(const Model&) const = default;
 };
@@ -72,7 +73,8 @@ struct Reward {
   std::filesystem::path backbone;  // folder; "" : where the policy starts
   std::string part = "all";        // all | first_half | second_half of the pairs (by hash of the pair)
   std::int64_t epochs = 1, pairs_per_step = 32;
-  std::int64_t max_tokens = 256;  // longer sequences lose their beginning
+  std::int64_t max_tokens = 256;
+  std::string too_long = "truncate";  // truncate | drop what is longer than max_tokens
   double heldout_fraction = 0.1;
   OptimizerSettings optimizer;
   std::uint64_t seed_offset = 0;  // another initialisation for a judge

@@ -68,8 +68,13 @@ Section describe(Model& m) {
   Section section{
       .name = "model",
       .meaning = "The models a run starts from, as Hugging Face folders, and where rewards come from.",
-      .keys = {{"reference", &m.reference, anything(),
-                "The reference policy: training starts from it and the KL divergence is measured to it."}}};
+      .keys = {
+          {"reference", &m.reference, anything(),
+           "The reference policy: training starts from it and the KL divergence is measured to it."},
+          {"chat_template", &m.chat_template, anything(),
+           "How prompts and preferences given as lists of messages are written: a built-in format (chatml, "
+           "gemma, llama2, llama3, mistral, phi3, transcript, zephyr) or a file that ends in .jinja; none: "
+           "the template that comes with the model."}}};
   section.sections = {
       describe("reward", "Where rewards come from; none: from the model that the reward stage makes.",
                m.reward),
@@ -115,7 +120,9 @@ Section describe(const std::string& name, const std::string& meaning, Reward& r)
            "ones."},
           {"epochs", &r.epochs, at_least(1), "Passes over the pairs."},
           {"pairs_per_step", &r.pairs_per_step, at_least(1), "Pairs in each step, over all ranks."},
-          {"max_tokens", &r.max_tokens, at_least(2), "Longer sequences lose their beginning."},
+          {"max_tokens", &r.max_tokens, at_least(2), "Longest sequence, prompt and answer together."},
+          {"too_long", &r.too_long, one_of({"truncate", "drop"}),
+           "What becomes of longer ones: they lose their beginning, or their pair is left out."},
           {"heldout_fraction", &r.heldout_fraction, at_least(0).below(1),
            "Share of the pairs kept aside to measure the accuracy."}}};
   append(section.keys, r.optimizer);

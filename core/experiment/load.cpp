@@ -63,8 +63,15 @@ void drop_unwritten_sections(const Node& document, Experiment& experiment) {
   if (opponent == nullptr || opponent->kind == Node::Kind::kNull) experiment.inference.opponent.reset();
 }
 
+/// A chat template is a name or, if it ends in .jinja, a path, which counts from `folder`.
+void resolve_chat_template(std::string& chat_template, const std::filesystem::path& folder) {
+  if (const std::filesystem::path path = chat_template; path.extension() == ".jinja")
+    chat_template = (folder / path).lexically_normal().string();
+}
+
 /// Fills in what the file leaves to other values.
-void resolve(Experiment& experiment) {
+void resolve(Experiment& experiment, const std::filesystem::path& folder) {
+  resolve_chat_template(experiment.model.chat_template, folder);
   if (experiment.device == "auto") experiment.device = "cpu";
   if (experiment.finetune && experiment.finetune->initial.empty() && !experiment.finetune->from_scratch) {
     experiment.finetune->initial = experiment.model.reference;
@@ -86,12 +93,13 @@ Experiment load_experiment(const std::filesystem::path& file, const std::vector<
 
   Experiment experiment = with_every_section();
   const Section root = describe(experiment);
-  Reader reader(root, std::filesystem::absolute(file).parent_path(), problems);
+  const auto folder = std::filesystem::absolute(file).parent_path();
+  Reader reader(root, folder, problems);
   reader.read(root, document, "");
   read_variants(document, reader, experiment.alignment, problems);
   read_mixture(document, reader, experiment.inference, problems);
   drop_unwritten_sections(document, experiment);
-  resolve(experiment);
+  resolve(experiment, folder);
 
   check_inputs(experiment, document, problems);
   check_values(experiment, document, problems);

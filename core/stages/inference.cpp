@@ -13,7 +13,9 @@
 #include "core/stages/language_problem.h"
 #include "core/stages/model_folder.h"
 #include "core/stages/reward_source.h"
+#include "core/text/chat_template.h"
 #include "core/text/records.h"
+#include "core/text/tokenizer/json_file.h"
 
 namespace infalign::stages {
 namespace {
@@ -31,7 +33,7 @@ void write_line(std::ostream& out, const ordered_json& line) {
   out << line.dump(-1, ' ', false, json::error_handler_t::replace) << std::endl;
 }
 
-/// Reads JSON lines and calls visit(object, where).
+/// Reads JSON lines and calls visit(object, where); keys keep their order, which chat templates can see.
 template <class Visit>
 void for_each_object(std::istream& input, const std::string& name, Visit&& visit) {
   std::string line;
@@ -40,7 +42,7 @@ void for_each_object(std::istream& input, const std::string& name, Visit&& visit
     const auto where = name + ":" + std::to_string(number);
     if (const auto bad = text::find_invalid_utf8(line); bad != std::string_view::npos)
       throw InputError(where + ": invalid UTF-8 at byte " + std::to_string(bad));
-    const auto object = json::parse(line, nullptr, false);
+    const auto object = text::parse_ordered_json(line, where);
     if (!object.is_object()) throw InputError(where + ": not a JSON object");
     try {
       visit(object, where);
@@ -53,6 +55,27 @@ void for_each_object(std::istream& input, const std::string& name, Visit&& visit
     }
   }
 }
+
+/// The text of a line's "messages", by the template of the model or the one chosen instead.
+class ChatRenderer {
+ public:
+  ChatRenderer(const std::filesystem::path& model, const std::string& choice)
+      : model_(model), template_(text::ChatTemplate::load(model, choice)) {}
+
+  std::string render(const ordered_json& object, const std::string& where) const {
+    if (!template_)
+      throw InputError(where + ": " + model_.string() + " has no chat template; --chat-template gives one");
+    try {
+      return template_->render(object.at("messages"), object.value("add_generation_prompt", false));
+    } catch (const InputError& error) {
+      throw InputError(where + ": " + error.what());
+    }
+  }
+
+ private:
+  std::filesystem::path model_;
+  std::optional<text::ChatTemplate> template_;
+};
 
 /// What --procedure and the options of its keys ask for, with all that it needs.
 alignment::Procedure asked_procedure(const GenerateOptions& options) {
@@ -106,7 +129,8 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
   const auto count = static_cast<std::size_t>(candidates);
 
   for (std::size_t p = 0; p < options.prompts.size(); ++p) {
-    const model::Prompt prompt{folder.tokenizer.encode(options.prompts[p]), p};
+    const model::Prompt prompt{folder.tokenizer.encode(options.prompts[p].text, !options.prompts[p].is_chat),
+                               p};
     const auto room = folder.transformer.config().max_positions;
     if (static_cast<std::int64_t>(prompt.tokens.size()) + options.max_new_tokens > room)
       throw InputError("prompt " + std::to_string(p + 1) + " is " + std::to_string(prompt.tokens.size()) +
@@ -122,7 +146,7 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
       texts.push_back(folder.tokenizer.decode_continuation(ids.back()));
     }
     std::vector<float> rewards(texts.size());  // without a reward model all equal
-    if (reward) rewards = reward->score(on, prompt.tokens, options.prompts[p], ids, texts);
+    if (reward) rewards = reward->score(on, prompt.tokens, options.prompts[p].text, ids, texts);
     std::vector<std::int64_t> votes;
     if (answers) votes = answers->numbers(texts);
 
@@ -135,7 +159,7 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
                                                      static_cast<std::uint32_t>(s), 0);
       const auto chosen = first + (selects ? procedure.select({own(rewards), own(votes)}, uniform) : 0);
       if (!options.json) {
-        out << options.prompts[p] << texts[chosen] << "\n";
+        out << options.prompts[p].text << texts[chosen] << "\n";
         for (std::size_t c = first; options.verbose && (reward || answers) && c < end; ++c) {
           out << (c == chosen ? "  * " : "    ");
           if (reward) out << rewards[c] << "  ";
@@ -166,14 +190,15 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
   }
 }
 
-void score(const kernels::Stream& on, const std::filesystem::path& model, std::istream& input,
-           const std::string& input_name, std::ostream& out) {
+void score(const kernels::Stream& on, const std::filesystem::path& model, const std::string& chat_template,
+           std::istream& input, const std::string& input_name, std::ostream& out) {
   const auto folder = ModelFolder::load(model);
+  std::optional<ChatRenderer> chat;  // a template that is not asked for need not be understood
   const auto& transformer = folder.transformer;
   const auto weights = transformer.prepare(on, folder.parameters.span(), kernels::Use::kScoring);
   model::Activations activations;
   model::TokenLogProbabilities log_probabilities;
-  for_each_object(input, input_name, [&](const json& object, const std::string& where) {
+  for_each_object(input, input_name, [&](const ordered_json& object, const std::string& where) {
     model::PackedBatch batch;
     model::Targets targets;
     if (object.contains("prompt") && object.contains("response")) {
@@ -186,8 +211,12 @@ void score(const kernels::Stream& on, const std::filesystem::path& model, std::i
                            ? object.at("token_ids").get<std::vector<std::int32_t>>()
                            : folder.tokenizer.encode(object.at("text").get<std::string>());
       targets.add_sequence(batch, batch.add(ids));
+    } else if (object.contains("messages")) {
+      if (!chat) chat.emplace(model, chat_template);
+      targets.add_sequence(batch, batch.add(folder.tokenizer.encode(chat->render(object, where), false)));
     } else {
-      throw InputError(where + ": expected \"token_ids\", \"text\", or \"prompt\" and \"response\"");
+      throw InputError(where +
+                       ": expected \"token_ids\", \"text\", \"messages\", or \"prompt\" and \"response\"");
     }
     if (batch.size() == 0) throw InputError(where + ": no tokens");
     ordered_json line;
@@ -208,12 +237,18 @@ void score(const kernels::Stream& on, const std::filesystem::path& model, std::i
   });
 }
 
-void tokenize(const std::filesystem::path& model, std::istream& input, const std::string& input_name,
-              std::ostream& out) {
+void tokenize(const std::filesystem::path& model, const std::string& chat_template, std::istream& input,
+              const std::string& input_name, std::ostream& out) {
   const auto tokenizer = text::Tokenizer::load(model);
-  for_each_object(input, input_name, [&](const json& object, const std::string& where) {
+  std::optional<ChatRenderer> chat;
+  for_each_object(input, input_name, [&](const ordered_json& object, const std::string& where) {
+    if (object.contains("messages")) {
+      if (!chat) chat.emplace(model, chat_template);
+      const std::string text = chat->render(object, where);
+      return write_line(out, {{"ids", tokenizer.encode(text, false)}, {"text", text}});
+    }
     if (!object.contains("text") && !object.contains("ids"))
-      throw InputError(where + ": expected \"text\" or \"ids\"");
+      throw InputError(where + ": expected \"text\", \"ids\" or \"messages\"");
     const auto ids = object.contains("text") ? tokenizer.encode(object.at("text").get<std::string>())
                                              : object.at("ids").get<std::vector<std::int32_t>>();
     write_line(out, {{"ids", ids}, {"text", tokenizer.decode(ids)}});

@@ -10,13 +10,14 @@
 #include <string>
 #include <vector>
 
+#include "core/text/records.h"
 #include "kernels/device.h"
 
 namespace infalign::stages {
 
 struct GenerateOptions {
   std::filesystem::path model;
-  std::vector<std::string> prompts;
+  std::vector<text::Prompt> prompts;
   std::int64_t samples = 1;
   std::int64_t max_new_tokens = 64;
   double temperature = 1, top_p = 1;
@@ -36,14 +37,17 @@ struct GenerateOptions {
 /// procedure that is none or lacks what it chooses by.
 void generate(const kernels::Stream& on, const GenerateOptions& options, std::ostream& out);
 
-/// Each line of `input`: {"token_ids": [...]}, {"text": ...}, or {"prompt": ..., "response": ...}; writes
-/// logprobs, nll, and reward where the model has a score head. Errors: InputError with the line number.
-void score(const kernels::Stream& on, const std::filesystem::path& model, std::istream& input,
-           const std::string& input_name, std::ostream& out);
+/// Each line of `input`: {"token_ids": [...]}, {"text": ...}, {"messages": [...]} (rendered as in tokenize),
+/// or
+/// {"prompt": ..., "response": ...}; writes logprobs, nll, and reward where the model has a score head.
+/// Errors: InputError with the line number.
+void score(const kernels::Stream& on, const std::filesystem::path& model, const std::string& chat_template,
+           std::istream& input, const std::string& input_name, std::ostream& out);
 
-/// Each line of `input`: {"text": ...} or {"ids": [...]}; writes ids and text. Errors: InputError with the
-/// line number.
-void tokenize(const std::filesystem::path& model, std::istream& input, const std::string& input_name,
-              std::ostream& out);
+/// Each line of `input`: {"text": ...}, {"ids": [...]}, or {"messages": [...], "add_generation_prompt":
+/// false}; writes ids and text, of messages the text that the chat template makes of them. `chat_template` is
+/// a choice as in text::ChatTemplate::load, "" for the model's own. Errors: InputError with the line number.
+void tokenize(const std::filesystem::path& model, const std::string& chat_template, std::istream& input,
+              const std::string& input_name, std::ostream& out);
 
 }  // namespace infalign::stages

@@ -37,16 +37,16 @@ std::vector<std::int32_t> without_stop(const model::Response& response) {
 }
 
 PromptSet read_prompt_set(const std::filesystem::path& file, std::int64_t most,
-                          const text::Tokenizer& tokenizer, std::int64_t max_positions,
-                          std::int64_t max_new_tokens) {
+                          const text::Tokenizer& tokenizer, const text::ChatTemplateSource& chat,
+                          std::int64_t max_positions, std::int64_t max_new_tokens) {
   PromptSet set;
-  set.text = text::read_prompts(file);
-  if (most > 0 && static_cast<std::int64_t>(set.text.size()) > most)
-    set.text.resize(static_cast<std::size_t>(most));
+  auto prompts = text::read_prompts(file, chat);
+  if (most > 0 && std::ssize(prompts) > most) prompts.resize(static_cast<std::size_t>(most));
   const auto room = max_positions - max_new_tokens;
-  for (std::size_t i = 0; i < set.text.size(); ++i) {
-    set.tokens.push_back(tokenizer.encode(set.text[i]));
-    set.id.push_back(storage::Fingerprint().add(set.text[i]).value());
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    set.text.push_back(prompts[i].text);
+    set.tokens.push_back(tokenizer.encode(prompts[i].text, !prompts[i].is_chat));
+    set.id.push_back(storage::Fingerprint().add(prompts[i].text).value());
     if (static_cast<std::int64_t>(set.tokens.back().size()) > room)
       throw InputError(file.string() + ": prompt " + std::to_string(i + 1) + " is " +
                        std::to_string(set.tokens.back().size()) + " tokens; with max_new_tokens " +
@@ -70,10 +70,13 @@ LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const
                                    on_, precision_)),
       generator_(reference_.transformer) {
   if (!experiment.inference.answer.empty()) answers_.emplace("inference.answer", experiment.inference.answer);
+  const auto chat = [&] {
+    return text::ChatTemplate::load(experiment.policy_start(), experiment.model.chat_template);
+  };
   const auto read = [&](const std::filesystem::path& file, std::int64_t most) {
     return file.empty()
                ? PromptSet()
-               : read_prompt_set(file, most, reference_.tokenizer,
+               : read_prompt_set(file, most, reference_.tokenizer, chat,
                                  reference_.transformer.config().max_positions, sampling_.max_new_tokens);
   };
   train_ = read(experiment.prompts.train, experiment.prompts.max_train);

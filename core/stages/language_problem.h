@@ -14,6 +14,7 @@
 #include "core/stages/model_folder.h"
 #include "core/stages/problem.h"
 #include "core/stages/reward_source.h"
+#include "core/text/records.h"
 #include "kernels/device.h"
 
 namespace infalign::stages {
@@ -28,11 +29,12 @@ struct PromptSet {
   std::vector<std::uint64_t> id;
 };
 
-/// The first `most` prompts of a file (0: all). Errors: InputError for a bad file, and for a prompt that with
-/// the longest response exceeds the context of `max_positions`.
+/// The first `most` prompts of a file (0: all), messages written by the template that `chat` gives. Errors:
+/// InputError for a bad file, and for a prompt that with the longest response exceeds the context of
+/// `max_positions`.
 PromptSet read_prompt_set(const std::filesystem::path& file, std::int64_t most,
-                          const text::Tokenizer& tokenizer, std::int64_t max_positions,
-                          std::int64_t max_new_tokens);
+                          const text::Tokenizer& tokenizer, const text::ChatTemplateSource& chat,
+                          std::int64_t max_positions, std::int64_t max_new_tokens);
 
 class LanguageProblem final : public Problem {
  public:

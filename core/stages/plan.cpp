@@ -114,12 +114,14 @@ class Planner {
   // The prompts.
 
   void read_prompts() {
-    const auto tokenizer = text::Tokenizer::load(described_by(e_.policy_start()));
+    const auto folder = described_by(e_.policy_start());
+    const auto tokenizer = text::Tokenizer::load(folder);
+    const auto chat = [&] { return text::ChatTemplate::load(folder, e_.model.chat_template); };
     const auto read = [&](const std::filesystem::path& file, std::int64_t most) {
       std::vector<std::int64_t> lengths;
       if (file.empty()) return lengths;
       const auto set =
-          read_prompt_set(file, most, tokenizer, policy_.max_positions, e_.sampling.max_new_tokens);
+          read_prompt_set(file, most, tokenizer, chat, policy_.max_positions, e_.sampling.max_new_tokens);
       for (const auto& tokens : set.tokens) lengths.push_back(std::ssize(tokens));
       for (const auto& text : set.text) prompt_text_bytes_ += std::ssize(text);
       return lengths;
@@ -321,7 +323,9 @@ class Planner {
   void reward(const std::string& name, const experiment::Reward& settings) {
     const auto folder = described_by(e_.backbone(settings));
     const auto config = as_reward_model(read_model_config(folder));
-    const auto data = read_preference_pairs(settings, text::Tokenizer::load(folder), config.max_positions);
+    const auto data =
+        read_preference_pairs(settings, text::Tokenizer::load(folder), config.max_positions,
+                              [&] { return text::ChatTemplate::load(folder, e_.model.chat_template); });
     const auto per_batch = pairs_per_micro_batch(settings, e_.distributed);
     const auto count = std::ssize(data.train);
     const auto pass_of = [&](std::int64_t pair) {

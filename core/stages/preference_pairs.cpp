@@ -1,6 +1,7 @@
 #include "core/stages/preference_pairs.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/error.h"
 #include "core/storage/durable.h"
@@ -27,49 +28,63 @@ bool in_part(double position, const std::string& part) {
   return true;
 }
 
-PreferencePair tokenize(const text::Tokenizer& tokenizer, const text::Preference& preference,
-                        std::int64_t max_tokens) {
-  PreferencePair pair;
-  const auto most = static_cast<std::size_t>(max_tokens);
+PreferencePair tokenize(const text::Tokenizer& tokenizer, const text::Preference& preference) {
+  if (preference.prompt.empty())
+    return {{}, tokenizer.encode(preference.chosen), tokenizer.encode(preference.rejected)};
+  return {tokenizer.encode(preference.prompt, !preference.is_chat),
+          tokenizer.encode_continuation(preference.chosen),
+          tokenizer.encode_continuation(preference.rejected)};
+}
+
+/// Cuts the beginnings of sequences that are longer than `most`; true if there were any.
+bool truncate(PreferencePair& pair, std::size_t most) {
   const auto keep_end = [](std::vector<std::int32_t>& ids, std::size_t count) {
-    if (ids.size() > count) ids.erase(ids.begin(), ids.end() - static_cast<std::ptrdiff_t>(count));
+    if (ids.size() <= count) return false;
+    ids.erase(ids.begin(), ids.end() - static_cast<std::ptrdiff_t>(count));
+    return true;
   };
-  if (preference.prompt.empty()) {
-    pair.chosen = tokenizer.encode(preference.chosen);
-    pair.rejected = tokenizer.encode(preference.rejected);
-    keep_end(pair.chosen, most);
-    keep_end(pair.rejected, most);
-    return pair;
+  if (pair.prompt.empty()) {
+    const bool chosen = keep_end(pair.chosen, most), rejected = keep_end(pair.rejected, most);
+    return chosen || rejected;
   }
-  pair.prompt = tokenizer.encode(preference.prompt);
-  pair.chosen = tokenizer.encode_continuation(preference.chosen);
-  pair.rejected = tokenizer.encode_continuation(preference.rejected);
-  keep_end(pair.chosen, most - 1);
-  keep_end(pair.rejected, most - 1);
-  keep_end(pair.prompt, most - std::max(pair.chosen.size(), pair.rejected.size()));
-  return pair;
+  const bool chosen = keep_end(pair.chosen, most - 1), rejected = keep_end(pair.rejected, most - 1);
+  return keep_end(pair.prompt, most - std::max(pair.chosen.size(), pair.rejected.size())) || chosen ||
+         rejected;
 }
 
 }  // namespace
 
 PreferencePairs read_preference_pairs(const experiment::Reward& settings, const text::Tokenizer& tokenizer,
-                                      std::int64_t max_positions) {
+                                      std::int64_t max_positions, const text::ChatTemplateSource& chat) {
   PreferencePairs read;
-  const auto most = std::min(settings.max_tokens, max_positions);
-  for (const auto& preference : text::read_preferences(settings.preferences)) {
+  const auto most = static_cast<std::size_t>(std::min(settings.max_tokens, max_positions));
+  for (const auto& preference : text::read_preferences(settings.preferences, chat)) {
     const double position = split_position(preference);
     if (!in_part(position, settings.part)) continue;
+    PreferencePair pair = tokenize(tokenizer, preference);
+    const bool too_long = truncate(pair, most);
+    if (too_long && settings.too_long == "drop") {
+      ++read.dropped;
+      continue;
+    }
+    read.truncated += too_long;
     // Within its part, the last share of a finer hash is held out.
     const double finer = kernels::random_uniform(
         {1, kernels::Purpose::kSplit},
         hash(preference.prompt.empty() ? preference.chosen : preference.prompt), 0, 0);
     (finer < settings.heldout_fraction ? read.heldout : read.train)
         .push_back(static_cast<std::int64_t>(read.pairs.size()));
-    read.pairs.push_back(tokenize(tokenizer, preference, most));
+    read.pairs.push_back(std::move(pair));
   }
   if (read.train.empty())
-    throw InputError(settings.preferences.string() + ": no preference pairs left to train on");
+    throw InputError(settings.preferences.string() + ": no preference pairs left to train on" +
+                     (read.dropped > 0 ? " (" + read.too_long() + ")" : ""));
   return read;
+}
+
+std::string PreferencePairs::too_long() const {
+  if (dropped > 0) return std::to_string(dropped) + " pairs too long, left out";
+  return truncated > 0 ? std::to_string(truncated) + " pairs too long, without their beginning" : "";
 }
 
 std::int64_t pairs_per_micro_batch(const experiment::Reward& settings,

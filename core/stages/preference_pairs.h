@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "core/experiment/experiment.h"
+#include "core/text/records.h"
 #include "core/text/tokenizer.h"
 
 namespace infalign::stages {
@@ -22,12 +24,17 @@ struct PreferencePair {
 struct PreferencePairs {
   std::vector<PreferencePair> pairs;
   std::vector<std::int64_t> train, heldout;  // indices into pairs
+  std::int64_t truncated = 0, dropped = 0;   // pairs that were too long
+
+  /// What became of pairs that were too long, for people; "" if there were none.
+  std::string too_long() const;
 };
 
-/// The pairs of settings.part. Sequences longer than settings.max_tokens or `max_positions` lose their
-/// beginning. Errors: InputError for a bad file, or when nothing is left to train on.
+/// The pairs of settings.part, messages written by `chat`. Pairs of a sequence longer than
+/// settings.max_tokens or `max_positions` lose its beginning or are dropped, as settings.too_long says.
+/// Errors: InputError for a bad file, or when nothing is left to train on.
 PreferencePairs read_preference_pairs(const experiment::Reward& settings, const text::Tokenizer& tokenizer,
-                                      std::int64_t max_positions);
+                                      std::int64_t max_positions, const text::ChatTemplateSource& chat);
 
 std::int64_t pairs_per_micro_batch(const experiment::Reward& settings,
                                    const experiment::Distributed& distributed);

@@ -74,6 +74,8 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
   fingerprint.add(with_dtype(fingerprint_folder(backbone), run.experiment))
       .add_file(settings.preferences)
       .add(settings.part)
+      .add(settings.too_long)
+      .add(run.experiment.model.chat_template)
       .add(to_text(settings.optimizer));
   const std::vector<double> numbers = {static_cast<double>(seed),
                                        static_cast<double>(settings.epochs),
@@ -90,7 +92,10 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
   auto folder = load_as_reward_model(backbone, seed);
   const auto& transformer = folder.transformer;
   const auto parameters = folder.parameters.span();
-  const auto data = read_preference_pairs(settings, folder.tokenizer, transformer.config().max_positions);
+  const auto data = read_preference_pairs(
+      settings, folder.tokenizer, transformer.config().max_positions,
+      [&] { return text::ChatTemplate::load(backbone, run.experiment.model.chat_template); });
+  if (!data.too_long().empty()) log_line(run, name + ": " + data.too_long());
   const auto& pairs = data.pairs;
   const auto& train_pairs = data.train;
   const auto& heldout_pairs = data.heldout;
@@ -160,7 +165,9 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
     save_model_folder(backbone, target, transformer, parameters, folder.data_type);
     nlohmann::ordered_json summary{{"heldout_pairs", heldout_pairs.size()},
                                    {"heldout_accuracy", total.correct / count},
-                                   {"heldout_loss", total.loss / count}};
+                                   {"heldout_loss", total.loss / count},
+                                   {"truncated_pairs", data.truncated},
+                                   {"dropped_pairs", data.dropped}};
     storage::write_file_durably(run.experiment.output / (name + ".json"), summary.dump(2) + "\n");
   }
   char line[120];

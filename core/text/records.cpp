@@ -6,32 +6,25 @@
 
 #include "core/error.h"
 #include "core/text/byte_source.h"
+#include "core/text/tokenizer/json_file.h"
 
 namespace infalign::text {
 namespace {
 
-using Json = nlohmann::json;
+using Record = nlohmann::ordered_json;
 
 /// Where a record stands, for messages: "file:line".
 class Line {
  public:
   Line(const std::filesystem::path& path, std::int64_t number) : path_(path), number_(number) {}
 
-  [[noreturn]] void refuse(const std::string& why) const {
-    throw InputError(path_.string() + ":" + std::to_string(number_) + ": " + why);
-  }
+  [[noreturn]] void refuse(const std::string& why) const { throw InputError(name() + ": " + why); }
 
-  Json parse(std::string_view text) const {
-    try {
-      return Json::parse(text);
-    } catch (const Json::parse_error& error) {
-      refuse("not valid JSON at byte " + std::to_string(error.byte));
-    } catch (const Json::exception& error) {
-      refuse("not valid JSON: " + std::string(error.what()));
-    }
-  }
+  std::string name() const { return path_.string() + ":" + std::to_string(number_); }
 
-  std::string text_at(const Json& record, const char* key) const {
+  Record parse(std::string_view text) const { return parse_ordered_json(text, name()); }
+
+  std::string text_at(const Record& record, const char* key) const {
     const auto value = record.find(key);
     if (value == record.end()) refuse("key '" + std::string(key) + "' is missing");
     if (!value->is_string()) refuse("'" + std::string(key) + "' must be a string");
@@ -67,6 +60,103 @@ Preference split_transcripts(const std::string& chosen, const std::string& rejec
   return {chosen.substr(0, border), chosen.substr(border), rejected.substr(border)};
 }
 
+/// A template that is loaded when it is first needed.
+class LazyTemplate {
+ public:
+  explicit LazyTemplate(const ChatTemplateSource& source) : source_(source) {}
+
+  const ChatTemplate* get() {
+    if (!loaded_ && source_) template_ = source_();
+    loaded_ = true;
+    return template_ ? &*template_ : nullptr;
+  }
+
+ private:
+  const ChatTemplateSource& source_;
+  bool loaded_ = false;
+  std::optional<ChatTemplate> template_;
+};
+
+/// Messages of a line as text.
+class Chat {
+ public:
+  Chat(LazyTemplate& lazy, const Line& line) : template_(lazy.get()), line_(line) {}
+
+  std::string render(const Record& messages, bool add_generation_prompt) const {
+    if (!template_) line_.refuse("messages need a chat template, and the model has none");
+    try {
+      return template_->render(messages, add_generation_prompt);
+    } catch (const InputError& error) {
+      line_.refuse(error.what());
+    }
+  }
+
+  Prompt prompt(const Record& messages) const {
+    if (messages.empty()) line_.refuse("the list of messages is empty");
+    if (role_of(messages.back()) == "assistant")
+      line_.refuse("the last message is the assistant's, but a prompt is what it shall answer");
+    return {render(messages, true), true};
+  }
+
+  /// What the whole dialogue `messages` adds to the text of its prompt.
+  std::string answer(const std::string& prompt, const Record& messages) const {
+    const std::string whole = render(messages, false);
+    if (!whole.starts_with(prompt))
+      line_.refuse("the chat template writes the prompt in another way once an answer follows it");
+    return whole.substr(prompt.size());
+  }
+
+ private:
+  static std::string role_of(const Record& message) {
+    return message.is_object() && message.contains("role") && message["role"].is_string() ? message["role"]
+                                                                                          : "";
+  }
+
+  const ChatTemplate* template_;
+  const Line& line_;
+};
+
+Record joined(Record messages, const Record& more) {
+  for (const Record& message : more) messages.push_back(message);
+  return messages;
+}
+
+/// `chosen` and `rejected` as lists of messages, which go on from the list `prompt` or begin alike.
+Preference chat_preference(const Record& record, LazyTemplate& chat_template, const Line& line) {
+  const Record& chosen = record["chosen"];
+  const Record& rejected = record["rejected"];
+  const auto prompt = record.find("prompt");
+  Record shared = Record::array();
+  if (prompt != record.end() && prompt->is_array()) {
+    shared = *prompt;
+  } else {
+    const auto parting = std::ranges::mismatch(chosen, rejected).in1;
+    shared = Record(Record::array_t(chosen.begin(), parting));
+    while (!shared.empty() && shared.back().is_object() &&
+           shared.back().value("role", Record()) == "assistant")
+      shared.erase(shared.size() - 1);
+    if (shared.empty()) line.refuse("'chosen' and 'rejected' must begin with the same messages");
+    const auto is_prompt = [&](const Record& message) {
+      return message.is_object() && message.contains("content") && message["content"] == *prompt;
+    };
+    if (prompt != record.end() && std::ranges::none_of(shared, is_prompt))
+      line.refuse("'prompt' is none of the messages with which 'chosen' and 'rejected' begin");
+  }
+  const bool goes_on = prompt != record.end() && prompt->is_array();
+  const Chat chat(chat_template, line);
+  Preference preference{chat.prompt(shared).text, "", "", true};
+  preference.chosen = chat.answer(preference.prompt, goes_on ? joined(shared, chosen) : chosen);
+  preference.rejected = chat.answer(preference.prompt, goes_on ? joined(shared, rejected) : rejected);
+  return preference;
+}
+
+Preference text_preference(const Record& record, const Line& line) {
+  const std::string chosen = line.text_at(record, "chosen");
+  const std::string rejected = line.text_at(record, "rejected");
+  if (!record.contains("prompt")) return split_transcripts(chosen, rejected, line);
+  return {line.text_at(record, "prompt"), chosen, rejected};
+}
+
 }  // namespace
 
 void for_each_line(const std::filesystem::path& path,
@@ -95,28 +185,43 @@ void for_each_line(const std::filesystem::path& path,
 }
 
 std::vector<std::string> read_prompts(const std::filesystem::path& path) {
-  std::vector<std::string> prompts;
-  for_each_json(path, [&](const Json& record, const Line& line) {
-    if (!record.is_string() && !record.is_object()) line.refuse("expected {\"prompt\": ...} or a string");
+  std::vector<std::string> texts;
+  for (Prompt& prompt : read_prompts(path, ChatTemplateSource())) texts.push_back(std::move(prompt.text));
+  return texts;
+}
+
+std::vector<Prompt> read_prompts(const std::filesystem::path& path, const ChatTemplateSource& source) {
+  LazyTemplate chat(source);
+  std::vector<Prompt> prompts;
+  for_each_json(path, [&](const Record& record, const Line& line) {
+    if (!record.is_string() && !record.is_object())
+      line.refuse("expected {\"prompt\": ...}, {\"messages\": [...]} or a string");
+    for (const char* key : {"messages", "prompt"})
+      if (record.is_object() && record.contains(key) && record[key].is_array()) {
+        prompts.push_back(Chat(chat, line).prompt(record[key]));
+        return;
+      }
     std::string prompt = record.is_string() ? record.get<std::string>() : line.text_at(record, "prompt");
     if (prompt.empty()) line.refuse("the prompt is empty");
-    prompts.push_back(std::move(prompt));
+    prompts.push_back({std::move(prompt)});
   });
   if (prompts.empty()) throw InputError(path.string() + ": holds no prompts");
   return prompts;
 }
 
-std::vector<Preference> read_preferences(const std::filesystem::path& path) {
+std::vector<Preference> read_preferences(const std::filesystem::path& path,
+                                         const ChatTemplateSource& source) {
+  LazyTemplate chat(source);
   std::vector<Preference> preferences;
-  for_each_json(path, [&](const Json& record, const Line& line) {
+  for_each_json(path, [&](const Record& record, const Line& line) {
     if (!record.is_object()) line.refuse("expected {\"prompt\": ..., \"chosen\": ..., \"rejected\": ...}");
-    const std::string chosen = line.text_at(record, "chosen");
-    const std::string rejected = line.text_at(record, "rejected");
-    if (record.contains("prompt")) {
-      preferences.push_back({line.text_at(record, "prompt"), chosen, rejected});
-    } else {
-      preferences.push_back(split_transcripts(chosen, rejected, line));
-    }
+    const auto is_list = [&](const char* key) { return record.contains(key) && record[key].is_array(); };
+    if (is_list("chosen") != is_list("rejected"))
+      line.refuse("'chosen' and 'rejected' must both be strings or both be lists of messages");
+    if (is_list("prompt") && !is_list("chosen"))
+      line.refuse("'chosen' and 'rejected' must be lists of messages, as 'prompt' is one");
+    preferences.push_back(is_list("chosen") ? chat_preference(record, chat, line)
+                                            : text_preference(record, line));
   });
   if (preferences.empty()) throw InputError(path.string() + ": holds no preferences");
   return preferences;

@@ -4,7 +4,7 @@
 #   scripts_test.sh REPOSITORY
 set -euo pipefail
 repository=$1
-scripts=("$repository"/launch/{common.sh,quickstart,test,sanitize} "$repository/.ci/run")
+scripts=("$repository"/launch/{common.sh,quickstart,test,sanitize,fuzz} "$repository/.ci/run")
 failures=0
 
 # expect NAME WANTED GOT

@@ -3,10 +3,25 @@
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "core/error.h"
 
 namespace infalign::text {
+namespace {
+
+template <class Json>
+Json parse_as(std::string_view text, const std::string& name, const typename Json::parser_callback_t& watch) {
+  try {
+    return Json::parse(text, watch);
+  } catch (const typename Json::parse_error& error) {
+    throw InputError(name + ": not valid JSON at byte " + std::to_string(error.byte));
+  } catch (const typename Json::exception& error) {
+    throw InputError(name + ": not valid JSON: " + error.what());
+  }
+}
+
+}  // namespace
 
 nlohmann::json read_json_file(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -17,13 +32,23 @@ nlohmann::json read_json_file(const std::filesystem::path& path) {
 }
 
 nlohmann::json parse_json(std::string_view text, const std::string& name) {
-  try {
-    return nlohmann::json::parse(text);
-  } catch (const nlohmann::json::parse_error& error) {
-    throw InputError(name + ": not valid JSON at byte " + std::to_string(error.byte));
-  } catch (const nlohmann::json::exception& error) {
-    throw InputError(name + ": not valid JSON: " + error.what());
-  }
+  return parse_as<nlohmann::json>(text, name, nullptr);
+}
+
+nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& name) {
+  using Event = nlohmann::ordered_json::parse_event_t;
+  std::vector<int> keys;  // of each object or list that is open
+  return parse_as<nlohmann::ordered_json>(text, name, [&](int, Event event, const nlohmann::ordered_json&) {
+    if (event == Event::object_start || event == Event::array_start) {
+      keys.push_back(0);
+      if (keys.size() > 100) throw InputError(name + ": JSON of more than 100 levels");
+    } else if (event == Event::object_end || event == Event::array_end) {
+      keys.pop_back();
+    } else if (event == Event::key && ++keys.back() > 1000) {
+      throw InputError(name + ": a JSON object of more than 1000 keys");
+    }
+    return true;
+  });
 }
 
 }  // namespace infalign::text

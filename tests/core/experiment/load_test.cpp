@@ -75,6 +75,16 @@ TEST_F(Load, AnExponentLeftOpenFollowsTheProcedure) {
   EXPECT_EQ(load(exponential, {"alignment.exponent=7"}).alignment.variants[0].exponent, 7);
 }
 
+TEST_F(Load, AChatTemplateIsANameOrAFileBesideTheConfiguration) {
+  const auto with = [&](const std::string& choice) {
+    return load(good(), {"model.chat_template=" + choice}).model.chat_template;
+  };
+  EXPECT_EQ(with("chatml"), "chatml");
+  write("chat.jinja", "{{ messages }}");
+  EXPECT_EQ(with("chat.jinja"), (folder_ / "chat.jinja").string());
+  EXPECT_THAT(refusal(good(), {"model.chat_template=other.jinja"}), HasSubstr("there is no file"));
+}
+
 TEST_F(Load, WholeNumbersAreExact) {
   EXPECT_EQ(load(good(), {"alignment.steps=1e3"}).alignment.steps, 1000);
   EXPECT_EQ(load(good(), {"seed=18446744073709551615"}).seed, 18446744073709551615u);

@@ -2,22 +2,25 @@
 // Mutations come from a fixed seed, and are of two kinds: of bytes, which mostly break the JSON, and of the
 // JSON's values, which get further. Under the address and undefined-behaviour sanitizers this test says more.
 #include <gtest/gtest.h>
-#include <sys/mman.h>
-#include <unistd.h>
+#include <zlib.h>
 
-#include <functional>
 #include <nlohmann/json.hpp>
-#include <random>
 
-#include "core/error.h"
+#include "core/text/chat_template.h"
 #include "core/text/records.h"
-#include "core/text/test_data.h"
 #include "core/text/tokenizer.h"
+#include "core/text/utf8.h"
+#include "support/fuzz.h"
 
 namespace infalign::text {
 namespace {
 
 using Json = nlohmann::json;
+using infalign::fuzzing::fuzz_inputs;
+using infalign::fuzzing::FuzzCount;
+using infalign::fuzzing::goes_through;
+using infalign::fuzzing::MemoryFile;
+using infalign::fuzzing::Mutator;
 
 constexpr const char* kByteLevel = R"({
   "added_tokens": [{"id": 9, "content": "<e>", "special": true, "lstrip": true, "single_word": true},
@@ -44,114 +47,6 @@ constexpr const char* kSentencePiece = R"({
   "model": {"type": "BPE", "byte_fallback": true, "dropout": null,
     "vocab": {"h": 0, "e": 1, "▁": 2, "he": 3, "<0xC3>": 4, "<0xA9>": 5, "▁he": 6}, "merges": ["h e", "▁ he"]}})";
 
-class Mutator {
- public:
-  explicit Mutator(unsigned seed) : random_(seed) {}
-
-  std::size_t below(std::size_t n) { return std::uniform_int_distribution<std::size_t>(0, n - 1)(random_); }
-
-  /// One or two bytes changed, removed or doubled.
-  std::string bytes(std::string text) {
-    for (std::size_t n = 1 + below(2); n > 0 && !text.empty(); --n) {
-      const std::size_t at = below(text.size());
-      switch (below(4)) {
-        case 0:
-          text[at] = static_cast<char>(below(256));
-          break;
-        case 1:
-          text[at] = "\"\\{}[]:,0-9.eunts"[below(17)];
-          break;
-        case 2:
-          text.erase(at, 1 + below(8));
-          break;
-        default:
-          text.insert(at, text.substr(below(text.size()), 1 + below(16)));
-      }
-    }
-    return text;
-  }
-
-  /// A value replaced, or two, by another kind of value, or by a value from elsewhere in the file.
-  Json values(Json json) {
-    for (std::size_t n = 1 + below(2); n > 0; --n) {
-      Json replacement = below(2) ? odd_value() : *node(json);
-      *node(json) = std::move(replacement);
-    }
-    return json;
-  }
-
- private:
-  Json* node(Json& json) {
-    Json* here = &json;
-    while (here->is_structured() && !here->empty() && below(5) > 0)
-      here = &*std::next(here->begin(), static_cast<std::ptrdiff_t>(below(here->size())));
-    return here;
-  }
-
-  Json odd_value() {
-    static const std::vector<Json> kOdd = {nullptr,
-                                           true,
-                                           0,
-                                           -1,
-                                           7,
-                                           1LL << 31,
-                                           1LL << 62,
-                                           ~0ULL,
-                                           0.5,
-                                           "",
-                                           "a",
-                                           "▁",
-                                           "h e",
-                                           "é",
-                                           "(",
-                                           "\\s*(?=a)",
-                                           "\\Kh",
-                                           "(?<=h)e|$",
-                                           Json::array(),
-                                           Json::object(),
-                                           {{"Regex", "(h|e)*"}},
-                                           {{"String", ""}},
-                                           "Sequence",
-                                           "Removed",
-                                           "Metaspace"};
-    return kOdd[below(kOdd.size())];
-  }
-
-  std::mt19937 random_;
-};
-
-/// A file without a disk, which would be slower than all that is tested here.
-class MemoryFile {
- public:
-  MemoryFile() : descriptor_(memfd_create("records", 0)) {
-    if (descriptor_ < 0) throw std::runtime_error("memfd_create failed");
-  }
-  ~MemoryFile() { close(descriptor_); }
-  MemoryFile(const MemoryFile&) = delete;
-  MemoryFile& operator=(const MemoryFile&) = delete;
-
-  std::filesystem::path path() const { return "/proc/self/fd/" + std::to_string(descriptor_); }
-
-  void write(const std::string& content) const {
-    if (ftruncate(descriptor_, 0) != 0 || pwrite(descriptor_, content.data(), content.size(), 0) < 0)
-      throw std::runtime_error("memory file: cannot be written");
-  }
-
- private:
-  int descriptor_;
-};
-
-/// Runs `use`; true if it went through, false if it ended in an InputError. Anything else is left to fail the
-/// test.
-bool goes_through(const std::function<void()>& use) {
-  try {
-    use();
-    return true;
-  } catch (const InputError&) {
-    return false;
-  }
-}
-
 void use_tokenizer(const std::string& json) {
   const auto tokenizer = Tokenizer::parse(json, "fuzz");
   for (const char* text : {"", "he said: hello  1234 <e> é e\u0301 日\n", " hehe"}) {
@@ -163,39 +58,149 @@ void use_tokenizer(const std::string& json) {
 
 TEST(Fuzz, DamagedTokenizersEndInInputErrors) {
   Mutator mutator(1);
-  int read = 0;
-  int refused = 0;
-  for (int i = 0; i < 2000; ++i)
-    for (const char* original : {kByteLevel, kSentencePiece}) {
-      const std::string json =
-          i % 2 ? mutator.bytes(original) : mutator.values(Json::parse(original)).dump(-1, ' ', false);
-      SCOPED_TRACE(json);
-      ASSERT_NO_THROW((goes_through([&] { use_tokenizer(json); }) ? read : refused)++);
-    }
-  EXPECT_GT(read, 100);  // both happen: the mutations are neither harmless nor hopeless
-  EXPECT_GT(refused, 100);
+  FuzzCount count;
+  for (int i = 0; i < fuzz_inputs(); ++i) {
+    const char* original = i % 4 < 2 ? kByteLevel : kSentencePiece;
+    const std::string json =
+        i % 2 ? mutator.bytes(original) : mutator.values(Json::parse(original)).dump(-1, ' ', false);
+    SCOPED_TRACE(json);
+    ASSERT_NO_THROW(count.add(goes_through([&] { use_tokenizer(json); })));
+  }
+  count.expect_both();
 }
 
+const std::string kRecords =
+    "{\"prompt\": \"Once é\", \"chosen\": \"a\", \"rejected\": \"b\"}\r\n"
+    "{\"chosen\": \"\\n\\nHuman: x\\n\\nAssistant: y\", \"rejected\": \"\\n\\nHuman: x\\n\\nAssistant: "
+    "z\"}\n\n"
+    "{\"prompt\": [{\"role\": \"user\", \"content\": \"x\"}], \"chosen\": [{\"role\": \"assistant\", "
+    "\"content\": "
+    "\"y\"}], \"rejected\": [{\"role\": \"assistant\", \"content\": \"z\"}]}\n"
+    "\"\\ud83d\\ude00\"\n";
+
 TEST(Fuzz, DamagedRecordsEndInInputErrors) {
-  const std::string records =
-      "{\"prompt\": \"Once é\", \"chosen\": \"a\", \"rejected\": \"b\"}\r\n"
-      "{\"chosen\": \"\\n\\nHuman: x\\n\\nAssistant: y\", \"rejected\": \"\\n\\nHuman: x\\n\\nAssistant: "
-      "z\"}\n\n"
-      "\"\\ud83d\\ude00\"\n";
   const MemoryFile file;
+  const auto chat = [] { return ChatTemplate::load("/nonexistent", "chatml"); };
   Mutator mutator(2);
-  int read = 0;
-  int refused = 0;
-  for (int i = 0; i < 3000; ++i) {
-    const std::string damaged =
-        mutator.bytes(records.substr(0, i % 3 ? records.find('\n') + 1 : records.size()));
+  FuzzCount count;
+  std::vector<std::string> lines;
+  for (std::size_t begin = 0, end = 0; begin < kRecords.size(); begin = end) {
+    end = kRecords.find('\n', begin) + 1;
+    lines.push_back(kRecords.substr(begin, end - begin));
+  }
+  for (int i = 0; i < fuzz_inputs(); ++i) {
+    const std::string damaged = mutator.bytes(i % 3 ? lines[mutator.below(lines.size())] : kRecords);
     file.write(damaged);
     SCOPED_TRACE(damaged);
-    ASSERT_NO_THROW((goes_through([&] { read_prompts(file.path()); }) ? read : refused)++);
-    ASSERT_NO_THROW((goes_through([&] { read_preferences(file.path()); }) ? read : refused)++);
+    ASSERT_NO_THROW(count.add(goes_through([&] { read_prompts(file.path(), chat); })));
+    ASSERT_NO_THROW(count.add(goes_through([&] { read_preferences(file.path(), chat); })));
   }
-  EXPECT_GT(read, 100);
-  EXPECT_GT(refused, 100);
+  count.expect_both();
+}
+
+std::string gzip(std::string content) {
+  std::string result(content.size() + 100, '\0');
+  z_stream stream{};
+  if (deflateInit2(&stream, 9, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY) != Z_OK)
+    throw std::runtime_error("deflateInit2 failed");
+  stream.next_in = reinterpret_cast<Bytef*>(content.data());
+  stream.avail_in = static_cast<uInt>(content.size());
+  stream.next_out = reinterpret_cast<Bytef*>(result.data());
+  stream.avail_out = static_cast<uInt>(result.size());
+  deflate(&stream, Z_FINISH);
+  result.resize(stream.total_out);
+  deflateEnd(&stream);
+  return result;
+}
+
+/// The checksum is kept or made anew, as only a part of the damage should be found by it.
+TEST(Fuzz, DamagedGzipEndsInInputErrors) {
+  const MemoryFile file;
+  Mutator mutator(3);
+  FuzzCount count;
+  const std::string whole = gzip(kRecords + kRecords) + gzip("") + gzip(kRecords);
+  for (int i = 0; i < fuzz_inputs(); ++i) {
+    const std::string damaged = i % 2 ? mutator.bytes(whole) : gzip(mutator.bytes(kRecords)) + whole;
+    file.write(damaged);
+    ASSERT_NO_THROW(count.add(goes_through([&] { read_text(file.path()); })));
+  }
+  count.expect_both();
+}
+
+constexpr const char* kTemplate = R"({%- set ns = namespace(found=false, n=-1) -%}
+{% macro show(text, upper=true) %}{{ text | upper if upper else text[1:-1] }}{% endmacro %}
+{# comment -#}
+{% for message in messages if message.role != 'tool' %}
+  {%- if loop.first and message['role'] == 'system' %}{% set ns.found = true %}{{- show(message.content) }}
+  {%- elif message.content is string and 'x' not in message.content %}{% continue %}
+  {%- else %}{{ loop.index0 % 2 ~ ' ' ~ message.content.split('e')[-1].strip('ab') | trim | replace('a', 'bb') }}{% endif %}
+  {%- set block %}{{ [1, 2.5, none, {'a': (1,)}] | tojson(indent=2) }}{% endset %}{{ block }}
+{%- else %}nothing{% endfor %}
+{% generation %}{{ messages | map(attribute='role') | join(', ') }}{% endgeneration %}
+{% raw %}{{ }}{% endraw %}{{ range(3) | list | length ** 2 // 3 }}{{ messages | selectattr('role', 'equalto', 'user') | list | tojson }}
+{{ raise_exception('end') if ns.found and not add_generation_prompt }}{{ messages[0].items() | list | string | indent(2) }})";
+
+TEST(Fuzz, DamagedTemplatesEndInInputErrors) {
+  const std::vector<std::string> words = {"{%",
+                                          "%}",
+                                          "{{",
+                                          "}}",
+                                          "{%-",
+                                          "-%}",
+                                          "{#",
+                                          "#}",
+                                          "endfor",
+                                          "endif",
+                                          "|",
+                                          " is ",
+                                          " not ",
+                                          " in ",
+                                          "loop",
+                                          "ns",
+                                          "[::-1]",
+                                          "(",
+                                          ")",
+                                          "messages",
+                                          " ** 9",
+                                          " * 99999999",
+                                          ".items()",
+                                          "{% if x %}",
+                                          "{% for a, b in messages %}",
+                                          "show(show)",
+                                          "~ns.n",
+                                          "9223372036854775807",
+                                          "\\u00",
+                                          "1e999",
+                                          "| sort",
+                                          "| dictsort",
+                                          "| reverse",
+                                          "| first",
+                                          "| last",
+                                          "| float",
+                                          "| int",
+                                          ".replace('', 'x')",
+                                          "range(-9, 99999999)",
+                                          "{% set ns.n = [ns.n, ns.n] %}",
+                                          "{% break %}",
+                                          "{% raw %}",
+                                          "{% macro f(a=f) %}",
+                                          "{% endmacro %}",
+                                          "é",
+                                          "\xff"};
+  const auto messages = nlohmann::ordered_json::parse(
+      R"([{"role": "system", "content": "Be brief"}, {"role": "user", "content": "a xé b", "n": [1, {"k": null}]}])");
+  Mutator mutator(4);
+  FuzzCount count;
+  for (int i = 0; i < fuzz_inputs(); ++i) {
+    const std::string source = mutator.bytes(kTemplate, words);
+    SCOPED_TRACE(source);
+    const auto render = [&] {
+      const auto text = ChatTemplate::parse(source, "fuzz").render(messages, i % 2 == 0);
+      EXPECT_EQ(find_invalid_utf8(text), std::string_view::npos);
+    };
+    ASSERT_NO_THROW(count.add(goes_through(render)));
+  }
+  count.expect_both();
 }
 
 }  // namespace

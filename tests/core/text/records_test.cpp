@@ -29,6 +29,11 @@ std::string gzip(const std::string& content) {
   return result;
 }
 
+std::vector<std::string> read_plain_prompts(const std::filesystem::path& path) { return read_prompts(path); }
+std::vector<Preference> read_plain_preferences(const std::filesystem::path& path) {
+  return read_preferences(path);
+}
+
 class Records : public testing::Test {
  protected:
   std::vector<std::pair<std::int64_t, std::string>> lines(const std::string& content) {
@@ -87,7 +92,7 @@ TEST_F(Records, FilesThatCannotBeReadAreNamed) {
 
 TEST_F(Records, InvalidUtf8IsPlaced) {
   expect_refused(read_text, "good\nb\xC3\n", ":2: invalid UTF-8");
-  expect_refused(read_prompts, "\"good\"\n\"b\xFF\"\n", ":2: invalid UTF-8 at byte 3");
+  expect_refused(read_plain_prompts, "\"good\"\n\"b\xFF\"\n", ":2: invalid UTF-8 at byte 3");
 }
 
 TEST_F(Records, ReadsPromptsOfBothForms) {
@@ -96,12 +101,12 @@ TEST_F(Records, ReadsPromptsOfBothForms) {
 }
 
 TEST_F(Records, RefusesWhatIsNoPrompt) {
-  expect_refused(read_prompts, "\"a\"\n{\"prompt\": \n", ":2: not valid JSON at byte");
-  expect_refused(read_prompts, "{\"text\": \"a\"}\n", ":1: key 'prompt' is missing");
-  expect_refused(read_prompts, "{\"prompt\": 3}\n", ":1: 'prompt' must be a string");
-  expect_refused(read_prompts, "{\"prompt\": \"\"}\n", ":1: the prompt is empty");
-  expect_refused(read_prompts, "[1]\n", ":1: expected");
-  expect_refused(read_prompts, "\n\n", "holds no prompts");
+  expect_refused(read_plain_prompts, "\"a\"\n{\"prompt\": \n", ":2: not valid JSON at byte");
+  expect_refused(read_plain_prompts, "{\"text\": \"a\"}\n", ":1: key 'prompt' is missing");
+  expect_refused(read_plain_prompts, "{\"prompt\": 3}\n", ":1: 'prompt' must be a string");
+  expect_refused(read_plain_prompts, "{\"prompt\": \"\"}\n", ":1: the prompt is empty");
+  expect_refused(read_plain_prompts, "[1]\n", ":1: expected");
+  expect_refused(read_plain_prompts, "\n\n", "holds no prompts");
 }
 
 TEST_F(Records, ReadsPreferences) {
@@ -124,10 +129,101 @@ TEST_F(Records, SplitsTranscriptsAtTheLastSharedTurn) {
 }
 
 TEST_F(Records, RefusesWhatIsNoPreference) {
-  expect_refused(read_preferences, R"({"prompt": "a", "chosen": "b"})", ":1: key 'rejected' is missing");
-  expect_refused(read_preferences, R"({"chosen": "a", "rejected": "b"})", ":1: without a 'prompt'");
-  expect_refused(read_preferences, R"("a")", ":1: expected");
-  expect_refused(read_preferences, "", "holds no preferences");
+  expect_refused(read_plain_preferences, R"({"prompt": "a", "chosen": "b"})",
+                 ":1: key 'rejected' is missing");
+  expect_refused(read_plain_preferences, R"({"chosen": "a", "rejected": "b"})", ":1: without a 'prompt'");
+  expect_refused(read_plain_preferences, R"("a")", ":1: expected");
+  expect_refused(read_plain_preferences, "", "holds no preferences");
+}
+
+class ChatRecords : public Records {
+ protected:
+  std::vector<Prompt> prompts(const std::string& content) { return read_prompts(write(content), chat); }
+  Preference preference(const std::string& content) { return read_preferences(write(content), chat).at(0); }
+  void expect_no_preference(const std::string& content, const std::string& what) {
+    expect_refused([&](const auto& path) { read_preferences(path, chat); }, content, what);
+  }
+
+  std::string choice = "chatml";
+  const ChatTemplateSource chat = [&] { return ChatTemplate::load(folder.path(), choice); };
+};
+
+TEST_F(ChatRecords, PromptsMayBeMessages) {
+  const std::string messages = R"([{"role": "system", "content": "S"}, {"role": "user", "content": "Hi"}])";
+  const auto found =
+      prompts("{\"messages\": " + messages + "}\n{\"prompt\": " + messages + "}\n{\"prompt\": \"plain\"}");
+  ASSERT_EQ(found.size(), 3u);
+  EXPECT_EQ(found[0].text,
+            "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+  EXPECT_EQ(found[1].text, found[0].text);
+  EXPECT_EQ(found[2].text, "plain");
+  EXPECT_TRUE(found[0].is_chat && found[1].is_chat && !found[2].is_chat);
+}
+
+TEST_F(ChatRecords, RefusesPromptsThatNobodyCanAnswer) {
+  const auto read = [&](const auto& path) { read_prompts(path, chat); };
+  expect_refused(read, R"({"messages": []})", ":1: the list of messages is empty");
+  expect_refused(read, R"({"messages": [{"role": "assistant", "content": "x"}]})",
+                 "the last message is the assistant's");
+  expect_refused(read, R"({"messages": ["x"]})",
+                 ":1: the built-in chat template chatml: each message must be an object");
+  expect_refused(read_plain_prompts, R"({"messages": [{"role": "user", "content": "x"}]})",
+                 "messages need a chat template");
+}
+
+constexpr const char* kPrefix = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
+
+TEST_F(ChatRecords, AnswersGoOnFromAListOfMessages) {
+  const auto found = preference(
+      R"({"prompt": [{"role": "user", "content": "Hi"}], "chosen": [{"role": "assistant", "content": "A"}], "rejected": [{"role": "assistant", "content": "B"}]})");
+  EXPECT_EQ(found.prompt, kPrefix);
+  EXPECT_EQ(found.chosen, "A<|im_end|>\n");
+  EXPECT_EQ(found.rejected, "B<|im_end|>\n");
+  EXPECT_TRUE(found.is_chat);
+}
+
+TEST_F(ChatRecords, WholeDialoguesShareTheirPrompt) {
+  const std::string dialogues =
+      R"("chosen": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "A"}], "rejected": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "B"}]})";
+  for (const std::string before : {"{", "{\"prompt\": \"Hi\", "}) {
+    const auto found = preference(before + dialogues);
+    EXPECT_EQ(found.prompt, kPrefix);
+    EXPECT_EQ(found.chosen, "A<|im_end|>\n");
+    EXPECT_EQ(found.rejected, "B<|im_end|>\n");
+  }
+  expect_no_preference("{\"prompt\": \"Ho\", " + dialogues, "'prompt' is none of the messages");
+}
+
+TEST_F(ChatRecords, EqualAnswersLeaveThePromptToTheUser) {
+  const auto found = preference(
+      R"({"chosen": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "A"}], "rejected": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "A"}]})");
+  EXPECT_EQ(found.prompt, kPrefix);
+  EXPECT_EQ(found.chosen, found.rejected);
+}
+
+TEST_F(ChatRecords, RefusesPreferencesOfMixedKinds) {
+  expect_no_preference(R"({"chosen": "a", "rejected": [{"role": "user", "content": "Hi"}]})",
+                       "must both be strings");
+  expect_no_preference(R"({"prompt": [{"role": "user", "content": "Hi"}], "chosen": "a", "rejected": "b"})",
+                       "must be lists of messages, as 'prompt' is one");
+  expect_no_preference(
+      R"({"chosen": [{"role": "user", "content": "x"}], "rejected": [{"role": "user", "content": "y"}]})",
+      "must begin with the same messages");
+}
+
+TEST_F(ChatRecords, RefusesATemplateThatRewritesThePrompt) {
+  choice = folder.write("odd.jinja", "{% for m in messages %}{{ loop.revindex ~ m.content }}{% endfor %}")
+               .string();
+  expect_no_preference(
+      R"({"prompt": [{"role": "user", "content": "Hi"}], "chosen": [{"role": "assistant", "content": "A"}], "rejected": [{"role": "assistant", "content": "B"}]})",
+      "writes the prompt in another way");
+}
+
+TEST_F(Records, HardJsonIsRefusedQuickly) {
+  expect_refused(read_plain_prompts, std::string(1'000'000, '['), "more than 100 levels");
+  std::string keys = "{";
+  for (int i = 0; i < 100'000; ++i) keys += "\"" + std::to_string(i) + "\": 1, ";
+  expect_refused(read_plain_prompts, keys + "\"x\": 1}", "more than 1000 keys");
 }
 
 TEST_F(Records, ReadsThePublicFiles) {

@@ -102,5 +102,26 @@ TEST_F(TokenizerConformance, ContinuationsComeBack) {
   });
 }
 
+/// A megabyte each of what makes a careless tokenizer quadratic; that would exceed the time limit of
+/// any test.
+TEST_F(TokenizerConformance, MegabytesOfHardTextAreEncoded) {
+  std::vector<std::string> texts;
+  for (const std::string unit :
+       {"a", "ab", " ", "\n", "\u0301", "\u0323\u0301", "\u0041\u0301", "1", "日", "a ", "'s"}) {
+    texts.emplace_back();
+    while (texts.back().size() < 1'000'000) texts.back() += unit;
+  }
+  for_each_folder([&](const Tokenizer& tokenizer, const Json&, const std::string& name) {
+    const Json json = json_content(tokenizers_folder() / name / "tokenizer.json");
+    const bool keeps_text = json["normalizer"].is_null() && !json["model"].value("byte_fallback", false);
+    for (const std::string& text : texts) {
+      const Ids ids = tokenizer.encode_continuation(text);
+      EXPECT_FALSE(ids.empty());
+      if (!keeps_text) continue;
+      EXPECT_TRUE(tokenizer.decode_continuation(ids, false) == text) << text.substr(0, 8);
+    }
+  });
+}
+
 }  // namespace
 }  // namespace infalign::text
