@@ -9,13 +9,15 @@
 
 namespace infalign::kernels {
 
+/// The threads that work is split over: one where the caller is already one of several.
+inline std::int64_t thread_count() { return omp_in_parallel() ? 1 : omp_get_max_threads(); }
+
 /// Calls body(begin, end) on disjoint intervals that cover [0, n), at most one for each thread, each a
 /// multiple of `grain` items long but the last. One call on the calling thread when there is too little to
 /// share, or when the caller is already one of several threads.
 template <class Body>
 void parallel_for(std::int64_t n, std::int64_t grain, Body&& body) {
-  const std::int64_t pieces =
-      std::min<std::int64_t>(omp_in_parallel() ? 1 : omp_get_max_threads(), (n + grain - 1) / grain);
+  const std::int64_t pieces = std::min(thread_count(), (n + grain - 1) / grain);
   if (pieces <= 1) {
     if (n > 0) body(std::int64_t{0}, n);
     return;

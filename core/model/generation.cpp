@@ -2,8 +2,6 @@
 // rows there are at a step, and in which order, follows from the arguments alone.
 #include "core/model/generation.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <exception>
 #include <stdexcept>
@@ -37,7 +35,7 @@ std::int64_t share_count(const ModelConfig& config, std::int64_t weights, std::s
   for (const Prompt& prompt : prompts) positions += std::ssize(prompt.tokens) + samples * max_new_tokens;
   const std::int64_t floats = positions * 2 * config.layers * config.kv_heads * config.head_dim;
   const std::int64_t rows = std::ssize(prompts) * samples;
-  const std::int64_t needed = std::max<std::int64_t>((floats + kFloats - 1) / kFloats, omp_get_max_threads());
+  const std::int64_t needed = std::max((floats + kFloats - 1) / kFloats, kernels::thread_count());
   return std::clamp(std::min(needed, rows / kFewestRows), std::int64_t{1}, std::ssize(prompts));
 }
 
@@ -103,7 +101,7 @@ std::vector<std::vector<Response>> Generator::generate(const kernels::Stream& on
   for (std::vector<Response>& of_prompt : responses) of_prompt.resize(static_cast<std::size_t>(samples));
   const std::int64_t shares = share_count(transformer_->config(), transformer_->layout().size(), prompts,
                                           samples, settings.max_new_tokens);
-  const auto threads = std::min<std::int64_t>(shares, omp_get_max_threads());
+  const auto threads = std::min(shares, kernels::thread_count());
   while (std::ssize(workers_) < threads) workers_.emplace_back(*transformer_);
 
   std::vector<std::exception_ptr> failures(static_cast<std::size_t>(threads));
