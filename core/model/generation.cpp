@@ -7,6 +7,7 @@
 #include <string>
 
 #include "kernels/sampling/sampling.h"
+#include "kernels/softcap/softcap.h"
 
 namespace infalign::model {
 namespace {
@@ -72,6 +73,8 @@ void Generator::draw(const kernels::Stream& on, const Weights& weights, std::spa
   for (std::int64_t begin = 0; begin < n; begin += chunk) {
     const std::int64_t rows = std::min(chunk, n - begin);
     weights.head().forward(on, rows, hidden.data() + begin * C, logits_.data());
+    const float softcap = transformer.config().logit_softcap;
+    if (softcap > 0) kernels::softcap_forward(on, rows * V, softcap, logits_.data());
     const kernels::SamplingShape shape{.rows = rows,
                                        .vocabulary = V,
                                        .temperature = settings.temperature,
