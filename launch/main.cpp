@@ -233,6 +233,8 @@ int main(int argc, char** argv) {
   launch::add_procedure_key(*generate, generation.keys, "threshold",
                             "of retry_until: the reward that is good enough");
   generate->add_option("--reward", generation.reward, "reward model folder, by which the procedure chooses");
+  generate->add_option("--reward-command", generation.reward_command,
+                       "shell command of a program that gives the rewards (docs/rewards.md)");
   generate->add_option("--answer", generation.answer,
                        "of majority_vote: regular expression; its last match in a response is voted on");
   generate->add_flag("--verbose", generation.verbose, "the candidates and their rewards too");

@@ -1,6 +1,9 @@
 // Which files and sections a run needs depends on its stages, and on what they make for each other.
+#include <unistd.h>
+
 #include <cstdlib>
 #include <filesystem>
+#include <sstream>
 #include <vector>
 
 #include "core/experiment/checks.h"
@@ -17,6 +20,32 @@ std::string in_words(const std::vector<Stage>& stages) {
     text += (i == 0 ? "" : i + 1 == stages.size() ? " and " : ", ") + stage_name(stages[i]);
   }
   return text;
+}
+
+/// What keeps `program` from being started, or "".
+std::string program_problem(const std::string& program) {
+  std::error_code ignored;
+  const auto is_executable = [&](const fs::path& file) {
+    return fs::is_regular_file(file, ignored) && access(file.c_str(), X_OK) == 0;
+  };
+  if (program.find('/') != std::string::npos) {
+    if (!fs::exists(program, ignored)) return "there is no program " + program;
+    if (is_executable(program)) return "";
+    return program + " is not executable; make it so (chmod +x), or name its interpreter before it";
+  }
+  const char* path = std::getenv("PATH");
+  std::istringstream folders(path != nullptr ? path : "");
+  for (std::string folder; std::getline(folders, folder, ':');)
+    if (is_executable(fs::path(folder) / program)) return "";
+  return "there is no program " + program + " in PATH; one that is not there is named by its path, with a /";
+}
+
+/// Looks like the path of a file, which is not there.
+bool is_lost_path(const std::string& argument) {
+  std::error_code ignored;
+  return argument.find('/') != std::string::npos && argument.find("://") == std::string::npos &&
+         argument.find(' ') == std::string::npos && !argument.starts_with('-') &&
+         !fs::exists(argument, ignored);
 }
 
 class InputChecker : Checker {
@@ -110,19 +139,28 @@ class InputChecker : Checker {
       need("model.reference", !e_.policy_start().empty(),
            {Stage::kCalibrate, Stage::kAlign, Stage::kEvaluate, Stage::kExport}, "name a model folder");
     }
-    check_reward_model("reward", e_.model.reward, e_.reward.has_value(), e_.reward_folder());
-    check_reward_model("judge", e_.model.judge, e_.judge.has_value(), e_.judge_folder());
-    expect_model("model.reranker", e_.model.reranker);
+    check_rewards("reward", e_.model.reward, e_.reward.has_value(), e_.reward_folder());
+    check_rewards("judge", e_.model.judge, e_.judge.has_value(), e_.judge_folder());
+    check_rewards("reranker", e_.model.reranker, false, "");
   }
 
-  /// A reward model is given as a folder, or comes from the reward stage of this run or an earlier one.
-  void check_reward_model(const std::string& name, const fs::path& given, bool trained,
-                          const fs::path& folder) {
+  /// Rewards come from where `given` says, or from the reward stage of this run or an earlier one.
+  void check_rewards(const std::string& name, const RewardChoice& given, bool trained,
+                     const fs::path& folder) {
     const std::string path = "model." + name;
     if (!sound({path})) return;
-    if (trained && e_.runs(Stage::kReward)) return;
+    if (trained && e_.runs(Stage::kReward)) {
+      if (given.models.size() > 1 || !given.command.empty())
+        refuse(path, "the reward stage trains one model, and would not know where to write it; leave the " +
+                         name + " section out, or name one folder");
+      return;
+    }
+    if (!sound({path + ".models", path + ".command"})) return;
+    const Node* written = find_path(document_, path);
+    if (given.empty() && written != nullptr && written->kind == Node::Kind::kMap)
+      return refuse(path, "names nothing that gives rewards; add models or command");
     if (!given.empty()) {
-      expect_model(path, given);
+      check_choice(path, given);
       if (trained) warn(name, "has no effect: " + path + " is given and stages does not name reward");
     } else if (trained) {
       std::error_code ignored;
@@ -134,6 +172,35 @@ class InputChecker : Checker {
       need(path, false, {Stage::kCalibrate, Stage::kAlign, Stage::kEvaluate},
            "name a folder with a score head, or add a reward section and the reward stage");
     }
+  }
+
+  void check_choice(const std::string& path, const RewardChoice& given) {
+    const RewardChoice defaults;
+    for (std::size_t i = 0; i < given.models.size(); ++i) expect_model(model_path(path, i), given.models[i]);
+    const bool combines = given.combine != defaults.combine || given.kappa != defaults.kappa;
+    if (given.models.size() < 2 && combines)
+      warn(path, "there is nothing to combine: " +
+                     std::string(given.models.empty() ? "a command gives one reward" : "it is one model"));
+    if (given.combine != "lower_bound" && given.kappa != defaults.kappa && given.models.size() > 1)
+      warn(path + ".kappa", "has no effect: it belongs to combine: lower_bound");
+    if (given.command.empty()) {
+      if (given.timeout != defaults.timeout || given.restarts != defaults.restarts)
+        warn(path, "timeout and restarts have no effect: they belong to command");
+      return;
+    }
+    const std::string problem = program_problem(given.command.front());
+    if (!problem.empty()) return refuse(path + ".command", problem);
+    for (std::size_t i = 1; i < given.command.size(); ++i)
+      if (is_lost_path(given.command[i]))
+        warn(path + ".command." + std::to_string(i),
+             "there is no file " + given.command[i] + "; it is passed on as it is");
+  }
+
+  /// Where the i-th model was written: as a value or list in the section's place, or below `models`.
+  std::string model_path(const std::string& path, std::size_t i) const {
+    const std::string models = find_path(document_, path + ".models") ? path + ".models" : path;
+    const std::string item = models + "." + std::to_string(i);
+    return find_path(document_, item) != nullptr ? item : models;
   }
 
   void check_trained_models() {

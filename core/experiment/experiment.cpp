@@ -44,12 +44,21 @@ std::filesystem::path Experiment::backbone(const Reward& trained) const {
 }
 
 std::filesystem::path Experiment::reward_folder() const {
-  return model.reward.empty() ? output / "models" / "reward" : model.reward;
+  return model.reward.models.empty() ? output / "models" / "reward" : model.reward.models.front();
 }
 
 std::filesystem::path Experiment::judge_folder() const {
-  if (!model.judge.empty()) return model.judge;
+  if (!model.judge.models.empty()) return model.judge.models.front();
   return judge ? output / "models" / "judge" : std::filesystem::path();
+}
+
+RewardChoice Experiment::reward_source() const {
+  return model.reward.empty() ? RewardChoice{.models = {reward_folder()}} : model.reward;
+}
+
+RewardChoice Experiment::judge_source() const {
+  const bool trained = model.judge.empty() && judge;
+  return trained ? RewardChoice{.models = {judge_folder()}} : model.judge;
 }
 
 std::filesystem::path Experiment::calibration_path() const { return output / "calibration.h5"; }

@@ -30,11 +30,25 @@ struct OptimizerSettings {
   bool operator==(const OptimizerSettings&) const = default;
 };
 
+/// Where rewards come from: folders with a score head, combined if there are several, or a program. In a file
+/// a path or a list of paths stands for `models` alone.
+struct RewardChoice {
+  std::vector<std::filesystem::path> models;
+  std::string combine = "mean";  // mean | minimum | lower_bound (mean - kappa * standard deviation)
+  double kappa = 1;
+  std::vector<std::string> command = {};  // program and arguments; arguments that name a file are absolute
+  double timeout = 300;                   // seconds for the responses to one prompt
+  std::int64_t restarts = 2;              // of the program, for each prompt
+
+  bool empty() const { return models.empty() && command.empty(); }
+  bool operator==(const RewardChoice&) const = default;
+};
+
 struct Model {
   std::filesystem::path reference;  // Hugging Face folder; "" only when finetune starts from scratch
-  std::filesystem::path reward;     // folder with a score head; "" when the reward stage makes it
-  std::filesystem::path judge;      // "" : the reward model judges
-  std::filesystem::path reranker;   // "" : the reward model selects among the procedure's candidates
+  RewardChoice reward;              // none when the reward stage makes it
+  RewardChoice judge;               // none: the reward model judges
+  RewardChoice reranker;            // none: the reward model selects among the procedure's candidates
 
   bool operator==(const Model&) const = default;
 };
@@ -213,14 +227,18 @@ struct Experiment {
   std::filesystem::path policy_start() const;
   /// What a reward model grows from: its own backbone, else policy_start().
   std::filesystem::path backbone(const Reward& trained) const;
-  /// model.reward, else where the reward stage writes.
+  /// Where the reward stage writes: the one folder of model.reward, else below `output`.
   std::filesystem::path reward_folder() const;
-  /// model.judge, else where the reward stage writes if there is a `judge:` section, else "".
+  /// The like of model.judge; "" where there is neither a folder nor a `judge:` section.
   std::filesystem::path judge_folder() const;
   /// alignment.max_sampler_trainer_gap, else what rounding of this dtype may explain.
   double max_sampler_trainer_gap() const {
     return alignment.max_sampler_trainer_gap.value_or(dtype == "bfloat16" ? 0.1 : 1e-4);
   }
+  /// model.reward, else what the reward stage writes.
+  RewardChoice reward_source() const;
+  /// model.judge, else what the reward stage writes if there is a `judge:` section, else none.
+  RewardChoice judge_source() const;
   std::filesystem::path checkpoint_folder(const std::string& variant) const;
   std::filesystem::path policy_folder(const std::string& variant) const;
   std::filesystem::path calibration_path() const;

@@ -40,19 +40,45 @@ void append(std::vector<Key>& keys, OptimizerSettings& o) {
   keys.insert(keys.end(), optimizer.begin(), optimizer.end());
 }
 
+Section describe(const std::string& name, const std::string& meaning, RewardChoice& r) {
+  const bool is_short = r.models.size() <= 1 && r == RewardChoice{.models = r.models};
+  return {.name = name,
+          .meaning = meaning,
+          .keys = {{"models", &r.models, anything(),
+                    "Folders with a score head. A path or list of paths in the section's place stands for "
+                    "this key. Give this or command."},
+                   {"combine", &r.combine, one_of({"mean", "minimum", "lower_bound"}),
+                    "What several models make of their rewards; lower_bound: mean - kappa x standard "
+                    "deviation over the models."},
+                   {"kappa", &r.kappa, at_least(0), "Of lower_bound."},
+                   {"command", &r.command, anything(),
+                    "A program and its arguments that reads JSON lines of prompts and responses and writes "
+                    "rewards ([rewards](rewards.md)). Give this or models."},
+                   {"timeout", &r.timeout, above(0),
+                    "Of command: seconds it may take for the responses to one prompt, its start included."},
+                   {"restarts", &r.restarts, at_least(0),
+                    "Of command: how often it is started again, for one prompt, after it ended or took too "
+                    "long."}},
+          .alternatives = {"models", "command"},
+          .shorthand = "models",
+          .is_short = is_short};
+}
+
 Section describe(Model& m) {
-  return {
+  Section section{
       .name = "model",
-      .meaning = "The models a run starts from, as Hugging Face folders.",
-      .keys = {
-          {"reference", &m.reference, anything(),
-           "The reference policy: training starts from it and the KL divergence is measured to it."},
-          {"reward", &m.reward, anything(),
-           "A reward model, a folder with a score head; none: the reward stage makes it."},
-          {"judge", &m.judge, anything(),
-           "A second reward model that decides who wins at evaluation; none: the reward model does."},
-          {"reranker", &m.reranker, anything(),
-           "A reward model by which the procedure selects among its candidates; none: the one trained on."}}};
+      .meaning = "The models a run starts from, as Hugging Face folders, and where rewards come from.",
+      .keys = {{"reference", &m.reference, anything(),
+                "The reference policy: training starts from it and the KL divergence is measured to it."}}};
+  section.sections = {
+      describe("reward", "Where rewards come from; none: from the model that the reward stage makes.",
+               m.reward),
+      describe("judge", "Other rewards, which decide who wins at evaluation; none: the reward does.",
+               m.judge),
+      describe("reranker",
+               "Other rewards, by which the procedure selects among its candidates; none: those trained on.",
+               m.reranker)};
+  return section;
 }
 
 Section describe(Finetune& f) {

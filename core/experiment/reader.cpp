@@ -80,7 +80,9 @@ std::string joined(const std::string& path, const std::string& name) {
 }
 
 void Reader::read(const Section& section, const Node& node, const std::string& path) {
-  if (node.kind == Node::Kind::kScalar || node.kind == Node::Kind::kList) {
+  const bool is_short = node.kind == Node::Kind::kScalar || node.kind == Node::Kind::kList;
+  if (is_short && !section.shorthand.empty()) return read_key(*section.find(section.shorthand), node, path);
+  if (is_short) {
     problems_->add(node.place, path, "expected a section with keys; found " + kind_name(node.kind));
     return;
   }
@@ -128,8 +130,14 @@ void Reader::read_key(const Key& key, const Node& node, const std::string& path)
     if (problems_->sound(path)) problem = assign(key, text, folder_);
   } else if (node.kind == Node::Kind::kList) {
     std::vector<std::string> items;
-    for (const Node& item : node.children) items.push_back(expanded(item));
-    if (problems_->sound(path)) problem = assign(key, items);
+    for (const Node& item : node.children) {
+      if (item.kind == Node::Kind::kList || item.kind == Node::Kind::kMap)
+        return problems_->add(
+            item.place, path,
+            "expected " + type_of(key) + "; item " + item.name + " is " + kind_name(item.kind));
+      items.push_back(expanded(item));
+    }
+    if (problems_->sound(path)) problem = assign(key, items, folder_);
   } else if (node.kind == Node::Kind::kMap || !clear(key)) {
     problem = "expected " + type_of(key) + "; found " + kind_name(node.kind);
   } else if (key.rule.required) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/experiment/keys.h"
+#include "core/experiment/reader.h"
 
 namespace infalign::experiment {
 namespace {
@@ -49,7 +50,7 @@ void write_table(const std::vector<Key>& keys, std::string& text) {
   }
 }
 
-/// The name of a section before `section` with the same keys, or "".
+/// The name of a section of `root` before `section` with the same keys, or "".
 std::string twin_of(const Section& section, const Section& root) {
   const auto same = [](const Key& a, const Key& b) { return a.name == b.name && a.meaning == b.meaning; };
   for (const Section& other : root.sections) {
@@ -59,9 +60,15 @@ std::string twin_of(const Section& section, const Section& root) {
   return "";
 }
 
-/// A section inside a section.
+/// A section inside a section: with keys of its own, or with those of the section before or around it.
 void write_inner(const Section& inner, const Section& around, const std::string& path, std::string& text) {
   text += "\n## " + path + "\n\n" + inner.meaning + "\n";
+  const std::string twin = twin_of(inner, around);
+  if (!twin.empty()) {
+    text += "\nIts keys are those of `" + joined(around.name, twin) + "`.\n";
+    return;
+  }
+  if (around.find(inner.keys.front().name) == nullptr) return write_table(inner.keys, text);
   std::string shared;
   for (const Key& key : inner.keys) shared += (shared.empty() ? "`" : ", `") + key.name + "`";
   text += "\nIts keys are those of `" + around.name + "`: " + shared + ".\n";

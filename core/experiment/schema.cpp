@@ -77,12 +77,34 @@ std::string type_name(const Target& target) {
           [](const std::int64_t*) { return "whole number"; },
           [](const std::uint64_t*) { return "whole number, at least 0"; },
           [](const bool*) { return "true or false"; }, [](const std::vector<Stage>*) { return "list"; },
-          [](const std::vector<double>*) { return "list of numbers"; }},
+          [](const std::vector<double>*) { return "list of numbers"; },
+          [](const std::vector<std::filesystem::path>*) { return "path or list of paths"; },
+          [](const std::vector<std::string>*) { return "list of texts"; }},
       target);
 }
 
 std::string expected(const Key& key, const std::string& text) {
   return "expected " + type_of(key) + "; found `" + text + "`";
+}
+
+std::filesystem::path absolute_path(const std::string& text, const std::filesystem::path& folder) {
+  if (text.empty()) return {};
+  std::filesystem::path path = (folder / text).lexically_normal();
+  // "a/b/" and "a/b" are the same folder.
+  return !path.has_filename() && path.has_relative_path() ? path.parent_path() : path;
+}
+
+/// A program and its arguments, of which those that name a file, or by a slash a folder, become absolute.
+std::vector<std::string> absolute_command(std::vector<std::string> words,
+                                          const std::filesystem::path& folder) {
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    std::error_code ignored;
+    const bool has_slash = words[i].find('/') != std::string::npos;
+    const auto status = std::filesystem::status(folder / words[i], ignored);
+    const bool is_path = i == 0 ? has_slash : is_regular_file(status) || (has_slash && is_directory(status));
+    if (is_path) words[i] = absolute_path(words[i], folder).string();
+  }
+  return words;
 }
 
 bool is_plain(const std::string& text) {
@@ -172,9 +194,12 @@ std::string assign(const Key& key, const std::string& text, const std::filesyste
                  },
                  [&](std::filesystem::path* field) -> std::string {
                    if (text.empty() && key.rule.required) return "must not be empty";
-                   *field = text.empty() ? "" : (folder / text).lexically_normal();
-                   // "a/b/" and "a/b" are the same folder.
-                   if (!field->has_filename() && field->has_relative_path()) *field = field->parent_path();
+                   *field = absolute_path(text, folder);
+                   return "";
+                 },
+                 [&](std::vector<std::filesystem::path>* field) -> std::string {
+                   field->clear();
+                   if (!text.empty()) field->push_back(absolute_path(text, folder));
                    return "";
                  },
                  [&](double* field) { return set(*field, parse_number(text)); },
@@ -190,7 +215,22 @@ std::string assign(const Key& key, const std::string& text, const std::filesyste
       key.target);
 }
 
-std::string assign(const Key& key, const std::vector<std::string>& items) {
+std::string assign(const Key& key, const std::vector<std::string>& items,
+                   const std::filesystem::path& folder) {
+  if (auto* const* paths = std::get_if<std::vector<std::filesystem::path>*>(&key.target)) {
+    if (items.empty() || std::ranges::count(items, "") > 0)
+      return "expected " + type_of(key) + "; found " + (items.empty() ? "an empty list" : "an empty path");
+    (*paths)->clear();
+    for (const std::string& item : items) (*paths)->push_back(absolute_path(item, folder));
+    return "";
+  }
+  if (auto* const* words = std::get_if<std::vector<std::string>*>(&key.target)) {
+    if (items.empty() || items.front().empty())
+      return "expected a program and its arguments, such as [python3, reward.py]; found " +
+             std::string(items.empty() ? "an empty list" : "an empty name");
+    **words = absolute_command(items, folder);
+    return "";
+  }
   if (auto* const* numbers = std::get_if<std::vector<double>*>(&key.target)) {
     (*numbers)->clear();
     for (const std::string& item : items) {
@@ -214,6 +254,8 @@ std::string assign(const Key& key, const std::vector<std::string>& items) {
 bool clear(const Key& key) {
   return std::visit(Overloaded{[](std::filesystem::path* field) { return field->clear(), true; },
                                [](std::optional<double>* field) { return field->reset(), true; },
+                               [](std::vector<std::filesystem::path>* field) { return field->clear(), true; },
+                               [](std::vector<std::string>* field) { return field->clear(), true; },
                                [](auto*) { return false; }},
                     key.target);
 }
@@ -221,6 +263,8 @@ bool clear(const Key& key) {
 bool is_empty(const Key& key) {
   return std::visit(Overloaded{[](const std::filesystem::path* field) { return field->empty(); },
                                [](const std::optional<double>* field) { return !field->has_value(); },
+                               [](const std::vector<std::filesystem::path>* field) { return field->empty(); },
+                               [](const std::vector<std::string>* field) { return field->empty(); },
                                [](const auto*) { return false; }},
                     key.target);
 }
@@ -245,6 +289,18 @@ std::string to_yaml(const Key& key) {
                                  std::vector<std::string> names;
                                  std::ranges::transform(*field, std::back_inserter(names), stage_name);
                                  return '[' + join(names) + ']';
+                               },
+                               [](const std::vector<std::filesystem::path>* field) {
+                                 std::vector<std::string> paths;
+                                 for (const auto& path : *field)
+                                   paths.push_back(quoted(escape_environment(path.string())));
+                                 return paths.size() == 1 ? paths.front() : '[' + join(paths) + ']';
+                               },
+                               [](const std::vector<std::string>* field) {
+                                 std::vector<std::string> words;
+                                 for (const auto& word : *field)
+                                   words.push_back(quoted(escape_environment(word)));
+                                 return '[' + join(words) + ']';
                                }},
                     key.target);
 }

@@ -15,9 +15,11 @@
 
 namespace infalign::experiment {
 
-/// The field a key fills; its type is the key's type. A path and an optional number may be null: empty.
+/// The field a key fills; its type is the key's type. Paths, texts of a list and an optional number may be
+/// null: empty.
 using Target = std::variant<std::string*, std::filesystem::path*, double*, std::optional<double>*,
-                            std::int64_t*, std::uint64_t*, bool*, std::vector<Stage>*, std::vector<double>*>;
+                            std::int64_t*, std::uint64_t*, bool*, std::vector<Stage>*, std::vector<double>*,
+                            std::vector<std::filesystem::path>*, std::vector<std::string>*>;
 
 /// What a value may be. Numbers lie between low and high; texts with choices are one of them.
 struct Rule {
@@ -51,6 +53,8 @@ struct Section {
   std::vector<std::string> alternatives = {};  // keys of which setting one unsets the others
   std::vector<Section> sections = {};
   bool is_list = false;  // then `sections` are its entries, which inherit from the section around the list
+  std::string shorthand = {};  // the key for which a value or list in the section's place stands; "": none
+  bool is_short = false;  // the other keys have their defaults, so that the resolved file uses the shorthand
 
   const Key* find(const std::string& key) const;
 };
@@ -59,9 +63,12 @@ struct Section {
 std::string type_of(const Key& key);
 
 /// Fills the key's field from a scalar's (or, for lists, the items') text. Returns what is wrong, or "".
-/// A relative path becomes absolute, counted from `folder`.
+/// A relative path becomes absolute, counted from `folder`; in a list of texts, which is a program and its
+/// arguments, so does what names a file there, but not a program without a slash, which is looked for in
+/// PATH.
 std::string assign(const Key& key, const std::string& text, const std::filesystem::path& folder);
-std::string assign(const Key& key, const std::vector<std::string>& items);
+std::string assign(const Key& key, const std::vector<std::string>& items,
+                   const std::filesystem::path& folder);
 
 /// Empties the key's field, for null; false when its type knows no emptiness.
 bool clear(const Key& key);

@@ -24,6 +24,10 @@ void write_section(const Section& section, const std::string& indent, std::strin
   for (const Key& key : section.keys) yaml += indent + key.name + ": " + to_yaml(key) + "\n";
   for (const Section& child : section.sections) {
     if (child.is_list && child.sections.empty()) continue;
+    if (child.is_short) {
+      yaml += indent + child.name + ": " + to_yaml(*child.find(child.shorthand)) + "\n";
+      continue;
+    }
     yaml += (indent.empty() ? "\n" : indent) + child.name + ":\n";
     if (child.is_list) {
       write_entries(child, section, indent + "  ", yaml);

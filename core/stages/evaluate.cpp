@@ -324,7 +324,7 @@ void evaluate(Run& run) {
                                 {"deployment", experiment::deployment(experiment.inference).name()},
                                 {"prompts", problem.prompt_count(Split::kHeldout)},
                                 {"samples_per_prompt", experiment.evaluation.samples_per_prompt},
-                                {"judge", experiment.judge_folder().empty() ? "reward" : "judge"},
+                                {"judge", experiment.judge_source().empty() ? "reward" : "judge"},
                                 {"variants", entries},
                                 {"calibration", calibration_check(run, problem, calibration)},
                                 {"curves", curves(experiment, largest_kl)},

@@ -12,6 +12,7 @@
 #include "core/stages/design_specs.h"
 #include "core/stages/language_problem.h"
 #include "core/stages/model_folder.h"
+#include "core/stages/reward_source.h"
 #include "core/text/records.h"
 
 namespace infalign::stages {
@@ -67,9 +68,19 @@ alignment::Procedure asked_procedure(const GenerateOptions& options) {
     refuse("votes on the candidates' answers: give --answer REGEX");
   if (!procedure.reads_answers && !options.answer.empty())
     refuse("takes no --answer: it does not vote; majority_vote does");
-  if (procedure.n > 1 && procedure.reads_rewards && options.reward.empty())
-    refuse("chooses among candidates by their reward: give --reward DIR");
+  if (!options.reward.empty() && !options.reward_command.empty())
+    throw ConfigurationError("--reward and --reward-command: give one of them");
+  if (procedure.n > 1 && procedure.reads_rewards && options.reward.empty() && options.reward_command.empty())
+    refuse("chooses among candidates by their reward: give --reward DIR or --reward-command COMMAND");
   return procedure;
+}
+
+/// Null where none is asked for.
+std::unique_ptr<RewardSource> reward_source(const GenerateOptions& options) {
+  experiment::RewardChoice choice;
+  if (!options.reward.empty()) choice.models = {options.reward};
+  if (!options.reward_command.empty()) choice.command = {"sh", "-c", options.reward_command};
+  return make_reward_source("--reward-command", choice, options.model);
 }
 
 }  // namespace
@@ -81,9 +92,7 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
   if (procedure.reads_answers) answers.emplace("--answer", options.answer);
   const auto folder = ModelFolder::load(options.model);
   require_language_model(folder);
-  std::optional<RewardModel> reward;
-  if (!options.reward.empty())
-    reward.emplace(on, options.reward, options.model, kernels::Precision::kFloat32);
+  const auto reward = reward_source(options);
 
   model::SamplingSettings settings;
   settings.temperature = static_cast<float>(options.temperature);

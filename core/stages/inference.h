@@ -24,7 +24,8 @@ struct GenerateOptions {
   std::uint64_t seed = 1;
   std::string procedure = "standard";       // a specification (design_specs.h)
   std::map<std::string, std::string> keys;  // n, k, ... given beside it
-  std::filesystem::path reward;             // by which the procedure chooses
+  std::filesystem::path reward;             // by which the procedure chooses, or ...
+  std::string reward_command;               // ... a shell command (reward_command.h)
   std::string answer;                       // regular expression: what a procedure votes on
   bool verbose = false;                     // candidates and their rewards beside the answer
   bool json = false;

@@ -11,10 +11,6 @@
 namespace infalign::stages {
 namespace {
 
-bool same_tokenizer(const std::filesystem::path& a, const std::filesystem::path& b) {
-  return storage::read_file(a / "tokenizer.json") == storage::read_file(b / "tokenizer.json");
-}
-
 /// All tokens of a response as targets behind its prompt. Its last token predicts nothing, so it needs no
 /// row.
 void add_response(model::PackedBatch& batch, model::Targets& targets, std::int32_t prompt,
@@ -37,44 +33,6 @@ std::vector<std::int32_t> without_stop(const model::Response& response) {
   auto tokens = response.tokens;
   if (response.stopped) tokens.pop_back();
   return tokens;
-}
-
-RewardModel::RewardModel(const kernels::Stream& on, const std::filesystem::path& folder,
-                         const std::filesystem::path& policy_folder, kernels::Precision precision)
-    : folder_(ModelFolder::load(folder)),
-      weights_(folder_.transformer.prepare(on, folder_.parameters.span(), kernels::Use::kScoring, precision)),
-      shares_tokenizer_(same_tokenizer(folder, policy_folder)) {
-  if (!folder_.transformer.config().score_head)
-    throw InputError(folder.string() +
-                     ": not a reward model: config.json must name a *ForSequenceClassification " +
-                     "architecture with one label, and the weights hold score.weight");
-}
-
-std::vector<float> RewardModel::score(const kernels::Stream& on, std::span<const std::int32_t> prompt_ids,
-                                      const std::string& prompt_text,
-                                      std::span<const std::vector<std::int32_t>> response_ids,
-                                      const std::vector<std::string>& response_texts) {
-  model::PackedBatch batch;
-  std::vector<std::int32_t> own_prompt;
-  if (!shares_tokenizer_) {
-    own_prompt = folder_.tokenizer.encode(prompt_text);
-    prompt_ids = own_prompt;
-  }
-  const auto prompt = batch.add(prompt_ids);
-  std::vector<std::int32_t> rows;
-  for (std::size_t i = 0; i < response_ids.size(); ++i) {
-    const auto ids =
-        shares_tokenizer_ ? response_ids[i] : folder_.tokenizer.encode_continuation(response_texts[i]);
-    const auto& segment =
-        batch.segments[static_cast<std::size_t>(ids.empty() ? prompt : batch.add(ids, prompt))];
-    rows.push_back(segment.begin + segment.length - 1);
-  }
-  const auto longest = *std::max_element(batch.positions.begin(), batch.positions.end()) + 1;
-  if (longest > folder_.transformer.config().max_positions)
-    throw InputError(folder_.path.string() + ": prompt and response are " + std::to_string(longest) +
-                     " tokens, the reward model reads at most " +
-                     std::to_string(folder_.transformer.config().max_positions));
-  return folder_.transformer.score(on, weights_, batch, rows, activations_);
 }
 
 PromptSet read_prompt_set(const std::filesystem::path& file, std::int64_t most,
@@ -103,12 +61,13 @@ LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const
       precision_(precision(experiment)),
       reference_(ModelFolder::load(experiment.policy_start())),
       tensors_(tensor_places(reference_.transformer.layout())),
-      reward_(on, experiment.reward_folder(), experiment.policy_start(), precision_),
+      reward_(make_reward_source("model.reward", experiment.reward_source(), experiment.policy_start(), on_,
+                                 precision_)),
+      judge_(make_reward_source("model.judge", experiment.judge_source(), experiment.policy_start(), on_,
+                                precision_)),
+      reranker_(make_reward_source("model.reranker", experiment.model.reranker, experiment.policy_start(),
+                                   on_, precision_)),
       generator_(reference_.transformer) {
-  if (!experiment.judge_folder().empty())
-    judge_.emplace(on, experiment.judge_folder(), experiment.policy_start(), precision_);
-  if (!experiment.model.reranker.empty())
-    reranker_.emplace(on, experiment.model.reranker, experiment.policy_start(), precision_);
   if (!experiment.inference.answer.empty()) answers_.emplace("inference.answer", experiment.inference.answer);
   const auto read = [&](const std::filesystem::path& file, std::int64_t most) {
     return file.empty()
@@ -120,9 +79,8 @@ LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const
   heldout_ = read(experiment.prompts.heldout, experiment.prompts.max_heldout);
   reference_fingerprint_ = with_dtype(fingerprint_folder(reference_.path), experiment);
   storage::Fingerprint rewards;
-  rewards.add(fingerprint_folder(experiment.reward_folder()));
-  if (judge_) rewards.add(fingerprint_folder(experiment.judge_folder()));
-  if (reranker_) rewards.add(fingerprint_folder(experiment.model.reranker));
+  for (const auto* source : {&reward_, &judge_, &reranker_})
+    if (*source) rewards.add((*source)->fingerprint());
   reward_fingerprint_ = with_dtype(rewards.hex(), experiment);
 }
 
@@ -174,25 +132,25 @@ Rollouts LanguageProblem::sample(Answerer answerer, Split split, std::span<const
   return rollouts;
 }
 
-std::vector<float> LanguageProblem::rewards(RewardModel& model, const Rollouts& rollouts) const {
+std::vector<float> LanguageProblem::rewards(RewardSource& source, const Rollouts& rollouts) const {
   std::vector<float> all;
   for (std::size_t b = 0; b < rollouts.prompts.size(); ++b) {
     std::vector<std::vector<std::int32_t>> ids;
     std::vector<std::string> texts;
     for (const auto& response : rollouts.responses[b]) {
       ids.push_back(without_stop(response));
-      if (!model.shares_tokenizer()) texts.push_back(response_text(response));
+      if (source.reads_text()) texts.push_back(response_text(response));
     }
     const auto& set = prompts(rollouts.split);
     const auto prompt = static_cast<std::size_t>(rollouts.prompts[b]);
-    const auto scored = model.score(on_, set.tokens[prompt], set.text[prompt], ids, texts);
+    const auto scored = source.score(on_, set.tokens[prompt], set.text[prompt], ids, texts);
     all.insert(all.end(), scored.begin(), scored.end());
   }
   return all;
 }
 
 void LanguageProblem::score(Rollouts& rollouts, bool judge) {
-  rollouts.reward = rewards(reward_, rollouts);
+  rollouts.reward = rewards(*reward_, rollouts);
   if (judge && judge_) rollouts.judge_reward = rewards(*judge_, rollouts);
   if (reranker_) rollouts.reranker_reward = rewards(*reranker_, rollouts);
   if (!answers_) return;

@@ -1,5 +1,5 @@
 // The alignment problem of a language model: prompts from JSON lines, a decoder as policy and reference,
-// reward models that read prompt and response.
+// rewards from whatever reads prompt and response.
 #pragma once
 
 #include <filesystem>
@@ -13,35 +13,13 @@
 #include "core/stages/answers.h"
 #include "core/stages/model_folder.h"
 #include "core/stages/problem.h"
+#include "core/stages/reward_source.h"
 #include "kernels/device.h"
 
 namespace infalign::stages {
 
 /// The response's tokens without the stop token that ended it: what is shown and what is scored.
 std::vector<std::int32_t> without_stop(const model::Response& response);
-
-/// Scores responses with the reward model of a folder. A response's reward is read at its last token, its
-/// stop token left out.
-class RewardModel {
- public:
-  /// `policy_tokenizer_file`: when the folder's tokenizer is the same, ids are passed on; otherwise text is.
-  RewardModel(const kernels::Stream& on, const std::filesystem::path& folder,
-              const std::filesystem::path& policy_folder, kernels::Precision precision);
-
-  /// One reward for each response of `prompt`: prompt and responses as ids of the policy's tokenizer, and as
-  /// text.
-  std::vector<float> score(const kernels::Stream& on, std::span<const std::int32_t> prompt_ids,
-                           const std::string& prompt_text,
-                           std::span<const std::vector<std::int32_t>> response_ids,
-                           const std::vector<std::string>& response_texts);
-  bool shares_tokenizer() const { return shares_tokenizer_; }
-
- private:
-  ModelFolder folder_;
-  model::Weights weights_;
-  bool shares_tokenizer_;
-  model::Activations activations_;
-};
 
 /// Prompts as text and as ids of the policy's tokenizer.
 struct PromptSet {
@@ -91,7 +69,7 @@ class LanguageProblem final : public Problem {
   Packed pack(const Rollouts& rollouts) const;
   /// The reference's weights for one use, prepared when first asked for.
   const model::Weights& reference_weights(kernels::Use use);
-  std::vector<float> rewards(RewardModel& model, const Rollouts& rollouts) const;
+  std::vector<float> rewards(RewardSource& source, const Rollouts& rollouts) const;
 
   kernels::Stream on_;
   experiment::Sampling sampling_;
@@ -100,8 +78,7 @@ class LanguageProblem final : public Problem {
   std::map<kernels::Use, model::Weights> reference_weights_;
   model::Weights policy_weights_;
   std::vector<storage::TensorPlace> tensors_;
-  RewardModel reward_;
-  std::optional<RewardModel> judge_, reranker_;
+  std::unique_ptr<RewardSource> reward_, judge_, reranker_;  // judge and reranker may be null
   std::optional<Answers> answers_;
   PromptSet train_, heldout_;
   std::string reference_fingerprint_, reward_fingerprint_;

@@ -109,7 +109,12 @@ void save_model_folder(const std::filesystem::path& source, const std::filesyste
     config["id2label"] = {{"0", "LABEL_0"}};
     config["label2id"] = {{"LABEL_0", 0}};
     config["tie_word_embeddings"] = false;
-    if (!config.contains("pad_token_id") || config["pad_token_id"].is_null()) config["pad_token_id"] = 0;
+    // transformers reads the reward at the last token that is not this one: without it a batch is refused,
+    // and with another than the tokenizer pads with, the reward is that of the padding.
+    const auto special = text::Tokenizer::load(source).special();
+    const bool names_padding = config.contains("pad_token_id") && !config["pad_token_id"].is_null();
+    if (const auto padding = special.pad ? special.pad : special.eos; padding && !names_padding)
+      config["pad_token_id"] = *padding;
     storage::write_file_durably(temporary / "config.json", config.dump(2) + "\n");
     fs::remove(temporary / "generation_config.json");
   }

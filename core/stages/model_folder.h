@@ -42,7 +42,9 @@ model::ModelConfig as_reward_model(model::ModelConfig backbone);
 ModelFolder load_as_reward_model(const std::filesystem::path& backbone, std::uint64_t seed);
 
 /// Writes weights into `target`, a model folder like `source`: every file of `source` but its weights is
-/// copied as it is; for a reward model made of a language model, config.json is rewritten to say so.
+/// copied as it is; for a reward model made of a language model, config.json is rewritten to say so: one
+/// label, and as pad_token_id, where it names none, the tokenizer's padding token or else the one that ends a
+/// sequence.
 void save_model_folder(const std::filesystem::path& source, const std::filesystem::path& target,
                        const model::Transformer& transformer, std::span<const float> parameters,
                        storage::DataType data_type);

@@ -88,21 +88,27 @@ class Planner {
     return config;
   }
 
-  std::optional<model::ModelConfig> add_scorer(const std::string& role,
-                                               const std::optional<experiment::Reward>& trained,
-                                               const std::filesystem::path& named,
-                                               const std::filesystem::path& folder) {
-    if (named.empty() && trained) return add_model(role, described_by(e_.backbone(*trained)), true, true);
+  /// The models behind a source of rewards: none of a program, or where there is no such source.
+  using Scorers = std::vector<model::ModelConfig>;
+
+  Scorers add_scorers(const std::string& role, const std::optional<experiment::Reward>& trained,
+                      const experiment::RewardChoice& choice) {
+    if (choice.empty() && trained) return {add_model(role, described_by(e_.backbone(*trained)), true, true)};
     const bool needed = e_.runs(Stage::kCalibrate) || e_.runs(Stage::kAlign) || e_.runs(Stage::kEvaluate);
-    if (!needed || folder.empty()) return std::nullopt;
-    return add_model(role, folder, false, false);
+    Scorers scorers;
+    for (std::size_t i = 0; needed && i < choice.models.size(); ++i) {
+      const auto number = choice.models.size() > 1 ? " " + std::to_string(i + 1) : "";
+      scorers.push_back(add_model(role + number, choice.models[i], false, false));
+    }
+    return scorers;
   }
 
   void describe_models() {
     const auto start = described_by(e_.policy_start());
     policy_ = add_model("policy", start, start != e_.policy_start(), false);
-    reward_ = add_scorer("reward", e_.reward, e_.model.reward, e_.reward_folder());
-    judge_ = add_scorer("judge", e_.judge, e_.model.judge, e_.judge_folder());
+    reward_ = add_scorers("reward", e_.reward, e_.model.reward);
+    judge_ = add_scorers("judge", e_.judge, e_.model.judge);
+    reranker_ = add_scorers("reranker", std::nullopt, e_.model.reranker);
   }
 
   // The prompts.
@@ -208,17 +214,24 @@ class Planner {
                   std::initializer_list<kernels::Use> reference_uses) const {
     memory.parts.push_back({"parameters: reference", parameters(policy_) * kFloat});
     if (with_policy) memory.parts.push_back({"parameters: policy", parameters(policy_) * kFloat});
-    if (reward_) memory.parts.push_back({"parameters: reward model", parameters(*reward_) * kFloat});
-    if (judge_) memory.parts.push_back({"parameters: judge", parameters(*judge_) * kFloat});
+    add_scorer_parameters(memory, "reward model", reward_);
+    add_scorer_parameters(memory, "judge", judge_);
+    add_scorer_parameters(memory, "reranker", reranker_);
     std::int64_t prepared = 0;
-    if (reward_) prepared += prepared_bytes(*reward_, Use::kScoring);
-    if (judge_) prepared += prepared_bytes(*judge_, Use::kScoring);
+    for (const auto* scorers : {&reward_, &judge_, &reranker_})
+      for (const auto& config : *scorers) prepared += prepared_bytes(config, Use::kScoring);
     for (const Use use : reference_uses) prepared += prepared_bytes(policy_, use);
     if (with_policy) prepared += prepared_bytes(policy_, Use::kTraining);
     memory.parts.push_back({"matrices prepared for products", prepared});
   }
   std::int64_t prepared_bytes(const model::ModelConfig& config, kernels::Use use) const {
     return model::Weights::bytes(config, use, precision(e_));
+  }
+  static void add_scorer_parameters(StageMemory& memory, const std::string& what, const Scorers& scorers) {
+    std::int64_t count = 0;
+    for (const auto& config : scorers) count += parameters(config);
+    const auto number = scorers.size() > 1 ? std::to_string(scorers.size()) + " x " : "";
+    if (count > 0) memory.parts.push_back({"parameters: " + number + what, count * kFloat});
   }
 
   void add_sampling(StageMemory& memory, const PromptLoad& load, std::int64_t n, bool judges) const {
@@ -230,9 +243,17 @@ class Planner {
                             decoder.prefill + decoder.rows + model::Generator::logits_bytes(policy_, rows)});
     const auto read = load.longest + n * e_.sampling.max_new_tokens;  // one prompt at a time
     std::int64_t scoring = 0;
-    if (reward_) scoring += model::Activations::bytes(*reward_, read, Keep::kNothing);
-    if (judges && judge_) scoring += model::Activations::bytes(*judge_, read, Keep::kNothing);
+    for (const auto& scorers : {reward_, reranker_, judges ? judge_ : Scorers()})
+      for (const auto& config : scorers) scoring += model::Activations::bytes(config, read, Keep::kNothing);
     memory.parts.push_back({"activations of scoring", scoring});
+  }
+
+  /// Of all models that read the responses. What a program takes is not known.
+  double scoring_operations(const Pass& pass, bool judges) const {
+    double operations = 0;
+    for (const auto& scorers : {reward_, reranker_, judges ? judge_ : Scorers()})
+      for (const auto& config : scorers) operations += model::forward_operations(config, pass);
+    return operations;
   }
 
   /// Tokens of the largest micro-batch as the policy's log-probabilities need them.
@@ -361,7 +382,7 @@ class Planner {
     add_to(load, train_, first_items(std::ssize(train_)));
     auto& work = add_work("calibrate", load, K, 1, 1);
     work.operations = model::forward_operations(policy_, policy_pass(load, K)) +
-                      model::forward_operations(*reward_, scorer_pass(load, K));
+                      scoring_operations(scorer_pass(load, K), false);
     auto& memory = add_memory("calibrate");
     add_models(memory, false, {Use::kSampling});
     add_sampling(memory, load, K, false);
@@ -378,10 +399,9 @@ class Planner {
     auto& work = add_work("align", load, n, variants(), settings.steps);
     const auto pass = policy_pass(load, n);
     // Sampled by the policy, read by the reward model and the reference, trained on.
-    work.operations =
-        static_cast<double>(variants()) * (2 * model::forward_operations(policy_, pass) +
-                                           model::forward_operations(*reward_, scorer_pass(load, n)) +
-                                           model::training_operations(policy_, pass));
+    work.operations = static_cast<double>(variants()) * (2 * model::forward_operations(policy_, pass) +
+                                                         scoring_operations(scorer_pass(load, n), false) +
+                                                         model::training_operations(policy_, pass));
     auto& memory = add_memory("align");
     if (e_.calibration.fresh)
       add_models(memory, true, {Use::kScoring, Use::kSampling});
@@ -403,14 +423,12 @@ class Planner {
     auto& work = add_work("evaluate", load, M, variants() + 1, 1);
     const auto pass = policy_pass(load, M), scored = scorer_pass(load, M);
     // Sampled by each policy, read by the reward model, the judge and the reference.
-    work.operations =
-        static_cast<double>(variants() + 1) *
-        (2 * model::forward_operations(policy_, pass) + model::forward_operations(*reward_, scored) +
-         (judge_ ? model::forward_operations(*judge_, scored) : 0));
+    work.operations = static_cast<double>(variants() + 1) *
+                      (2 * model::forward_operations(policy_, pass) + scoring_operations(scored, true));
     add_to(check, train_, first_items(std::min<std::int64_t>(kCalibrationCheckPrompts, std::ssize(train_))));
     auto& checking = add_work("evaluate: calibration check", check, M, 1, 1);
     checking.operations = model::forward_operations(policy_, policy_pass(check, M)) +
-                          model::forward_operations(*reward_, scorer_pass(check, M));
+                          scoring_operations(scorer_pass(check, M), false);
 
     auto& memory = add_memory("evaluate");
     add_models(memory, true, {Use::kScoring, Use::kSampling});
@@ -427,7 +445,7 @@ class Planner {
   const experiment::Experiment& e_;
   Plan plan_;
   model::ModelConfig policy_;
-  std::optional<model::ModelConfig> reward_, judge_;
+  Scorers reward_, judge_, reranker_;
   std::vector<std::int64_t> train_, heldout_;  // tokens of each prompt
   std::int64_t prompt_text_bytes_ = 0;         // of the training prompts
 };

@@ -18,7 +18,7 @@
 namespace infalign::stages {
 
 struct ModelSizes {
-  std::string role;                    // policy | reward | judge
+  std::string role;                    // policy | reward | judge | reranker, numbered where there are several
   std::filesystem::path described_by;  // the folder whose config.json was read
   bool made_by_run = false;            // by an earlier stage, which starts from that folder
   model::ModelConfig config;

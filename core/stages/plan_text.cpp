@@ -134,6 +134,12 @@ std::string plan_comments(const experiment::Experiment& experiment, const Plan& 
     for (std::string line; std::getline(in, line);) text += "  " + line + "\n";
   };
   for (const auto& model : plan.models) indented(model_line(model));
+  const auto& sources = experiment.model;
+  for (const auto& [role, source] : {std::pair("reward", &sources.reward), std::pair("judge", &sources.judge),
+                                     std::pair("reranker", &sources.reranker)})
+    if (!source->command.empty())
+      text += fmt::format("  {:<9}by a program, {}: its memory and time are not in what follows\n", role,
+                          source->command.front());
   text += "\nWork (tokens at most: every response at its longest)\n";
   for (const auto& work : plan.work) indented(work_line(work) + sharing_line(work));
   text += "\n" + memory_text(plan, host) + "\n" + disk_text(plan) + "\n" + cost_text(experiment, plan, host);

@@ -29,10 +29,23 @@ TEST(Locations, RewardAndJudgeAreGivenOrMade) {
   EXPECT_EQ(e.judge_folder(), "") << "the reward model judges";
   e.judge.emplace();
   EXPECT_EQ(e.judge_folder(), "/out/models/judge");
-  e.model.reward = "/critic";
-  e.model.judge = "/judge";
+  e.model.reward.models = {"/critic"};
+  e.model.judge.models = {"/judge"};
   EXPECT_EQ(e.reward_folder(), "/critic");
   EXPECT_EQ(e.judge_folder(), "/judge");
+}
+
+TEST(Locations, RewardsComeFromWhatIsGivenOrElseTrained) {
+  using Folders = std::vector<std::filesystem::path>;
+  Experiment e = at_out();
+  EXPECT_EQ(e.reward_source().models, Folders{"/out/models/reward"});
+  EXPECT_TRUE(e.judge_source().empty()) << "the reward model judges";
+  e.judge.emplace();
+  EXPECT_EQ(e.judge_source().models, Folders{"/out/models/judge"});
+  e.model.reward.command = {"program"};
+  e.model.judge.models = {"/a", "/b"};
+  EXPECT_EQ(e.reward_source(), e.model.reward);
+  EXPECT_EQ(e.judge_source(), e.model.judge);
 }
 
 TEST(Locations, ThePolicyStartsFromTheFinetunedModelOnlyIfThisRunMakesIt) {

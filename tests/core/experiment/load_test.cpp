@@ -20,7 +20,7 @@ TEST_F(Load, ReadsWhatTheFileSaysAndFillsInTheRest) {
   EXPECT_EQ(e.output, folder_ / "out");
   EXPECT_THAT(e.stages, ElementsAre(Stage::kCalibrate, Stage::kAlign, Stage::kEvaluate));
   EXPECT_EQ(e.model.reference, folder_ / "model");
-  EXPECT_EQ(e.model.judge, "");
+  EXPECT_TRUE(e.model.judge.empty());
   EXPECT_EQ(e.inference.procedure, "best_of_n");
   EXPECT_EQ(e.inference.n, 4);
   EXPECT_EQ(e.sampling.temperature, 0.7);

@@ -25,7 +25,12 @@ TEST(Reference, TellsTypeRangeDefaultAndMeaning) {
   const std::string text = configuration_reference();
   EXPECT_THAT(text, HasSubstr("| `temperature` | number, above 0 | `1.0` | "));
   EXPECT_THAT(text, HasSubstr("| `output` | path | required | "));
-  EXPECT_THAT(text, HasSubstr("| `judge` | path | none | "));
+  EXPECT_THAT(text, HasSubstr("| `reference` | path | none | "));
+  EXPECT_THAT(
+      text,
+      HasSubstr(
+          "\n## model.judge\n\nOther rewards, which decide who wins at evaluation; none: the reward does.\n\n"
+          "Its keys are those of `model.reward`.\n"));
   EXPECT_THAT(text, HasSubstr("| `mode` | one of prompt, global, hierarchical | `prompt` | "));
   EXPECT_THAT(text, HasSubstr("\n## alignment.variants\n"));
 }

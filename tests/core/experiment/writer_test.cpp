@@ -30,7 +30,11 @@ output: "out put"
 stages: [finetune, reward, calibrate, align, evaluate, report, export]
 device: auto
 dtype: bfloat16
-model: {reference: model, reward: critic, judge: critic, reranker: critic}
+model:
+  reference: model
+  reward: {models: critic, combine: lower_bound, kappa: 0.5}
+  judge: critic
+  reranker: {command: [sh, text.txt, "a, b: $${LITERAL}"], timeout: 2.5, restarts: 0}
 finetune: {text: text.txt, initial: model, from_scratch: true, steps: 7, sequences_per_step: 3, sequence_length: 99,
            heldout_fraction: 0.05, learning_rate: 0.1, schedule: cosine, final_learning_rate_fraction: 0.3}
 reward: {preferences: pairs.jsonl, backbone: model, part: first_half, epochs: 2, pairs_per_step: 9, max_tokens: 77,
@@ -77,6 +81,10 @@ TEST_F(Writer, RoundTripsFieldByField) {
   EXPECT_EQ(again.inference, e.inference);
   EXPECT_EQ(again.inference.mixture.at(1).k, 2);  // inherited
   EXPECT_EQ(again.alignment.variants[1].beta, std::nullopt);
+  EXPECT_EQ(again.model, e.model);
+  EXPECT_EQ(again.model.reward.kappa, 0.5);
+  EXPECT_THAT(again.model.reranker.command,
+              testing::ElementsAre("sh", (folder_ / "text.txt").string(), "a, b: ${LITERAL}"));
   EXPECT_EQ(again.finetune, e.finetune);
   EXPECT_EQ(again.reward, e.reward);
   EXPECT_EQ(again.judge, e.judge);
@@ -109,6 +117,11 @@ TEST_F(Writer, TheUnusualExperimentLeavesFewDefaults) {
   for (const Section& section : a.sections)
     compare(section, *std::ranges::find(b.sections, section.name, &Section::name));
   ASSERT_EQ(a.sections.size() + 1, b.sections.size()) << "only `synthetic` is not there";
+  const Section &reward = a.sections.front().sections.at(0), &reranker = a.sections.front().sections.at(2);
+  for (const Key& key : b.sections.front().sections.at(0).keys)
+    EXPECT_TRUE(to_yaml(key) != to_yaml(*reward.find(key.name)) ||
+                to_yaml(key) != to_yaml(*reranker.find(key.name)))
+        << key.name;
   // The optimizer's keys stand in four sections and are set in one or two of them; these have one value only.
   std::erase_if(same, [](const std::string& key) {
     return key.starts_with("finetune.") || key.starts_with("reward.") || key.starts_with("judge.");

@@ -245,6 +245,38 @@ TEST_F(QuickstartPlan, ShardsOnlyWhatIsSharded) {
     EXPECT_EQ(part(one, "align", same), part(four, "align", same));
 }
 
+TEST_F(QuickstartPlan, CountsEveryModelThatGivesRewards) {
+  const std::filesystem::path model = kSource / "data/storyteller";
+  experiment_.stages = {experiment::Stage::kCalibrate, experiment::Stage::kEvaluate};
+  experiment_.reward.reset();
+  experiment_.model.reward.models = {model};
+  const auto one = make_plan(experiment_, 1);
+  experiment_.model.reward.models = {model, model, model};
+  experiment_.model.reranker.models = {model};
+  experiment_.model.judge.command = {"program"};
+  const auto plan = make_plan(experiment_, 1);
+  std::vector<std::string> roles;
+  for (const auto& described : plan.models) roles.push_back(described.role);
+  EXPECT_THAT(roles, ElementsAre("policy", "reward 1", "reward 2", "reward 3", "reranker"));
+  const auto P = plan.models[0].parameters;
+  EXPECT_EQ(part(one, "calibrate", "parameters: reward model"), 4 * P);
+  EXPECT_EQ(part(plan, "calibrate", "parameters: 3 x reward model"), 3 * 4 * P);
+  EXPECT_EQ(part(plan, "calibrate", "parameters: reranker"), 4 * P);
+  for (const std::string stage : {"calibrate", "evaluate"})
+    EXPECT_EQ(part(plan, stage, "activations of scoring"), 4 * part(one, stage, "activations of scoring"));
+  EXPECT_GT(part(one, "calibrate", "activations of scoring"), 0);
+  experiment_.model.reward = {};
+  experiment_.model.reranker = {};
+  experiment_.model.reward.command = {"program"};
+  const auto none = make_plan(experiment_, 1);
+  const auto of_one = one.work[0].operations - none.work[0].operations;
+  EXPECT_GT(of_one, 0);
+  EXPECT_DOUBLE_EQ(plan.work[0].operations - none.work[0].operations, 4 * of_one);
+  EXPECT_THAT(plan_comments(experiment_, none, Host{.operations_per_second = 1e9}),
+              ::testing::HasSubstr(
+                  "#   judge    by a program, program: its memory and time are not in what follows\n"));
+}
+
 TEST_F(QuickstartPlan, AddsUpInTextAndJson) {
   const auto plan = make_plan(experiment_, 2);
   Host host;

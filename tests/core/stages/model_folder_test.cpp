@@ -1,0 +1,129 @@
+// Reward models as folders: what is written for others to load, and what is read back.
+#include "core/stages/model_folder.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/stages/reward_source.h"
+#include "core/storage/durable.h"
+
+namespace infalign::stages {
+namespace {
+
+using nlohmann::json;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+const std::filesystem::path kStoryteller = std::filesystem::path(INFALIGN_SOURCE_DIR) / "data/storyteller";
+
+class RewardFolder : public testing::Test {
+ protected:
+  void SetUp() override {
+    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
+    folder_ = std::filesystem::temp_directory_path() /
+              ("infalign_" + std::to_string(getpid()) + "_" + test->test_suite_name() + "_" + test->name());
+    std::filesystem::create_directories(folder_);
+    std::filesystem::copy(kStoryteller, folder_ / "language");
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  json read(const std::string& name) const { return json::parse(storage::read_file(folder_ / name)); }
+  void remove_key(const std::string& file, const std::string& key) const {
+    auto content = read(file);
+    content.erase(key);
+    std::ofstream(folder_ / file) << content.dump();
+  }
+
+  /// A reward model with weights drawn from `seed`, in the folder `name`.
+  std::filesystem::path make_reward_model(const std::string& name, std::uint64_t seed) const {
+    const auto model = load_as_reward_model(folder_ / "language", seed);
+    save_model_folder(folder_ / "language", folder_ / name, model.transformer, model.parameters.span(),
+                      model.data_type);
+    return folder_ / name;
+  }
+
+  std::vector<float> score(RewardSource& source) const {
+    const auto tokenizer = text::Tokenizer::load(kStoryteller);
+    std::vector<std::vector<std::int32_t>> ids;
+    const std::vector<std::string> texts = {" He was happy.", " He was very sad", ""};
+    for (const auto& text : texts) ids.push_back(tokenizer.encode_continuation(text));
+    return source.score({}, tokenizer.encode(kPrompt), kPrompt, ids, texts);
+  }
+
+  const std::string kPrompt = "One day, there was a dog.";
+  std::filesystem::path folder_;
+};
+
+TEST_F(RewardFolder, SaysWhatOthersNeedToLoadIt) {
+  make_reward_model("reward", 1);
+  const auto config = read("reward/config.json");
+  EXPECT_EQ(config["architectures"], json({"LlamaForSequenceClassification"}));
+  EXPECT_EQ(config["num_labels"], 1);
+  EXPECT_EQ(config["id2label"], json({{"0", "LABEL_0"}}));
+  EXPECT_EQ(config["label2id"], json({{"LABEL_0", 0}}));
+  EXPECT_EQ(config["pad_token_id"], 0) << "as its language model";
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "reward/generation_config.json")) << "it generates nothing";
+}
+
+TEST_F(RewardFolder, PadsAsItsTokenizerDoesOrElseWithTheEndOfASequence) {
+  remove_key("language/config.json", "pad_token_id");
+  remove_key("language/generation_config.json", "pad_token_id");
+  make_reward_model("pads", 1);
+  EXPECT_EQ(read("pads/config.json")["pad_token_id"], 0) << "the tokenizer's <unk>";
+  remove_key("language/tokenizer_config.json", "pad_token");
+  make_reward_model("ends", 1);
+  EXPECT_EQ(read("ends/config.json")["pad_token_id"], 2) << "</s>, and not whatever token is the first";
+}
+
+TEST_F(RewardFolder, ScoresAsBeforeItWasWritten) {
+  const auto folder = make_reward_model("reward", 1);
+  RewardModel written(folder, kStoryteller);
+  EXPECT_FALSE(written.reads_text()) << "the policy's tokenizer";
+  const auto rewards = score(written);
+  ASSERT_EQ(rewards.size(), 3u);
+  EXPECT_NE(rewards[0], rewards[1]);
+  const auto again = load_as_reward_model(folder, 99);
+  save_model_folder(folder, folder_ / "copy", again.transformer, again.parameters.span(), again.data_type);
+  RewardModel copy(folder_ / "copy", kStoryteller);
+  EXPECT_EQ(score(copy), rewards);
+  EXPECT_EQ(copy.fingerprint(), written.fingerprint());
+}
+
+TEST_F(RewardFolder, SeveralAreCombined) {
+  experiment::RewardChoice choice;
+  choice.models = {make_reward_model("a", 1), make_reward_model("b", 2)};
+  RewardModel a(choice.models[0], kStoryteller), b(choice.models[1], kStoryteller);
+  const auto of_a = score(a), of_b = score(b);
+  ASSERT_NE(of_a, of_b);
+  const auto mean = make_reward_source("model.reward", choice, kStoryteller);
+  choice.combine = "minimum";
+  const auto minimum = make_reward_source("model.reward", choice, kStoryteller);
+  choice.combine = "lower_bound";
+  choice.kappa = 0.5;
+  const auto bound = make_reward_source("model.reward", choice, kStoryteller);
+  for (std::size_t i = 0; i < of_a.size(); ++i) {
+    const double x = of_a[i], y = of_b[i];
+    EXPECT_FLOAT_EQ(score(*mean)[i], static_cast<float>((x + y) / 2));
+    EXPECT_EQ(score(*minimum)[i], std::min(of_a[i], of_b[i]));
+    EXPECT_FLOAT_EQ(score(*bound)[i], static_cast<float>((x + y) / 2 - 0.5 * std::abs(x - y) / 2));
+  }
+  EXPECT_NE(mean->fingerprint(), minimum->fingerprint());
+}
+
+TEST_F(RewardFolder, ALanguageModelIsNone) {
+  try {
+    RewardModel model(kStoryteller, kStoryteller);
+    FAIL();
+  } catch (const InputError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("storyteller: not a reward model: config.json must name a "
+                                        "*ForSequenceClassification architecture with one label"));
+  }
+}
+
+}  // namespace
+}  // namespace infalign::stages
