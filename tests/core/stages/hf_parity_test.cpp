@@ -161,7 +161,8 @@ Loss reward_loss(const Example& e) {
 
 Loss loss_of(const Example& e) { return e.rewards() ? reward_loss(e) : language_loss(e); }
 
-/// The bar: 1e-5, and 1e-5 of the tensor's largest entry.
+/// The bar: 1e-5, and 1e-5 of the tensor's largest entry. Where the true gradient of a whole tensor is zero
+/// (the keys' bias of a layer without rotary positions) float32 leaves noise.
 void expect_gradient(const Example& e, const std::vector<float>& gradient) {
   for (const ParameterView& view : e.transformer.layout().views()) {
     const auto expected = e.expected("grad", view);
@@ -170,7 +171,7 @@ void expect_gradient(const Example& e, const std::vector<float>& gradient) {
     for (const float value : expected) largest = std::max(largest, std::abs(value));
     for (std::size_t i = 0; i < expected.size(); ++i)
       ASSERT_NEAR(gradient[static_cast<std::size_t>(view.offset) + i], expected[i],
-                  1e-5 * std::min(1.0f, largest) + 1e-9)
+                  std::max(1e-5 * std::min(1.0f, largest), 1e-7))
           << view.name << " at " << i;
   }
 }
