@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "kernels/trace.h"
+
 namespace infalign::distributed {
 namespace {
 
@@ -130,6 +132,7 @@ CollectiveCall Communicator::last_collective() const {
 template <class T>
 void Communicator::all_reduce(Collective kind, Reduction reduction, std::span<T> values) {
   begin(kind, element_of<T>(), std::ssize(values));
+  const kernels::Span span("ranks: all_reduce");
   do_all_reduce(reduction, element_of<T>(), std::ssize(values), std::as_writable_bytes(values).data());
 }
 
@@ -141,6 +144,7 @@ void Communicator::reduce_scatter(std::span<const T> values, std::span<const Int
     throw std::invalid_argument("reduce_scatter_sum: room for " + std::to_string(mine.size()) +
                                 " values in rank " + std::to_string(rank()) + "'s share");
   begin(Collective::kReduceScatterSum, element_of<T>(), std::ssize(values));
+  const kernels::Span span("ranks: reduce_scatter");
   do_reduce_scatter_sum(element_of<T>(), std::as_bytes(values).data(), intervals,
                         std::as_writable_bytes(mine).data());
 }
@@ -149,11 +153,13 @@ template <class T>
 void Communicator::gather(std::span<T> values, std::span<const Interval> intervals) {
   check_cover(intervals, size(), std::ssize(values), "all_gather");
   begin(Collective::kAllGather, element_of<T>(), std::ssize(values));
+  const kernels::Span span("ranks: all_gather");
   do_all_gather(element_of<T>(), std::as_writable_bytes(values).data(), intervals);
 }
 
 void Communicator::barrier() {
   begin(Collective::kBarrier, Element::kByte, 0);
+  const kernels::Span span("ranks: barrier");
   do_barrier();
 }
 
@@ -162,6 +168,7 @@ void Communicator::broadcast(std::span<std::byte> data, int from) {
     throw std::invalid_argument("broadcast: rank " + std::to_string(from) + " is not one of " +
                                 std::to_string(size()));
   begin(Collective::kBroadcast, Element::kByte, std::ssize(data), from);
+  const kernels::Span span("ranks: broadcast");
   do_broadcast(data, from);
 }
 
@@ -196,6 +203,7 @@ void Communicator::all_gather(std::span<double> values, std::span<const Interval
 
 std::vector<std::vector<std::byte>> Communicator::all_gather_bytes(std::span<const std::byte> mine) {
   begin(Collective::kAllGatherBytes, Element::kByte, 0);
+  const kernels::Span span("ranks: all_gather_bytes");
   return do_all_gather_bytes(mine);
 }
 

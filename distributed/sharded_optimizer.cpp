@@ -8,6 +8,7 @@
 
 #include "kernels/parallel.h"
 #include "kernels/reproducible_sum/reproducible_sum.h"
+#include "kernels/trace.h"
 
 namespace infalign::distributed {
 namespace {
@@ -20,13 +21,6 @@ template <class T>
 void zero(kernels::Buffer<T>& buffer) {
   kernels::parallel_for(std::ssize(buffer.span()), kGrain, [&](std::int64_t begin, std::int64_t end) {
     std::fill(buffer.data() + begin, buffer.data() + end, T{0});
-  });
-}
-
-void add(std::span<const float> value, std::span<float> sum) {
-  kernels::parallel_for(std::ssize(sum), kGrain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i)
-      sum[static_cast<std::size_t>(i)] += value[static_cast<std::size_t>(i)];
   });
 }
 
@@ -59,8 +53,6 @@ ShardedOptimizer::ShardedOptimizer(Communicator& communicator, std::int64_t para
   if (mode == SumMode::kReproducible) {
     fixed_sum_ = kernels::Buffer<std::int64_t>(whole);
     own_fixed_ = kernels::Buffer<std::int64_t>(share);
-  } else {
-    sum_ = kernels::Buffer<float>(whole);
   }
   own_gradient_ = kernels::Buffer<float>(share);
   first_moment_ = kernels::Buffer<float>(share);
@@ -84,8 +76,7 @@ OptimizerBytes ShardedOptimizer::bytes(std::int64_t parameters, int ranks, SumMo
   std::int64_t share = 0;
   for (const Interval& interval : shares(parameters, ranks, kernels::kSumBlock))
     share = std::max(share, interval.size());
-  const std::int64_t sums =
-      mode == SumMode::kReproducible ? (parameters + share) * kFixed : parameters * kFloat;
+  const std::int64_t sums = mode == SumMode::kReproducible ? (parameters + share) * kFixed : 0;
   return {
       .gradient = (parameters + share) * kFloat,
       .sums = sums + blocks_in(parameters) * kSquares,
@@ -103,13 +94,10 @@ void ShardedOptimizer::end_micro_batch(std::int64_t micro_batches) {
                            " micro-batches, after one was told " + std::to_string(expected_));
   expected_ = micro_batches;
   ++ended_;
-  if (mode_ == SumMode::kReproducible) {
-    const std::int64_t n = std::ssize(gradient_.span());
-    finite_ =
-        kernels::add_fixed_point(stream_, n, micro_batches, gradient_.data(), fixed_sum_.data()) && finite_;
-  } else {
-    add(gradient_.span(), sum_.span());  // what is not finite stays so and shows in the norm
-  }
+  if (mode_ == SumMode::kFast) return;  // what is not finite stays so and shows in the norm
+  const std::int64_t n = std::ssize(gradient_.span());
+  finite_ =
+      kernels::add_fixed_point(stream_, n, micro_batches, gradient_.data(), fixed_sum_.data()) && finite_;
   zero(gradient_);
 }
 
@@ -119,6 +107,7 @@ OptimizerResult ShardedOptimizer::step(kernels::AdamWStep hyper, double max_norm
     throw std::invalid_argument("ShardedOptimizer: " + std::to_string(parameters.size()) +
                                 " parameters, not " + std::to_string(gradient_.size()));
   OptimizerResult result{.gradient_norm = std::numeric_limits<double>::quiet_NaN(), .applied = false};
+  const kernels::Span span("optimizer");
   if (all_were_finite()) {
     reduce();
     result.gradient_norm = global_norm();
@@ -150,7 +139,7 @@ void ShardedOptimizer::reduce() {
     communicator_->reduce_scatter_sum(fixed_sum_.span(), intervals_, own_fixed_.span());
     kernels::from_fixed_point(stream_, own().size(), own_fixed_.data(), own_gradient_.data());
   } else {
-    communicator_->reduce_scatter_sum(sum_.span(), intervals_, own_gradient_.span());
+    communicator_->reduce_scatter_sum(gradient_.span(), intervals_, own_gradient_.span());
   }
 }
 
@@ -176,7 +165,6 @@ void ShardedOptimizer::update(const kernels::AdamWStep& hyper, std::span<float> 
 
 void ShardedOptimizer::clear() {
   zero(gradient_);
-  zero(sum_);
   zero(fixed_sum_);
   finite_ = true;
   ended_ = 0;

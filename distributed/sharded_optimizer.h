@@ -6,7 +6,7 @@
 //
 // Memory in bytes for each parameter, on each of R ranks (the parameters themselves are the caller's):
 //   reproducible   4 gradient + 8 sum + (8 + 4 own sum and gradient + 8 moments) / R = 12 + 20 / R
-//   fast           4 gradient + 4 sum + (4 own gradient + 8 moments) / R             =  8 + 12 / R
+//   fast           4 gradient + (4 own gradient + 8 moments) / R                     =  4 + 12 / R
 // Open MPI's reduce-scatter takes up to 1.5 times the sum besides, while it runs: 12 and 6 more.
 #pragma once
 
@@ -29,7 +29,7 @@ struct OptimizerResult {
 
 /// Memory of the optimizer on the rank with the largest share.
 struct OptimizerBytes {
-  std::int64_t gradient = 0;  // of a micro-batch, and the own interval of the sum
+  std::int64_t gradient = 0;  // of a micro-batch (fast mode: of all), and the own interval of the sum
   std::int64_t sums = 0;      // over micro-batches
   std::int64_t moments = 0;   // of the own interval
   std::int64_t exchange =
@@ -45,12 +45,13 @@ class ShardedOptimizer {
   ShardedOptimizer(Communicator& communicator, std::int64_t parameters, SumMode mode,
                    std::vector<Interval> decayed);
 
-  /// Where a micro-batch's gradient is accumulated, [P]; zeroed by end_micro_batch and step.
+  /// Where a micro-batch's gradient is accumulated, [P]: added to what is there. Zeroed by step, and in
+  /// reproducible mode by end_micro_batch.
   std::span<float> gradient();
 
-  /// Adds gradient() to the step's sum and clears it. `micro_batches` is the number of them in the whole
-  /// step, over all ranks; a rank may have none. In reproducible mode a gradient's entries are to stay below
-  /// 2^19 / micro_batches in magnitude; one beyond counts as not finite.
+  /// Adds gradient() to the step's sum; in fast mode it is the sum itself. `micro_batches` is the number of
+  /// them in the whole step, over all ranks; a rank may have none. In reproducible mode a gradient's entries
+  /// are to stay below 2^19 / micro_batches in magnitude; one beyond counts as not finite.
   void end_micro_batch(std::int64_t micro_batches);
 
   /// Reduces, clips to global norm `max_norm` (0: no clipping), applies AdamW on the own interval, gathers
@@ -92,7 +93,6 @@ class ShardedOptimizer {
   std::vector<Interval> block_intervals_;  // the same in blocks of kernels::kSumBlock
   std::vector<Piece> pieces_;
   kernels::Buffer<float> gradient_;          // [P]
-  kernels::Buffer<float> sum_;               // [P], fast mode
   kernels::Buffer<std::int64_t> fixed_sum_;  // [P], reproducible mode
   kernels::Buffer<std::int64_t> own_fixed_;  // [own], reproducible mode
   kernels::Buffer<float> own_gradient_;      // [own]

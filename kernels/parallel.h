@@ -11,10 +11,11 @@ namespace infalign::kernels {
 
 /// Calls body(begin, end) on disjoint intervals that cover [0, n), at most one for each thread, each a
 /// multiple of `grain` items long but the last. One call on the calling thread when there is too little to
-/// share.
+/// share, or when the caller is already one of several threads.
 template <class Body>
 void parallel_for(std::int64_t n, std::int64_t grain, Body&& body) {
-  const std::int64_t pieces = std::min<std::int64_t>(omp_get_max_threads(), (n + grain - 1) / grain);
+  const std::int64_t pieces =
+      std::min<std::int64_t>(omp_in_parallel() ? 1 : omp_get_max_threads(), (n + grain - 1) / grain);
   if (pieces <= 1) {
     if (n > 0) body(std::int64_t{0}, n);
     return;

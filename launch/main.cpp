@@ -20,11 +20,13 @@
 #include "core/stages/precision.h"
 #include "core/stages/result_table.h"
 #include "core/stages/run.h"
+#include "core/stages/trace_file.h"
 #include "core/storage/durable.h"
 #include "core/storage/inspect.h"
 #include "core/text/records.h"
 #include "distributed/launcher.h"
 #include "infalign_revision.h"
+#include "kernels/trace.h"
 #include "launch/design_command.h"
 #include "launch/procedure_options.h"
 
@@ -46,6 +48,7 @@ struct RunCommand {
   std::string config;
   std::vector<std::string> overrides;
   bool json = false;
+  std::string trace;  // a file, or none
   std::optional<experiment::Stage> only;
 };
 
@@ -83,7 +86,9 @@ int run_command(const RunCommand& command, int* argc, char*** argv) {
     stages::log_line(run, "infalign " INFALIGN_VERSION " (" INFALIGN_REVISION "): " + experiment->name +
                               " on " + std::to_string(ranks->size()) +
                               (ranks->size() == 1 ? " rank" : " ranks") + ", CPU");
+    if (!command.trace.empty()) kernels::start_trace();
     stages::run_stages(run, command.only ? std::vector{*command.only} : experiment->stages);
+    if (!command.trace.empty()) stages::write_trace(run, command.trace);
     const bool shows_result = !command.only || *command.only == experiment::Stage::kEvaluate;
     if (run.root() && shows_result) print_result(*experiment, command.json);
     return kDone;
@@ -166,6 +171,8 @@ int main(int argc, char** argv) {
     command->add_option("--set", run.overrides, "key.path=value: overrides the file (repeatable)")
         ->take_all();
     command->add_flag("--json", run.json, "results as JSON, one object a line");
+    command->add_option("--trace", run.trace,
+                        "write a timeline of all ranks to this file, for ui.perfetto.dev");
     command->callback([&run, stage] { run.only = stage; });
     return command;
   };

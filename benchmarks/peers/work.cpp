@@ -85,7 +85,7 @@ class Bench {
   }
 
   void train(std::int64_t sequences) {
-    constexpr std::int64_t kMicroBatch = 32;  // sequences
+    constexpr std::int64_t kMicroBatch = 8;  // sequences
     for (std::int64_t first = 0; first < sequences; first += kMicroBatch) {
       model::PackedBatch batch;
       model::Targets targets;
@@ -179,7 +179,7 @@ int main(int argc, char** argv) try {
       bench.train(batch);
       tokens = static_cast<double>(batch * (kPrompt + kNew));
     } else if (work == "step") {
-      bench.step(batch, name == "L" ? 4 : 8, name == "S" ? 4 : 2);
+      bench.step(batch, name == "L" ? 4 : 8, 2);
     } else {
       throw std::runtime_error("work: sample, train or step");
     }

@@ -2,10 +2,14 @@
 // rows there are at a step, and in which order, follows from the arguments alone.
 #include "core/model/generation.h"
 
+#include <omp.h>
+
 #include <algorithm>
+#include <exception>
 #include <stdexcept>
 #include <string>
 
+#include "kernels/parallel.h"
 #include "kernels/sampling/sampling.h"
 #include "kernels/softcap/softcap.h"
 
@@ -19,17 +23,23 @@ std::int64_t rows_at_a_time(std::int64_t rows, std::int64_t vocabulary) {
   return std::min(rows, std::max(kFewest, kLogits / vocabulary));
 }
 
-/// How many prompts are sampled together. Every step reads the keys and values of all responses so far, so
-/// there are to be few enough for these to stay in the processor's cache, yet enough rows for the products;
-/// the shares are as equal as can be. Weights too large for the cache are better read once for all.
-std::int64_t prompts_at_a_time(const ModelConfig& config, std::int64_t weights, std::int64_t prompts,
-                               std::int64_t samples, std::int64_t max_new_tokens) {
-  constexpr std::int64_t kFloats = 1 << 21, kFewestRows = 16;  // 8 MiB, a share of the third-level cache
-  if (weights > kFloats) return prompts;
-  const std::int64_t row = 2 * config.layers * config.kv_heads * config.head_dim * max_new_tokens;
-  const std::int64_t rows = std::max(kFewestRows, kFloats / row);
-  const std::int64_t shares = std::clamp((prompts * samples + rows - 1) / rows, std::int64_t{1}, prompts);
-  return (prompts + shares - 1) / shares;
+/// Weights that every thread can hold in its processor's cache, floats.
+constexpr std::int64_t kSmallModel = 1 << 21;
+
+/// In how many shares prompts are sampled, of which each thread does some. Every step reads the keys and
+/// values of prompts and responses so far, so there are to be few enough rows in a share for these to stay
+/// near the processor, yet enough for the products. Weights too large for its cache are better read once for
+/// all rows, by all threads together.
+std::int64_t share_count(const ModelConfig& config, std::int64_t weights, std::span<const Prompt> prompts,
+                         std::int64_t samples, std::int64_t max_new_tokens) {
+  constexpr std::int64_t kFloats = 1 << 20, kFewestRows = 8;  // 4 MiB
+  if (weights > kSmallModel) return 1;
+  std::int64_t positions = 0;
+  for (const Prompt& prompt : prompts) positions += std::ssize(prompt.tokens) + samples * max_new_tokens;
+  const std::int64_t floats = positions * 2 * config.layers * config.kv_heads * config.head_dim;
+  const std::int64_t rows = std::ssize(prompts) * samples;
+  const std::int64_t needed = std::max<std::int64_t>((floats + kFloats - 1) / kFloats, omp_get_max_threads());
+  return std::clamp(std::min(needed, rows / kFewestRows), std::int64_t{1}, std::ssize(prompts));
 }
 
 void check(const ModelConfig& config, std::span<const Prompt> prompts, std::int64_t samples,
@@ -60,28 +70,29 @@ std::int64_t Generator::logits_bytes(const ModelConfig& config, std::int64_t row
          static_cast<std::int64_t>(sizeof(float));
 }
 
-void Generator::draw(const kernels::Stream& on, const Weights& weights, std::span<const float> hidden,
-                     const SamplingSettings& settings) {
-  const Transformer& transformer = decoder_.transformer();
+void Generator::draw(Worker& worker, const kernels::Stream& on, const Weights& weights,
+                     std::span<const float> hidden, const SamplingSettings& settings) {
+  const Transformer& transformer = worker.decoder.transformer();
   const std::int64_t C = transformer.config().hidden_size, V = transformer.config().vocab_size;
-  const auto n = static_cast<std::int64_t>(uniform_.size());
+  const auto n = static_cast<std::int64_t>(worker.uniform.size());
   const std::int64_t chunk = rows_at_a_time(n, V);
-  logits_.reserve(static_cast<std::size_t>(chunk * V));
-  token_.resize(uniform_.size());
-  log_probability_.resize(uniform_.size());
-  log_probability_at_1_.resize(uniform_.size());
+  worker.logits.reserve(static_cast<std::size_t>(chunk * V));
+  worker.token.resize(worker.uniform.size());
+  worker.log_probability.resize(worker.uniform.size());
+  worker.log_probability_at_1.resize(worker.uniform.size());
   for (std::int64_t begin = 0; begin < n; begin += chunk) {
     const std::int64_t rows = std::min(chunk, n - begin);
-    weights.head().forward(on, rows, hidden.data() + begin * C, logits_.data());
+    weights.head().forward(on, rows, hidden.data() + begin * C, worker.logits.data());
     const float softcap = transformer.config().logit_softcap;
-    if (softcap > 0) kernels::softcap_forward(on, rows * V, softcap, logits_.data());
+    if (softcap > 0) kernels::softcap_forward(on, rows * V, softcap, worker.logits.data());
     const kernels::SamplingShape shape{.rows = rows,
                                        .vocabulary = V,
                                        .temperature = settings.temperature,
                                        .top_p = settings.top_p,
                                        .greedy = settings.greedy};
-    kernels::sample_tokens(on, shape, logits_.data(), uniform_.data() + begin, token_.data() + begin,
-                           log_probability_.data() + begin, log_probability_at_1_.data() + begin);
+    kernels::sample_tokens(on, shape, worker.logits.data(), worker.uniform.data() + begin,
+                           worker.token.data() + begin, worker.log_probability.data() + begin,
+                           worker.log_probability_at_1.data() + begin);
   }
 }
 
@@ -89,22 +100,40 @@ std::vector<std::vector<Response>> Generator::generate(const kernels::Stream& on
                                                        std::span<const Prompt> prompts, std::int64_t samples,
                                                        const SamplingSettings& settings,
                                                        kernels::RandomKey key, std::uint32_t first_sample) {
-  const ModelConfig& config = decoder_.transformer().config();
-  check(config, prompts, samples, settings);
+  check(transformer_->config(), prompts, samples, settings);
   std::vector<std::vector<Response>> responses(prompts.size());
   if (prompts.empty() || samples == 0) return responses;
   for (std::vector<Response>& of_prompt : responses) of_prompt.resize(static_cast<std::size_t>(samples));
-  const auto share = static_cast<std::size_t>(prompts_at_a_time(
-      config, decoder_.transformer().layout().size(), std::ssize(prompts), samples, settings.max_new_tokens));
-  for (std::size_t begin = 0; begin < prompts.size(); begin += share) {
-    const std::size_t count = std::min(share, prompts.size() - begin);
-    generate_together(on, weights, prompts.subspan(begin, count), settings, key, first_sample,
-                      std::span(responses).subspan(begin, count));
-  }
+  const std::int64_t shares = share_count(transformer_->config(), transformer_->layout().size(), prompts,
+                                          samples, settings.max_new_tokens);
+  const auto threads = std::min<std::int64_t>(shares, omp_get_max_threads());
+  while (std::ssize(workers_) < threads) workers_.emplace_back(*transformer_);
+
+  std::vector<std::exception_ptr> failures(static_cast<std::size_t>(threads));
+  const auto begin_of = [&](std::int64_t share) {
+    return static_cast<std::size_t>(std::ssize(prompts) * share / shares);
+  };
+  const auto work = [&](std::int64_t thread) {
+    for (std::int64_t share = shares * thread / threads; share < shares * (thread + 1) / threads; ++share) {
+      const std::size_t begin = begin_of(share), count = begin_of(share + 1) - begin;
+      generate_together(workers_[static_cast<std::size_t>(thread)], on, weights,
+                        prompts.subspan(begin, count), settings, key, first_sample,
+                        std::span(responses).subspan(begin, count));
+    }
+  };
+  kernels::parallel_for(threads, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t thread = begin; thread < end; ++thread) try {
+        work(thread);
+      } catch (...) {  // must not leave the parallel region
+        failures[static_cast<std::size_t>(thread)] = std::current_exception();
+      }
+  });
+  for (const auto& failure : failures)
+    if (failure) std::rethrow_exception(failure);
   return responses;
 }
 
-void Generator::generate_together(const kernels::Stream& on, const Weights& weights,
+void Generator::generate_together(Worker& worker, const kernels::Stream& on, const Weights& weights,
                                   std::span<const Prompt> prompts, const SamplingSettings& settings,
                                   kernels::RandomKey key, std::uint32_t first_sample,
                                   std::span<std::vector<Response>> responses) {
@@ -118,7 +147,7 @@ void Generator::generate_together(const kernels::Stream& on, const Weights& weig
     }
   }
 
-  std::span<const float> hidden = decoder_.prefill(on, weights, batch, rows, settings.max_new_tokens);
+  std::span<const float> hidden = worker.decoder.prefill(on, weights, batch, rows, settings.max_new_tokens);
   std::vector<char> alive;
   for (std::int64_t index = 0;; ++index) {
     const auto n = static_cast<std::size_t>(rows.size());
@@ -126,29 +155,30 @@ void Generator::generate_together(const kernels::Stream& on, const Weights& weig
       return static_cast<std::size_t>(rows.slot[row] % samples);
     };
     const auto prompt_of = [&](std::size_t row) { return static_cast<std::size_t>(rows.prompt[row]); };
-    uniform_.resize(n);
+    worker.uniform.resize(n);
     for (std::size_t row = 0; row < n; ++row) {
-      uniform_[row] = kernels::random_uniform(key, prompts[prompt_of(row)].id,
-                                              first_sample + static_cast<std::uint32_t>(sample_of(row)),
-                                              static_cast<std::uint32_t>(index));
+      worker.uniform[row] = kernels::random_uniform(key, prompts[prompt_of(row)].id,
+                                                    first_sample + static_cast<std::uint32_t>(sample_of(row)),
+                                                    static_cast<std::uint32_t>(index));
     }
-    draw(on, weights, hidden, settings);
+    draw(worker, on, weights, hidden, settings);
 
     alive.assign(n, 1);
     for (std::size_t row = 0; row < n; ++row) {
       Response& response = responses[prompt_of(row)][sample_of(row)];
-      response.tokens.push_back(token_[row]);
-      response.log_probabilities.push_back(log_probability_[row]);
-      response.log_probabilities_at_1.push_back(log_probability_at_1_[row]);
-      response.stopped = std::ranges::find(settings.stop_tokens, token_[row]) != settings.stop_tokens.end();
+      response.tokens.push_back(worker.token[row]);
+      response.log_probabilities.push_back(worker.log_probability[row]);
+      response.log_probabilities_at_1.push_back(worker.log_probability_at_1[row]);
+      response.stopped =
+          std::ranges::find(settings.stop_tokens, worker.token[row]) != settings.stop_tokens.end();
       alive[row] = !response.stopped;
-      rows.token[row] = token_[row];
+      rows.token[row] = worker.token[row];
     }
     if (index + 1 == settings.max_new_tokens) break;
     rows.compact(alive);
     if (rows.size() == 0) break;
     rows.advance();
-    hidden = decoder_.step(on, weights, rows);
+    hidden = worker.decoder.step(on, weights, rows);
   }
 }
 

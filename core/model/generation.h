@@ -1,7 +1,7 @@
 // Sampling responses: prompts are prefilled once, then all their samples decode together, one token each a
 // step, over a shared prompt cache; finished rows leave the batch. Prompts whose caches would not fit the
-// processor's are sampled one share after another. Every draw is a pure function of (seed, purpose, prompt
-// id, sample id, position).
+// processor's are sampled one share after another, and small models' shares on all threads at once. Every
+// draw is a pure function of (seed, purpose, prompt id, sample id, position).
 #pragma once
 
 #include <cstdint>
@@ -36,7 +36,7 @@ struct Response {
 
 class Generator {
  public:
-  explicit Generator(const Transformer& transformer) : decoder_(transformer) {}
+  explicit Generator(const Transformer& transformer) : transformer_(&transformer) {}
 
   /// Draws samples first_sample .. first_sample + samples - 1 of each prompt; result [prompts][samples].
   /// Errors: std::invalid_argument for an empty prompt, or one that with max_new_tokens exceeds
@@ -50,19 +50,27 @@ class Generator {
   static std::int64_t logits_bytes(const ModelConfig& config, std::int64_t rows);
 
  private:
-  /// All samples of all prompts at once, into responses [prompts][samples], which are empty at first.
-  void generate_together(const kernels::Stream& on, const Weights& weights, std::span<const Prompt> prompts,
-                         const SamplingSettings& settings, kernels::RandomKey key, std::uint32_t first_sample,
-                         std::span<std::vector<Response>> responses);
-  /// One token for each row of hidden states [uniform_.size(), C], by the numbers in uniform_.
-  void draw(const kernels::Stream& on, const Weights& weights, std::span<const float> hidden,
-            const SamplingSettings& settings);
+  /// What one thread samples with; kept for the next call.
+  struct Worker {
+    explicit Worker(const Transformer& transformer) : decoder(transformer) {}
+    Decoder decoder;
+    kernels::Buffer<float> logits;
+    std::vector<double> uniform;                               // [rows]
+    std::vector<std::int32_t> token;                           // [rows]
+    std::vector<float> log_probability, log_probability_at_1;  // [rows]
+  };
 
-  Decoder decoder_;
-  kernels::Buffer<float> logits_;
-  std::vector<double> uniform_;                                // [rows]
-  std::vector<std::int32_t> token_;                            // [rows]
-  std::vector<float> log_probability_, log_probability_at_1_;  // [rows]
+  /// All samples of all prompts at once, into responses [prompts][samples], which are empty at first.
+  static void generate_together(Worker& worker, const kernels::Stream& on, const Weights& weights,
+                                std::span<const Prompt> prompts, const SamplingSettings& settings,
+                                kernels::RandomKey key, std::uint32_t first_sample,
+                                std::span<std::vector<Response>> responses);
+  /// One token for each row of hidden states [worker.uniform.size(), C], by the numbers in worker.uniform.
+  static void draw(Worker& worker, const kernels::Stream& on, const Weights& weights,
+                   std::span<const float> hidden, const SamplingSettings& settings);
+
+  const Transformer* transformer_;
+  std::vector<Worker> workers_;  // one for each thread that has sampled
 };
 
 }  // namespace infalign::model

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/storage/durable.h"
 #include "core/text/records.h"
+#include "kernels/trace.h"
 
 namespace infalign::stages {
 namespace {
@@ -107,6 +108,7 @@ const model::Weights& LanguageProblem::reference_weights(kernels::Use use) {
 }
 
 void LanguageProblem::set_policy(std::span<const float> parameters) {
+  const kernels::Span span("prepare weights");
   const auto& transformer = reference_.transformer;
   policy_weights_.prepare(on_, transformer.layout(), transformer.config(), parameters,
                           kernels::Use::kTraining, precision_);
@@ -122,6 +124,7 @@ Rollouts LanguageProblem::sample(Answerer answerer, Split split, std::span<const
   settings.top_p = static_cast<float>(sampling_.top_p);
   settings.max_new_tokens = sampling_.max_new_tokens;
   settings.stop_tokens = reference_.tokenizer.special().stop;
+  const kernels::Span span("sample");
   const auto& weights =
       answerer == Answerer::kPolicy ? policy_weights_ : reference_weights(kernels::Use::kSampling);
   Rollouts rollouts;
@@ -150,6 +153,7 @@ std::vector<float> LanguageProblem::rewards(RewardSource& source, const Rollouts
 }
 
 void LanguageProblem::score(Rollouts& rollouts, bool judge) {
+  const kernels::Span span("rewards");
   rollouts.reward = rewards(*reward_, rollouts);
   if (judge && judge_) rollouts.judge_reward = rewards(*judge_, rollouts);
   if (reranker_) rollouts.reranker_reward = rewards(*reranker_, rollouts);
@@ -171,6 +175,7 @@ LanguageProblem::Packed LanguageProblem::pack(const Rollouts& rollouts) const {
 }
 
 void LanguageProblem::score_reference(Rollouts& rollouts) {
+  const kernels::Span span("reference");
   const auto packed = pack(rollouts);
   const auto& weights = reference_weights(kernels::Use::kScoring);
   reference_.transformer.forward(on_, weights, packed.batch, model::Keep::kNothing, activations_);
@@ -187,6 +192,7 @@ void LanguageProblem::score_reference(Rollouts& rollouts) {
 
 double LanguageProblem::accumulate_gradient(const Rollouts& rollouts, std::span<const double> coefficient,
                                             std::span<float> gradient) {
+  const kernels::Span span("gradient");
   const auto packed = pack(rollouts);
   const auto& transformer = reference_.transformer;
   std::vector<float> d_values;

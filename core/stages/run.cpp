@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "core/storage/durable.h"
+#include "kernels/trace.h"
 
 namespace infalign::stages {
 namespace {
@@ -87,7 +88,9 @@ void run_stages(Run& run, const std::vector<experiment::Stage>& stages) {
     return "";
   });
   for (const auto stage : stages) {
-    run.where = "stage " + experiment::stage_name(stage);
+    const std::string name = "stage " + experiment::stage_name(stage);
+    const kernels::Span span(name);
+    run.where = name;
     switch (stage) {
       case experiment::Stage::kFinetune:
         finetune(run);

@@ -12,6 +12,7 @@
 #include "core/stages/metrics.h"
 #include "core/stages/model_folder.h"
 #include "core/stages/progress.h"
+#include "kernels/trace.h"
 
 namespace infalign::stages {
 namespace {
@@ -81,6 +82,7 @@ void Training::resume() {
 }
 
 void Training::save(std::int64_t step) {
+  const kernels::Span span("checkpoint");
   const auto name = storage::checkpoint_name(step);
   const auto temporary = plan_.checkpoints / (name + ".tmp");
   if (run_.root()) {
@@ -124,6 +126,7 @@ void Training::run(const std::function<StepReport(std::int64_t step)>& gradients
   for (std::int64_t step = steps_done_ + 1; step <= plan_.steps; ++step) {
     run_.where = "stage " + plan_.stage + (plan_.variant.empty() ? "" : " (variant " + plan_.variant + ")") +
                  ", step " + std::to_string(step);
+    const kernels::Span span("step");
     const auto start = std::chrono::steady_clock::now();
     auto report = gradients(step);
     kernels::AdamWStep hyper;

@@ -165,8 +165,8 @@ TEST_P(BothModes, SkipAStepThatIsNotFinite) {
         const Interval mine = shares(5, 3)[static_cast<std::size_t>(ranks.rank())];
         const auto one_step = [&](bool spoilt) {
           for (std::int64_t batch = mine.begin; batch < mine.end; ++batch) {
-            std::ranges::fill(optimizer.gradient(), 0.25f);
-            if (spoilt && batch == victim) optimizer.gradient()[4321] = bad;
+            for (float& entry : optimizer.gradient()) entry += 0.25f;
+            if (spoilt && batch == victim) optimizer.gradient()[4321] += bad;
             optimizer.end_micro_batch(5);
           }
           return optimizer.step(run.hyper, 0, parameters);
@@ -214,9 +214,23 @@ TEST(Fast, SkipsASumThatOverflows) {
   });
 }
 
-TEST_P(BothModes, ClearTheGradientBetweenMicroBatchesAndSteps) {
+TEST_P(BothModes, ClearTheGradientBetweenSteps) {
   const auto local = make_local();
   ShardedOptimizer optimizer(*local, 3, GetParam(), {});
+  std::vector<float> parameters(3);
+  for (int step = 0; step < 2; ++step) {
+    for (int batch = 0; batch < 2; ++batch) {
+      optimizer.gradient()[1] += 1;
+      optimizer.end_micro_batch(2);
+    }
+    EXPECT_DOUBLE_EQ(optimizer.step({}, 0, parameters).gradient_norm, 2);
+    EXPECT_THAT(optimizer.gradient(), ::testing::Each(0.0f));
+  }
+}
+
+TEST(Reproducible, ClearsTheGradientBetweenMicroBatches) {
+  const auto local = make_local();
+  ShardedOptimizer optimizer(*local, 3, SumMode::kReproducible, {});
   std::vector<float> parameters(3);
   optimizer.gradient()[1] = 1;
   optimizer.end_micro_batch(1);

@@ -19,9 +19,9 @@ ROOMS = {
     "launch": {"core/stages", "core/experiment", "core/alignment", "core/model", "core/text", "core/storage",
                "distributed"},
 }
-# What every room above kernels may name: the device it runs on, the precision of products, and the random numbers that are the same on
+# What every room above kernels may name: the device it runs on, the precision of products, the timeline, and the random numbers that are the same on
 # any number of ranks.
-VOCABULARY = {"kernels/device.h", "kernels/precision.h", "kernels/random/philox.h"}
+VOCABULARY = {"kernels/device.h", "kernels/precision.h", "kernels/random/philox.h", "kernels/trace.h"}
 MAY_INCLUDE_VOCABULARY = {"distributed", "core/model", "core/stages", "launch"}
 # core/error.h, the exceptions that become exit codes, is for all of core and launch; core/alignment stands on the standard library alone.
 ERRORS_HEADER = "core/error.h"
