@@ -14,9 +14,11 @@ struct Operations {
 
 Operations operations(const ModelConfig& config, const Pass& pass) {
   const ParameterLayout layout(config);
+  const std::int64_t first = layout.layer(0).input_norm.weight, end = layout.final_norm().weight;
   double in_blocks = 0;
   for (const ParameterView& view : layout.views())
-    if (view.decayed() && view.name.starts_with("model.layers.")) in_blocks += static_cast<double>(view.size);
+    if (view.decayed() && view.offset >= first && view.offset < end)
+      in_blocks += static_cast<double>(view.size);
   const auto width = static_cast<double>(config.layers * config.heads * config.head_dim);
   const auto head = static_cast<double>(config.vocab_size * config.hidden_size);
   return {2 * in_blocks * pass.tokens, 4 * width * pass.pairs, 2 * head * pass.targets};
@@ -44,7 +46,7 @@ double training_operations(const ModelConfig& config, const Pass& pass) {
 double measure_speed(const ModelConfig& config, std::int64_t T, kernels::Precision precision) {
   using Clock = std::chrono::steady_clock;
   constexpr std::chrono::duration<double> kLong(0.2);
-  const std::int64_t n = 2 * config.intermediate_size, k = config.hidden_size;
+  const std::int64_t n = config.gate_up_width(), k = config.hidden_size;
   const auto zeros = [](std::int64_t rows, std::int64_t width) {
     return kernels::Buffer<float>(static_cast<std::size_t>(rows * width));
   };

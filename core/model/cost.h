@@ -22,7 +22,8 @@ struct Pass {
   Pass operator*(double times) const { return {tokens * times, pairs * times, targets * times}; }
 };
 
-/// 2 x parameters in products x tokens, and 4 x heads x head_dim x layers x pairs for attention.
+/// 2 x parameters in products x tokens, and 4 x heads x head_dim x layers x pairs for attention. Sliding
+/// windows are not looked at: pairs that they leave out count.
 double forward_operations(const ModelConfig& config, const Pass& pass);
 
 /// Forward and backward: every product is done three times; attention computes its scores once more.

@@ -4,10 +4,7 @@
 
 #include <algorithm>
 
-#include "kernels/embedding/embedding.h"
-#include "kernels/rms_norm/rms_norm.h"
-#include "kernels/rotary/rotary.h"
-#include "kernels/swiglu/swiglu.h"
+#include "core/model/pieces.h"
 
 namespace infalign::model {
 namespace {
@@ -80,9 +77,14 @@ void Decoder::for_each_row_buffer(const ModelConfig& config, Visit&& visit) {
   visit(normed_, C);
   visit(inverse_rms_, 1);
   visit(qkv_, config.qkv_width());
-  visit(attended_, config.heads * config.head_dim);
-  visit(gate_up_, 2 * F);
+  visit(attended_, config.q_width());
+  visit(gate_up_, config.gate_up_width());
   visit(gated_, F);
+  if (config.qk_norms) {
+    visit(raw_qkv_, config.qkv_width());
+    visit(qk_inverse_rms_, config.heads + config.kv_heads);
+  }
+  if (config.norms_after_branches) visit(raw_branch_, C);
   visit(hidden_, C);
 }
 
@@ -119,7 +121,7 @@ std::span<const float> Decoder::prefill(const kernels::Stream& on, const Weights
                 static_cast<std::int32_t>(i));
   }
   for (std::int64_t i = 0; i < config.layers; ++i) {
-    kernels::cache_store(on, transformer_->attention_shape(), prompts.size(), activations_.qkv(i),
+    kernels::cache_store(on, transformer_->attention_shape(i), prompts.size(), activations_.qkv(i),
                          slot.data(), prompts.positions.data(), prompts_.layer(i));
   }
   for (std::int64_t i = 0; i < n; ++i) {
@@ -135,32 +137,28 @@ std::span<const float> Decoder::step(const kernels::Stream& on, const Weights& w
                                      const DecodeRows& rows) {
   const ModelConfig& config = transformer_->config();
   const ParameterLayout& layout = transformer_->layout();
-  const kernels::AttentionShape& shape = transformer_->attention_shape();
-  const std::int64_t n = rows.size(), C = config.hidden_size, F = config.intermediate_size;
-  const auto normalise = [&](const float* branch, std::int64_t norm, kernels::Buffer<float>& out) {
-    kernels::add_rms_norm_forward(on, n, C, config.rms_norm_epsilon, residual_.data(), branch,
-                                  weights.at(norm), out.data(), inverse_rms_.data());
+  const std::int64_t n = rows.size(), C = config.hidden_size;
+  const Pieces pieces(on, *transformer_, weights);
+  const auto normalise = [&](const float* branch, const NormOffsets& norm, kernels::Buffer<float>& out) {
+    pieces.normalise(n, norm, residual_.data(), branch, out.data(), inverse_rms_.data());
   };
+  const BeforeNorm raw_qkv{raw_qkv_.data(), qk_inverse_rms_.data()};
+  const BeforeNorm raw_branch{raw_branch_.data(), inverse_rms_.data()};
 
-  kernels::embedding_forward(on, n, C, rows.token.data(), weights.at(layout.embedding()), residual_.data());
+  pieces.embed(n, rows.token.data(), rows.position.data(), residual_.data());
   for (std::int64_t i = 0; i < config.layers; ++i) {
     const LayerOffsets& at = layout.layer(i);
-    const LayerMatrices& matrices = weights.layer(i);
+    const kernels::AttentionShape shape = transformer_->attention_shape(i);
     const kernels::CacheView responses = responses_.layer(i);
     normalise(i == 0 ? nullptr : branch_.data(), at.input_norm, normed_);
-    matrices.qkv.forward(on, n, normed_.data(), qkv_.data());
-    kernels::rotary(on, kernels::Rotation::kForward, n, config.heads + config.kv_heads, config.head_dim,
-                    rows.position.data(), transformer_->inverse_frequency().data(), qkv_.data(),
-                    config.qkv_width());
+    pieces.queries_keys_values(n, i, rows.position.data(), normed_.data(), raw_qkv, qkv_.data());
     kernels::cache_store(on, shape, n, qkv_.data(), rows.slot.data(), rows.own_position.data(), responses);
     kernels::decode_attention(on, shape, n, qkv_.data(), prompts_.layer(i), rows.prompt.data(),
                               rows.prompt_length.data(), responses, rows.slot.data(), rows.own_length.data(),
                               attended_.data());
-    matrices.attention_out.forward(on, n, attended_.data(), branch_.data());
-    normalise(branch_.data(), at.post_norm, normed_);
-    matrices.gate_up.forward(on, n, normed_.data(), gate_up_.data());
-    kernels::swiglu_forward(on, n, F, gate_up_.data(), gated_.data());
-    matrices.down.forward(on, n, gated_.data(), branch_.data());
+    pieces.attention_out(n, i, attended_.data(), raw_branch, branch_.data());
+    normalise(branch_.data(), at.feed_forward_norm, normed_);
+    pieces.feed_forward(n, i, normed_.data(), gate_up_.data(), gated_.data(), raw_branch, branch_.data());
   }
   normalise(branch_.data(), layout.final_norm(), hidden_);
   return {hidden_.data(), static_cast<std::size_t>(n * C)};

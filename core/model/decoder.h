@@ -82,6 +82,7 @@ class Decoder {
   KeyValueCache prompts_, responses_;
   kernels::Buffer<float> residual_, branch_, normed_, inverse_rms_, qkv_, attended_, gate_up_, gated_,
       hidden_;
+  kernels::Buffer<float> raw_qkv_, qk_inverse_rms_, raw_branch_;  // before norms that some models have
 };
 
 }  // namespace infalign::model

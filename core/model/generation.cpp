@@ -9,6 +9,7 @@
 
 #include "kernels/parallel.h"
 #include "kernels/sampling/sampling.h"
+#include "kernels/softcap/softcap.h"
 
 namespace infalign::model {
 namespace {
@@ -80,6 +81,8 @@ void Generator::draw(Worker& worker, const kernels::Stream& on, const Weights& w
   for (std::int64_t begin = 0; begin < n; begin += chunk) {
     const std::int64_t rows = std::min(chunk, n - begin);
     weights.head().forward(on, rows, hidden.data() + begin * C, worker.logits.data());
+    const float softcap = transformer.config().logit_softcap;
+    if (softcap > 0) kernels::softcap_forward(on, rows * V, softcap, worker.logits.data());
     const kernels::SamplingShape shape{.rows = rows,
                                        .vocabulary = V,
                                        .temperature = settings.temperature,

@@ -43,7 +43,7 @@ void TokenLogProbabilities::forward(const kernels::Stream& on, const Transformer
   gather(transformer, activations, targets);
   kernels::head_forward(on, count_, transformer.config().hidden_size, transformer.config().vocab_size,
                         gathered_.data(), weights.head(), targets.tokens.data(), 1.0f / temperature,
-                        log_probability_.data());
+                        log_probability_.data(), transformer.config().logit_softcap);
 }
 
 void TokenLogProbabilities::forward_backward(const kernels::Stream& on, const Transformer& transformer,
@@ -55,10 +55,10 @@ void TokenLogProbabilities::forward_backward(const kernels::Stream& on, const Tr
   const std::int64_t C = transformer.config().hidden_size;
   gather(transformer, activations, targets);
   d_gathered_.reserve(static_cast<std::size_t>(count_ * C));
-  kernels::head_forward_backward(on, count_, C, transformer.config().vocab_size, gathered_.data(),
-                                 weights.head(), targets.tokens.data(), 1.0f / temperature, d_values.data(),
-                                 log_probability_.data(), d_gathered_.data(),
-                                 gradient.data() + transformer.layout().head());
+  kernels::head_forward_backward(
+      on, count_, C, transformer.config().vocab_size, gathered_.data(), weights.head(), targets.tokens.data(),
+      1.0f / temperature, d_values.data(), log_probability_.data(), d_gathered_.data(),
+      gradient.data() + transformer.layout().head(), transformer.config().logit_softcap);
   std::fill(d_hidden.begin(), d_hidden.end(), 0.0f);
   for (std::int64_t i = 0; i < count_; ++i) {
     const float* from = d_gathered_.data() + i * C;

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <string_view>
 
+#include "core/model/families.h"
 #include "kernels/parallel.h"
 #include "kernels/random/philox.h"
 
@@ -40,38 +41,86 @@ void fill_normal(kernels::RandomKey key, const ParameterView& view, float deviat
 
 }  // namespace
 
-ParameterLayout::ParameterLayout(const ModelConfig& config) {
-  const auto add = [this](std::string name, std::vector<std::int64_t> shape) {
-    const std::int64_t offset = size_;
-    const std::int64_t size =
-        std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<std::int64_t>());
-    views_.push_back({std::move(name), std::move(shape), offset, size});
-    size_ += size;
-    return offset;
-  };
-  const std::int64_t C = config.hidden_size, F = config.intermediate_size;
-  const std::int64_t q_width = config.heads * config.head_dim, kv_width = config.kv_heads * config.head_dim;
+std::int64_t ParameterLayout::add(std::string name, std::vector<std::int64_t> shape, Role role,
+                                  bool transposed) {
+  const std::int64_t offset = size_;
+  const std::int64_t size =
+      std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<std::int64_t>());
+  views_.push_back({std::move(name), std::move(shape), offset, size, role, transposed});
+  size_ += size;
+  return offset;
+}
 
-  embedding_ = add("model.embed_tokens.weight", {config.vocab_size, C});
-  for (std::int64_t i = 0; i < config.layers; ++i) {
-    const std::string prefix = "model.layers." + std::to_string(i) + ".";
-    LayerOffsets layer{};
-    layer.input_norm = add(prefix + "input_layernorm.weight", {C});
-    layer.qkv = add(prefix + "self_attn.q_proj.weight", {q_width, C});
-    add(prefix + "self_attn.k_proj.weight", {kv_width, C});
-    add(prefix + "self_attn.v_proj.weight", {kv_width, C});
-    layer.attention_out = add(prefix + "self_attn.o_proj.weight", {C, q_width});
-    layer.post_norm = add(prefix + "post_attention_layernorm.weight", {C});
-    layer.gate_up = add(prefix + "mlp.gate_proj.weight", {F, C});
-    add(prefix + "mlp.up_proj.weight", {F, C});
-    layer.down = add(prefix + "mlp.down_proj.weight", {C, F});
-    layers_.push_back(layer);
+NormOffsets ParameterLayout::add_norm(const ModelConfig& config, const std::string& name) {
+  NormOffsets norm{.weight = add(name + ".weight", {config.hidden_size}, Role::kNormWeight)};
+  if (config.norm == Norm::kLayer) norm.bias = add(name + ".bias", {config.hidden_size}, Role::kBias);
+  return norm;
+}
+
+void ParameterLayout::add_layer(const ModelConfig& config, std::int64_t i) {
+  const TensorNames& names = traits_of(config.family).names;
+  const std::string prefix = std::string(names.layers) + std::to_string(i) + ".";
+  const std::int64_t C = config.hidden_size, F = config.intermediate_size;
+
+  /// The tensors of one matrix [.., in]: names and numbers of rows.
+  struct Part {
+    std::string_view name;
+    std::int64_t rows;
+  };
+  const auto add_linear = [&](const std::vector<Part>& parts, std::int64_t in, bool bias, Role role) {
+    LinearOffsets at{.weight = size_};
+    for (const Part& part : parts)
+      add(prefix + std::string(part.name) + ".weight", {part.rows, in}, role, names.transposed);
+    if (!bias) return at;
+    at.bias = size_;
+    for (const Part& part : parts) add(prefix + std::string(part.name) + ".bias", {part.rows}, Role::kBias);
+    return at;
+  };
+  const auto add_layer_norm = [&](std::string_view name) {
+    return add_norm(config, prefix + std::string(name));
+  };
+
+  const std::int64_t kv_width = config.kv_heads * config.head_dim;
+  const std::vector<Part> qkv =
+      names.fused_qkv.empty()
+          ? std::vector<Part>{{names.q, config.q_width()}, {names.k, kv_width}, {names.v, kv_width}}
+          : std::vector<Part>{{names.fused_qkv, config.qkv_width()}};
+  std::vector<Part> gate_up = {{names.up, F}};
+  if (config.gated) gate_up = {{names.gate, F}, {names.up, F}};
+  if (!names.fused_gate_up.empty()) gate_up = {{names.fused_gate_up, 2 * F}};
+
+  LayerOffsets layer;
+  layer.input_norm = add_layer_norm(names.input_norm);
+  layer.qkv = add_linear(qkv, C, config.qkv_bias, Role::kMatrix);
+  if (config.qk_norms) {
+    layer.q_norm =
+        add(prefix + std::string(names.q_norm) + ".weight", {config.head_dim}, Role::kHeadNormWeight);
+    layer.k_norm =
+        add(prefix + std::string(names.k_norm) + ".weight", {config.head_dim}, Role::kHeadNormWeight);
   }
-  final_norm_ = add("model.norm.weight", {C});
+  layer.attention_out = add_linear({{names.attention_out, C}}, config.q_width(), config.attention_out_bias,
+                                   Role::kIntoResidual);
+  if (config.norms_after_branches) layer.attention_after_norm = add_layer_norm(names.attention_after_norm);
+  layer.feed_forward_norm = add_layer_norm(names.feed_forward_norm);
+  layer.gate_up = add_linear(gate_up, C, config.feed_forward_bias, Role::kMatrix);
+  layer.down = add_linear({{names.down, C}}, F, config.feed_forward_bias, Role::kIntoResidual);
+  if (config.norms_after_branches)
+    layer.feed_forward_after_norm = add_layer_norm(names.feed_forward_after_norm);
+  layers_.push_back(layer);
+}
+
+ParameterLayout::ParameterLayout(const ModelConfig& config) {
+  const TensorNames& names = traits_of(config.family).names;
+  const std::int64_t V = config.vocab_size, C = config.hidden_size;
+  embedding_ = add(std::string(names.embedding) + ".weight", {V, C}, Role::kMatrix);
+  if (config.learned_positions)
+    positions_ = add(std::string(names.positions) + ".weight", {config.max_positions, C}, Role::kMatrix);
+  for (std::int64_t i = 0; i < config.layers; ++i) add_layer(config, i);
+  final_norm_ = add_norm(config, std::string(names.final_norm));
   if (config.score_head) {
-    score_ = add("score.weight", {1, C});
+    score_ = add("score.weight", {1, C}, Role::kMatrix);
   } else {
-    head_ = config.tie_word_embeddings ? embedding_ : add("lm_head.weight", {config.vocab_size, C});
+    head_ = config.tie_word_embeddings ? embedding_ : add("lm_head.weight", {V, C}, Role::kMatrix);
   }
 }
 
@@ -81,13 +130,11 @@ void initialise(const ModelConfig& config, const ParameterLayout& layout, std::u
   const float deviation = config.initializer_range;
   const float into_residual = deviation / std::sqrt(2.0f * static_cast<float>(config.layers));
   for (const ParameterView& view : layout.views()) {
-    const bool residual_output =
-        view.name.ends_with("o_proj.weight") || view.name.ends_with("down_proj.weight");
-    if (view.decayed()) {
-      fill_normal(key, view, residual_output ? into_residual : deviation, parameters);
-    } else {
-      std::fill_n(parameters.data() + view.offset, view.size, 1.0f);
-    }
+    const bool one = view.role == Role::kHeadNormWeight ||
+                     (view.role == Role::kNormWeight && config.norm != Norm::kRmsPlusOne);
+    if (view.role == Role::kMatrix) fill_normal(key, view, deviation, parameters);
+    if (view.role == Role::kIntoResidual) fill_normal(key, view, into_residual, parameters);
+    if (!view.decayed()) std::fill_n(parameters.data() + view.offset, view.size, one ? 1.0f : 0.0f);
   }
 }
 

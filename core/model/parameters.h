@@ -12,19 +12,45 @@
 
 namespace infalign::model {
 
+/// What a tensor is for, which decides what it is at first.
+enum class Role {
+  kMatrix,
+  kIntoResidual,    // a matrix that ends a branch of a block
+  kNormWeight,      // as ModelConfig::norm has it
+  kHeadNormWeight,  // of queries' and keys' heads
+  kBias,
+};
+
 /// One tensor of the flat buffer: [offset, offset + size), row-major.
 struct ParameterView {
   std::string name;                 // "model.layers.0.self_attn.q_proj.weight"
-  std::vector<std::int64_t> shape;  // [out, in] for matrices, as stored by Hugging Face
+  std::vector<std::int64_t> shape;  // [out, in] for matrices
   std::int64_t offset = 0;
   std::int64_t size = 0;
+  Role role = Role::kMatrix;
+  bool transposed = false;                            // model files hold it as [in, out] (GPT-2)
   bool decayed() const { return shape.size() >= 2; }  // weight decay applies to matrices, not to norms
 };
 
+constexpr std::int64_t kAbsent = -1;
+
+/// Where a norm's weight stands, and its bias if it has one.
+struct NormOffsets {
+  std::int64_t weight = kAbsent, bias = kAbsent;
+};
+
+/// The same of a matrix.
+struct LinearOffsets {
+  std::int64_t weight = kAbsent, bias = kAbsent;
+};
+
 /// Offsets of what the forward pass reads; q, k, v and gate, up stand next to each other, so that each group
-/// is one matrix: qkv [(heads + 2 kv_heads) head_dim, C], gate_up [2F, C].
+/// is one matrix with one bias: qkv [(heads + 2 kv_heads) head_dim, C], gate_up [2F, C] ([F, C] not gated).
 struct LayerOffsets {
-  std::int64_t input_norm, qkv, attention_out, post_norm, gate_up, down;
+  NormOffsets input_norm, feed_forward_norm;
+  NormOffsets attention_after_norm, feed_forward_after_norm;  // where branches end in norms
+  LinearOffsets qkv, attention_out, gate_up, down;
+  std::int64_t q_norm = kAbsent, k_norm = kAbsent;  // [head_dim]
 };
 
 class ParameterLayout {
@@ -35,18 +61,24 @@ class ParameterLayout {
   const std::vector<ParameterView>& views() const { return views_; }
   const LayerOffsets& layer(std::int64_t i) const { return layers_[static_cast<std::size_t>(i)]; }
   std::int64_t embedding() const { return embedding_; }
-  std::int64_t final_norm() const { return final_norm_; }
+  std::int64_t positions() const { return positions_; }  // [max_positions, C]; -1 where they are rotary
+  const NormOffsets& final_norm() const { return final_norm_; }
   std::int64_t head() const { return head_; }    // [V, C]; the embedding when tied; -1 with a score head
   std::int64_t score() const { return score_; }  // [1, C]; -1 without a score head
 
  private:
   std::vector<ParameterView> views_;
   std::vector<LayerOffsets> layers_;
-  std::int64_t size_ = 0, embedding_ = -1, final_norm_ = -1, head_ = -1, score_ = -1;
+  std::int64_t add(std::string name, std::vector<std::int64_t> shape, Role role, bool transposed = false);
+  NormOffsets add_norm(const ModelConfig& config, const std::string& name);
+  void add_layer(const ModelConfig& config, std::int64_t i);
+
+  NormOffsets final_norm_;
+  std::int64_t size_ = 0, embedding_ = kAbsent, positions_ = kAbsent, head_ = kAbsent, score_ = kAbsent;
 };
 
 /// Fresh weights: normal with deviation initializer_range (residual outputs divided by sqrt(2 layers)), norms
-/// 1, score 0 deviation initializer_range; counter-based, so the same on every rank.
+/// that change no scale, biases 0; counter-based, so the same on every rank.
 void initialise(const ModelConfig& config, const ParameterLayout& layout, std::uint64_t seed,
                 std::span<float> parameters);
 

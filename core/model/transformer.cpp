@@ -10,25 +10,10 @@
 #include <stdexcept>
 #include <string>
 
-#include "kernels/embedding/embedding.h"
-#include "kernels/rms_norm/rms_norm.h"
-#include "kernels/rotary/rotary.h"
-#include "kernels/swiglu/swiglu.h"
+#include "core/model/pieces.h"
 
 namespace infalign::model {
 namespace {
-
-using kernels::Rotation;
-
-/// [head_dim / 2], in float32 arithmetic throughout, as transformers computes them.
-std::vector<float> inverse_frequencies(const ModelConfig& config) {
-  std::vector<float> frequency(static_cast<std::size_t>(config.head_dim / 2));
-  for (std::size_t d = 0; d < frequency.size(); ++d) {
-    const float exponent = static_cast<float>(2 * d) / static_cast<float>(config.head_dim);
-    frequency[d] = 1.0f / std::pow(config.rope_theta, exponent);
-  }
-  return frequency;
-}
 
 void check_batch(const ModelConfig& config, const PackedBatch& batch) {
   for (const std::int32_t token : batch.tokens) {
@@ -53,13 +38,6 @@ void gather(std::span<const std::int32_t> rows, std::int64_t width, const float*
     std::copy_n(from + rows[i] * width, width, to.data() + static_cast<std::int64_t>(i) * width);
 }
 
-/// The gradients of a matrix product: d_in is overwritten, d_weight is added to.
-void linear_backward(const kernels::Stream& on, std::int64_t T, const kernels::Linear& matrix,
-                     const float* d_out, const float* in, float* d_in, float* d_weight) {
-  matrix.backward_input(on, T, d_out, d_in);
-  matrix.backward_weight(on, T, d_out, in, d_weight);
-}
-
 }  // namespace
 
 const float* Activations::qkv(std::int64_t layer) const {
@@ -79,13 +57,23 @@ void Activations::for_each_buffer(const ModelConfig& config, Keep keep, Visit&& 
     visit(layer.residual_in, C);
     visit(layer.residual_mid, C);
     visit(layer.normed, C);
-    visit(layer.post_normed, C);
+    visit(layer.mid_normed, C);
     visit(layer.inverse_rms, 1);
-    visit(layer.post_inverse_rms, 1);
-    visit(layer.attended, config.heads * config.head_dim);
+    visit(layer.mid_inverse_rms, 1);
+    visit(layer.attended, config.q_width());
     visit(layer.log_sum_exp, config.heads);
-    visit(layer.gate_up, 2 * F);
+    visit(layer.gate_up, config.gate_up_width());
     visit(layer.gated, F);
+    if (config.qk_norms) {
+      visit(layer.raw_qkv, config.qkv_width());
+      visit(layer.qk_inverse_rms, config.heads + config.kv_heads);
+    }
+    if (config.norms_after_branches) {
+      visit(layer.raw_attention, C);
+      visit(layer.raw_feed_forward, C);
+      visit(layer.attention_inverse_rms, 1);
+      visit(layer.feed_forward_inverse_rms, 1);
+    }
   }
   visit(residual_, C);
   visit(hidden_, C);
@@ -94,9 +82,10 @@ void Activations::for_each_buffer(const ModelConfig& config, Keep keep, Visit&& 
   visit(d_.residual, C);
   visit(d_.normed, C);
   visit(d_.qkv, config.qkv_width());
-  visit(d_.attended, config.heads * config.head_dim);
-  visit(d_.gate_up, 2 * F);
+  visit(d_.attended, config.q_width());
+  visit(d_.gate_up, config.gate_up_width());
   visit(d_.gated, F);
+  if (config.norms_after_branches) visit(d_.raw, C);
 }
 
 void Activations::reserve(const ModelConfig& config, std::int64_t T, Keep keep) {
@@ -116,13 +105,17 @@ std::int64_t Activations::bytes(const ModelConfig& config, std::int64_t T, Keep 
 }
 
 Transformer::Transformer(const ModelConfig& config)
-    : config_(config),
-      layout_(config),
-      attention_shape_{.heads = config.heads,
-                       .kv_heads = config.kv_heads,
-                       .head_dim = config.head_dim,
-                       .scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim))},
-      inverse_frequency_(inverse_frequencies(config)) {}
+    : config_(config), layout_(config), inverse_frequency_(inverse_frequencies(config)) {}
+
+kernels::AttentionShape Transformer::attention_shape(std::int64_t layer) const {
+  const float usual = 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
+  return {.heads = config_.heads,
+          .kv_heads = config_.kv_heads,
+          .head_dim = config_.head_dim,
+          .scale = config_.attention_scale == 0 ? usual : config_.attention_scale,
+          .window = config_.layer(layer).window,
+          .softcap = config_.attention_softcap};
+}
 
 void Transformer::forward(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch,
                           Keep keep, Activations& activations) const {
@@ -142,59 +135,50 @@ void Transformer::run(const kernels::Stream& on, const Weights& weights, const P
                       std::optional<std::span<const std::int32_t>> rows, Activations& activations) const {
   check_batch(config_, batch);
   std::int64_t T = batch.size();
-  const std::int64_t C = config_.hidden_size, F = config_.intermediate_size;
-  const std::int64_t q_width = config_.heads * config_.head_dim;
+  const std::int64_t C = config_.hidden_size;
   activations.reserve(config_, T, keep);
   if (T == 0) return;
 
-  const auto normalise = [&](float* residual, const float* branch, std::int64_t norm, float* out,
-                             float* rms) {
-    kernels::add_rms_norm_forward(on, T, C, config_.rms_norm_epsilon, residual, branch, weights.at(norm), out,
-                                  rms);
-  };
+  const Pieces pieces(on, *this, weights);
   // What is not kept is computed in the first layer's buffers.
   const auto block = [&](std::int64_t i) -> Activations::Layer& {
     return activations.layers_[keep == Keep::kEverything ? static_cast<std::size_t>(i) : 0];
   };
 
-  kernels::embedding_forward(on, T, C, batch.tokens.data(), weights.at(layout_.embedding()),
-                             block(0).residual_in.data());
-  normalise(block(0).residual_in.data(), nullptr, layout_.layer(0).input_norm, block(0).normed.data(),
-            block(0).inverse_rms.data());
+  pieces.embed(T, batch.tokens.data(), batch.positions.data(), block(0).residual_in.data());
+  pieces.normalise(T, layout_.layer(0).input_norm, block(0).residual_in.data(), nullptr,
+                   block(0).normed.data(), block(0).inverse_rms.data());
   for (std::int64_t i = 0; i < config_.layers; ++i) {
-    const LayerOffsets& at = layout_.layer(i);
-    const LayerMatrices& matrices = weights.layer(i);
     Activations::Layer& layer = block(i);
     const bool last = i + 1 == config_.layers;
     float* qkv = keep == Keep::kNothing ? layer.qkv.data()
                                         : activations.layers_[static_cast<std::size_t>(i)].qkv.data();
 
-    matrices.qkv.forward(on, T, layer.normed.data(), qkv);
-    kernels::rotary(on, Rotation::kForward, T, config_.heads + config_.kv_heads, config_.head_dim,
-                    batch.positions.data(), inverse_frequency_.data(), qkv, config_.qkv_width());
-    kernels::attention_forward(on, attention_shape_, batch.segments, qkv, layer.attended.data(),
+    pieces.queries_keys_values(T, i, batch.positions.data(), layer.normed.data(),
+                               {layer.raw_qkv.data(), layer.qk_inverse_rms.data()}, qkv);
+    kernels::attention_forward(on, attention_shape(i), batch.segments, qkv, layer.attended.data(),
                                layer.log_sum_exp.data());
     const float* attended = layer.attended.data();
     const float* stream = layer.residual_in.data();
     if (last && rows) {  // rows attend to no others from here on
-      gather(*rows, q_width, attended, activations.chosen_attended_);
+      gather(*rows, config_.q_width(), attended, activations.chosen_attended_);
       gather(*rows, C, stream, activations.chosen_stream_);
       attended = activations.chosen_attended_.data();
       stream = activations.chosen_stream_.data();
       T = std::ssize(*rows);
     }
-    matrices.attention_out.forward(on, T, attended, layer.residual_mid.data());
-    normalise(layer.residual_mid.data(), stream, at.post_norm, layer.post_normed.data(),
-              layer.post_inverse_rms.data());
-    matrices.gate_up.forward(on, T, layer.post_normed.data(), layer.gate_up.data());
-    kernels::swiglu_forward(on, T, F, layer.gate_up.data(), layer.gated.data());
+    pieces.attention_out(T, i, attended, {layer.raw_attention.data(), layer.attention_inverse_rms.data()},
+                         layer.residual_mid.data());
+    pieces.normalise(T, layout_.layer(i).feed_forward_norm, layer.residual_mid.data(), stream,
+                     layer.mid_normed.data(), layer.mid_inverse_rms.data());
 
     float* residual = last ? activations.residual_.data() : block(i + 1).residual_in.data();
-    matrices.down.forward(on, T, layer.gated.data(), residual);
-    normalise(residual, layer.residual_mid.data(),
-              last ? layout_.final_norm() : layout_.layer(i + 1).input_norm,
-              last ? activations.hidden_.data() : block(i + 1).normed.data(),
-              last ? activations.inverse_rms_.data() : block(i + 1).inverse_rms.data());
+    pieces.feed_forward(T, i, layer.mid_normed.data(), layer.gate_up.data(), layer.gated.data(),
+                        {layer.raw_feed_forward.data(), layer.feed_forward_inverse_rms.data()}, residual);
+    pieces.normalise(T, last ? layout_.final_norm() : layout_.layer(i + 1).input_norm, residual,
+                     layer.residual_mid.data(),
+                     last ? activations.hidden_.data() : block(i + 1).normed.data(),
+                     last ? activations.inverse_rms_.data() : block(i + 1).inverse_rms.data());
   }
 }
 
@@ -207,45 +191,36 @@ void Transformer::backward(const kernels::Stream& on, const Weights& weights, co
         "Transformer::backward: needs a forward pass that kept everything of the same batch");
   }
   if (T == 0) return;
-  const std::int64_t C = config_.hidden_size, F = config_.intermediate_size;
   Activations::Gradients& d = activations.d_;
+  const Pieces pieces(on, *this, weights);
 
-  const auto d_weight = [&](std::int64_t offset) { return gradient.data() + offset; };
-  // Adds to d.residual what reaches the stream through a norm.
-  const auto norm_backward = [&](const float* d_out, const float* residual, std::int64_t norm,
-                                 const float* rms) {
-    kernels::rms_norm_backward(on, T, C, d_out, residual, weights.at(norm), rms, d.residual.data(),
-                               d_weight(norm));
-  };
-
-  std::fill_n(d.residual.data(), T * C, 0.0f);
-  norm_backward(d_hidden.data(), activations.residual_.data(), layout_.final_norm(),
-                activations.inverse_rms_.data());
+  std::fill_n(d.residual.data(), T * config_.hidden_size, 0.0f);
+  pieces.normalise_backward(T, layout_.final_norm(), d_hidden.data(), activations.residual_.data(),
+                            activations.inverse_rms_.data(), d.residual.data(), gradient.data());
   for (std::int64_t i = config_.layers - 1; i >= 0; --i) {
     const LayerOffsets& at = layout_.layer(i);
-    const LayerMatrices& matrices = weights.layer(i);
-    const Activations::Layer& layer = activations.layers_[static_cast<std::size_t>(i)];
+    Activations::Layer& layer = activations.layers_[static_cast<std::size_t>(i)];
 
-    linear_backward(on, T, matrices.down, d.residual.data(), layer.gated.data(), d.gated.data(),
-                    d_weight(at.down));
-    kernels::swiglu_backward(on, T, F, layer.gate_up.data(), d.gated.data(), d.gate_up.data());
-    linear_backward(on, T, matrices.gate_up, d.gate_up.data(), layer.post_normed.data(), d.normed.data(),
-                    d_weight(at.gate_up));
-    norm_backward(d.normed.data(), layer.residual_mid.data(), at.post_norm, layer.post_inverse_rms.data());
+    pieces.feed_forward_backward(
+        T, i, d.residual.data(), layer.mid_normed.data(), layer.gate_up.data(), layer.gated.data(),
+        {layer.raw_feed_forward.data(), layer.feed_forward_inverse_rms.data()}, d.raw.data(), d.gated.data(),
+        d.gate_up.data(), d.normed.data(), gradient.data());
+    pieces.normalise_backward(T, at.feed_forward_norm, d.normed.data(), layer.residual_mid.data(),
+                              layer.mid_inverse_rms.data(), d.residual.data(), gradient.data());
 
-    linear_backward(on, T, matrices.attention_out, d.residual.data(), layer.attended.data(),
-                    d.attended.data(), d_weight(at.attention_out));
-    kernels::attention_backward(on, attention_shape_, batch.segments, T, layer.qkv.data(),
+    pieces.attention_out_backward(T, i, d.residual.data(), layer.attended.data(),
+                                  {layer.raw_attention.data(), layer.attention_inverse_rms.data()},
+                                  d.raw.data(), d.attended.data(), gradient.data());
+    kernels::attention_backward(on, attention_shape(i), batch.segments, T, layer.qkv.data(),
                                 layer.attended.data(), layer.log_sum_exp.data(), d.attended.data(),
                                 d.qkv.data());
-    kernels::rotary(on, Rotation::kBackward, T, config_.heads + config_.kv_heads, config_.head_dim,
-                    batch.positions.data(), inverse_frequency_.data(), d.qkv.data(), config_.qkv_width());
-    linear_backward(on, T, matrices.qkv, d.qkv.data(), layer.normed.data(), d.normed.data(),
-                    d_weight(at.qkv));
-    norm_backward(d.normed.data(), layer.residual_in.data(), at.input_norm, layer.inverse_rms.data());
+    pieces.queries_keys_values_backward(T, i, batch.positions.data(),
+                                        {layer.raw_qkv.data(), layer.qk_inverse_rms.data()},
+                                        layer.normed.data(), d.qkv.data(), d.normed.data(), gradient.data());
+    pieces.normalise_backward(T, at.input_norm, d.normed.data(), layer.residual_in.data(),
+                              layer.inverse_rms.data(), d.residual.data(), gradient.data());
   }
-  kernels::embedding_backward(on, T, C, batch.tokens.data(), d.residual.data(),
-                              d_weight(layout_.embedding()));
+  pieces.embed_backward(T, batch.tokens.data(), batch.positions.data(), d.residual.data(), gradient.data());
 }
 
 }  // namespace infalign::model

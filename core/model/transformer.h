@@ -34,20 +34,26 @@ class Activations {
   friend class Transformer;
   /// What one decoder block computes; its backward pass reads all of it.
   struct Layer {
-    kernels::Buffer<float> residual_in, residual_mid;      // [T, C] the sums that the two norms normalise
-    kernels::Buffer<float> normed, post_normed;            // [T, C]
-    kernels::Buffer<float> inverse_rms, post_inverse_rms;  // [T]
-    kernels::Buffer<float> qkv;                            // [T, qkv_width], rotated
-    kernels::Buffer<float> attended;                       // [T, heads * head_dim]
-    kernels::Buffer<float> log_sum_exp;                    // [T, heads]
-    kernels::Buffer<float> gate_up;                        // [T, 2F]
-    kernels::Buffer<float> gated;                          // [T, F]
+    kernels::Buffer<float> residual_in, residual_mid;     // [T, C] the sums that the two norms normalise
+    kernels::Buffer<float> normed, mid_normed;            // [T, C]
+    kernels::Buffer<float> inverse_rms, mid_inverse_rms;  // [T]
+    kernels::Buffer<float> qkv;                           // [T, qkv_width], rotated
+    kernels::Buffer<float> attended;                      // [T, heads * head_dim]
+    kernels::Buffer<float> log_sum_exp;                   // [T, heads]
+    kernels::Buffer<float> gate_up;                       // [T, gate_up_width]
+    kernels::Buffer<float> gated;                         // [T, F]
+    // Of models with norms on heads:
+    kernels::Buffer<float> raw_qkv, qk_inverse_rms;  // [T, qkv_width], [T, heads + kv_heads]
+    // Of models with norms after branches, what those normalise:
+    kernels::Buffer<float> raw_attention, raw_feed_forward;                  // [T, C]
+    kernels::Buffer<float> attention_inverse_rms, feed_forward_inverse_rms;  // [T]
   };
   /// Gradients on their way down, shared by all layers.
   struct Gradients {
     kernels::Buffer<float> residual, normed;  // [T, C]
     kernels::Buffer<float> qkv, attended;     // [T, qkv_width], [T, heads * head_dim]
-    kernels::Buffer<float> gate_up, gated;    // [T, 2F], [T, F]
+    kernels::Buffer<float> gate_up, gated;    // [T, gate_up_width], [T, F]
+    kernels::Buffer<float> raw;               // [T, C], where norms follow branches
   };
   void reserve(const ModelConfig& config, std::int64_t T, Keep keep);
   /// Calls visit(buffer, width) for each buffer [T, width] that a pass needs: the one list of them.
@@ -68,7 +74,9 @@ class Transformer {
 
   const ModelConfig& config() const { return config_; }
   const ParameterLayout& layout() const { return layout_; }
-  const kernels::AttentionShape& attention_shape() const { return attention_shape_; }
+  /// Of a layer: what is attended to, and how.
+  kernels::AttentionShape attention_shape(std::int64_t layer) const;
+  /// [rotary_dim / 2]; empty for learned positions.
   std::span<const float> inverse_frequency() const { return inverse_frequency_; }
 
   /// Parameters prepared for this model's passes.
@@ -99,11 +107,11 @@ class Transformer {
 
   ModelConfig config_;
   ParameterLayout layout_;
-  kernels::AttentionShape attention_shape_;
-  std::vector<float> inverse_frequency_;  // [head_dim / 2]
+  std::vector<float> inverse_frequency_;
 };
 
-/// Log-probabilities of targets under softmax(logits / temperature), and their gradient.
+/// Log-probabilities of targets under softmax(logits / temperature), logits capped where the model caps them,
+/// and their gradient.
 class TokenLogProbabilities {
  public:
   /// log p(targets.tokens[i]) into values(), from hidden states of `activations`.

@@ -1,6 +1,8 @@
 #include "core/model/weights.h"
 
+#include <algorithm>
 #include <stdexcept>
+#include <utility>
 
 namespace infalign::model {
 namespace {
@@ -10,10 +12,22 @@ namespace {
 template <class Visit>
 void for_each_matrix(const ModelConfig& config, const LayerOffsets& at, Visit&& visit) {
   const std::int64_t C = config.hidden_size, F = config.intermediate_size;
-  visit(&LayerMatrices::qkv, at.qkv, config.qkv_width(), C);
-  visit(&LayerMatrices::attention_out, at.attention_out, C, config.heads * config.head_dim);
-  visit(&LayerMatrices::gate_up, at.gate_up, 2 * F, C);
-  visit(&LayerMatrices::down, at.down, C, F);
+  visit(&LayerMatrices::qkv, at.qkv.weight, config.qkv_width(), C);
+  visit(&LayerMatrices::attention_out, at.attention_out.weight, C, config.q_width());
+  visit(&LayerMatrices::gate_up, at.gate_up.weight, config.gate_up_width(), C);
+  visit(&LayerMatrices::down, at.down.weight, C, F);
+}
+
+/// Calls visit(offset) for the weight [C] of each norm of the residual stream.
+template <class Visit>
+void for_each_norm(const ParameterLayout& layout, const ModelConfig& config, Visit&& visit) {
+  for (std::int64_t i = 0; i < config.layers; ++i) {
+    const LayerOffsets& at = layout.layer(i);
+    for (const NormOffsets& norm :
+         {at.input_norm, at.attention_after_norm, at.feed_forward_norm, at.feed_forward_after_norm})
+      if (norm.weight != kAbsent) visit(norm.weight);
+  }
+  visit(layout.final_norm().weight);
 }
 
 }  // namespace
@@ -32,6 +46,18 @@ void Weights::prepare(const kernels::Stream& on, const ParameterLayout& layout, 
   }
   if (layout.head() >= 0)
     head_.prepare(on, config.vocab_size, config.hidden_size, at(layout.head()), precision, use);
+  norms_plus_one_.clear();
+  if (config.norm != Norm::kRmsPlusOne) return;
+  for_each_norm(layout, config, [&](std::int64_t offset) {
+    kernels::Buffer<float> sum(static_cast<std::size_t>(config.hidden_size));
+    std::transform(at(offset), at(offset) + config.hidden_size, sum.data(), [](float w) { return 1.0f + w; });
+    norms_plus_one_.emplace(offset, std::move(sum));
+  });
+}
+
+const float* Weights::norm(std::int64_t offset) const {
+  const auto found = norms_plus_one_.find(offset);
+  return found == norms_plus_one_.end() ? at(offset) : found->second.data();
 }
 
 std::int64_t Weights::bytes(const ModelConfig& config, kernels::Use use, kernels::Precision precision) {
@@ -41,6 +67,10 @@ std::int64_t Weights::bytes(const ModelConfig& config, kernels::Use use, kernels
   });
   if (!config.score_head)
     bytes += kernels::Linear::bytes(config.vocab_size, config.hidden_size, precision, use);
+  if (config.norm == Norm::kRmsPlusOne) {
+    const std::int64_t norms = (config.norms_after_branches ? 4 : 2) * config.layers + 1;
+    bytes += norms * config.hidden_size * static_cast<std::int64_t>(sizeof(float));
+  }
   return bytes;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <span>
 #include <vector>
 
@@ -35,6 +36,8 @@ class Weights {
 
   /// The parameter that begins at this offset of the flat buffer.
   const float* at(std::int64_t offset) const { return parameters_.data() + offset; }
+  /// What a norm multiplies with: the parameter at this offset [C], or 1 + that (Norm::kRmsPlusOne).
+  const float* norm(std::int64_t offset) const;
   const LayerMatrices& layer(std::int64_t i) const { return layers_[static_cast<std::size_t>(i)]; }
   /// [V, C]; of a model that has a language-model head.
   const kernels::Linear& head() const { return head_; }
@@ -46,6 +49,7 @@ class Weights {
   std::span<const float> parameters_;
   std::vector<LayerMatrices> layers_;
   kernels::Linear head_;
+  std::map<std::int64_t, kernels::Buffer<float>> norms_plus_one_;  // by offset
 };
 
 }  // namespace infalign::model

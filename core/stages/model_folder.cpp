@@ -1,53 +1,21 @@
 #include "core/stages/model_folder.h"
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "core/error.h"
+#include "core/model/families.h"
+#include "core/stages/model_weights.h"
 #include "core/storage/durable.h"
 
 namespace infalign::stages {
 namespace {
-
-constexpr const char* kScore = "score.weight";
-// Files that older models carry beside their weights and that say nothing: attention masks, rotary tables.
-constexpr const char* kIgnoredTensors[] = {"rotary_emb.inv_freq"};
 
 nlohmann::json read_config(const std::filesystem::path& folder) {
   const auto file = folder / "config.json";
   auto json = nlohmann::json::parse(storage::read_file(file), nullptr, false);
   if (!json.is_object()) throw InputError(file.string() + ": not a JSON object");
   return json;
-}
-
-bool ignored(const std::string& tensor) {
-  return std::any_of(std::begin(kIgnoredTensors), std::end(kIgnoredTensors),
-                     [&](const char* suffix) { return tensor.ends_with(suffix); });
-}
-
-/// Copies every tensor of the layout; `fresh_score` says that the folder need not have a score head (nor may
-/// lack an LM head).
-storage::DataType read_weights(const std::filesystem::path& folder, const model::ParameterLayout& layout,
-                               bool fresh_score, std::span<float> parameters) {
-  const auto reader = storage::SafetensorsReader::open_folder(folder);
-  std::set<std::string> known;
-  auto type = storage::DataType::kFloat32;
-  for (const auto& view : layout.views()) {
-    known.insert(view.name);
-    if (fresh_score && view.name == kScore && !reader.tensors().contains(kScore)) continue;
-    reader.read(
-        view.name, view.shape,
-        parameters.subspan(static_cast<std::size_t>(view.offset), static_cast<std::size_t>(view.size)));
-    type = reader.tensors().at(view.name).type;
-  }
-  const bool head_is_surplus_but_harmless = fresh_score || !known.contains("lm_head.weight");
-  for (const auto& [name, tensor] : reader.tensors()) {
-    if (known.contains(name) || ignored(name)) continue;
-    if (name == "lm_head.weight" && head_is_surplus_but_harmless) continue;
-    throw InputError(folder.string() + ": surplus tensor " + name + " that this architecture does not have");
-  }
-  return type;
 }
 
 }  // namespace
@@ -66,7 +34,7 @@ model::ModelConfig as_reward_model(model::ModelConfig backbone) {
 ModelFolder ModelFolder::load(const std::filesystem::path& path) {
   model::Transformer transformer(read_model_config(path));
   kernels::Buffer<float> parameters(static_cast<std::size_t>(transformer.layout().size()));
-  const auto type = read_weights(path, transformer.layout(), false, parameters.span());
+  const auto type = read_weights(path, transformer, Require::kAll, parameters.span());
   return {path, std::move(transformer), std::move(parameters), text::Tokenizer::load(path), type};
 }
 
@@ -82,7 +50,7 @@ ModelFolder load_as_reward_model(const std::filesystem::path& backbone, std::uin
   model::Transformer transformer(config);
   kernels::Buffer<float> parameters(static_cast<std::size_t>(transformer.layout().size()));
   model::initialise(config, transformer.layout(), seed, parameters.span());
-  const auto type = read_weights(backbone, transformer.layout(), true, parameters.span());
+  const auto type = read_weights(backbone, transformer, Require::kAllButScore, parameters.span());
   return {backbone, std::move(transformer), std::move(parameters), text::Tokenizer::load(backbone), type};
 }
 
@@ -100,11 +68,11 @@ void save_model_folder(const std::filesystem::path& source, const std::filesyste
     fs::copy_file(entry.path(), temporary / name);
   }
   auto config = read_config(source);
+  const std::string reward_model(model::traits_of(transformer.config().family).reward_model);
   const bool becomes_reward_model =
-      transformer.config().score_head &&
-      config["architectures"] != nlohmann::json{"LlamaForSequenceClassification"};
+      transformer.config().score_head && config["architectures"] != nlohmann::json{reward_model};
   if (becomes_reward_model) {
-    config["architectures"] = {"LlamaForSequenceClassification"};
+    config["architectures"] = {reward_model};
     config["num_labels"] = 1;
     config["id2label"] = {{"0", "LABEL_0"}};
     config["label2id"] = {{"LABEL_0", 0}};
@@ -118,12 +86,7 @@ void save_model_folder(const std::filesystem::path& source, const std::filesyste
     storage::write_file_durably(temporary / "config.json", config.dump(2) + "\n");
     fs::remove(temporary / "generation_config.json");
   }
-  std::vector<storage::NamedTensor> tensors;
-  for (const auto& view : transformer.layout().views())
-    tensors.push_back(
-        {view.name, view.shape,
-         parameters.subspan(static_cast<std::size_t>(view.offset), static_cast<std::size_t>(view.size))});
-  storage::write_safetensors(temporary / "model.safetensors", tensors, data_type);
+  write_weights(temporary / "model.safetensors", transformer, parameters, data_type);
   for (const auto& entry : fs::directory_iterator(temporary)) storage::sync_path(entry.path());
   fs::remove_all(target);
   storage::rename_durably(temporary, target);

@@ -69,6 +69,16 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
+/// Gives back the memory of those pages of a mapped file that lie whole in `bytes`; they are there again when
+/// read again.
+void forget(std::span<const std::byte> bytes) {
+  const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto address = reinterpret_cast<std::uintptr_t>(bytes.data());
+  const std::uintptr_t begin = (address + page - 1) / page * page,
+                       end = (address + bytes.size()) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
 /// The element type of a tensor's header entry.
 DataType parse_type(const std::filesystem::path& file, const std::string& name, const Json& entry) {
   const auto type = entry.find("dtype");
@@ -246,6 +256,7 @@ void SafetensorsReader::read(const std::string& name, std::span<const std::int64
                                 " has shape " + shape_text(shape));
   }
   decode(tensor.type, tensor.data, out);
+  forget(tensor.data);
   const auto bad = std::find_if_not(out.begin(), out.end(), [](float value) { return std::isfinite(value); });
   if (bad != out.end()) {
     refuse(impl_->source, "tensor " + name + " holds a value that is not finite, at element " +

@@ -14,6 +14,7 @@
 #include "kernels/exponential.h"
 #include "kernels/logarithm.h"
 #include "kernels/parallel.h"
+#include "kernels/softcap/softcap.h"
 #include "kernels/vectorise.h"
 
 namespace infalign::kernels {
@@ -25,6 +26,8 @@ struct HeadView {
   std::int64_t query, key, value;  // `query` also in a row of out
   std::int64_t first_head;         // in a row of log_sum_exp
   float scale;
+  std::int64_t window;
+  float softcap;
 
   HeadView(const AttentionShape& shape, std::int64_t kv_head)
       : head_dim(shape.head_dim),
@@ -36,25 +39,38 @@ struct HeadView {
         key((shape.heads + kv_head) * head_dim),
         value((shape.heads + shape.kv_heads + kv_head) * head_dim),
         first_head(kv_head * group),
-        scale(shape.scale) {}
+        scale(shape.scale),
+        window(shape.window),
+        softcap(shape.softcap) {}
 };
 
-/// Queries of tokens [first, first + tokens) of a segment, and the keys that any of them sees: the prefix's,
-/// then the segment's own up to the last of these tokens.
+/// Queries of some tokens of a segment, and the keys that any of them sees: the prefix's, then the segment's
+/// own up to the last of these tokens.
 struct Block {
-  std::int64_t begin;  // row of token `first` in the batch
-  std::int64_t first;
+  std::int64_t begin;                 // row of the first token in the batch
+  std::int64_t first;                 // that token's place among the segment's keys
   std::int64_t prefix_begin, prefix;  // row and number of the prefix's keys
   std::int64_t own_begin, own;        // row and number of the segment's keys
   LaneLayout layout;
 
   std::int64_t keys() const { return prefix + own; }
+
+  /// Leaves out the first `count` keys, which no token sees.
+  void skip(std::int64_t count) {
+    const std::int64_t of_prefix = std::min(count, prefix), of_own = count - of_prefix;
+    prefix_begin += of_prefix;
+    prefix -= of_prefix;
+    own_begin += of_own;
+    own -= of_own;
+    first -= of_own;
+  }
 };
 
 /// One thread's scratch, reused by all its calls.
 struct Scratch {
   Buffer<float> queries, d_out, result;  // [head_dim, lanes]
   Buffer<float> scores, d_scores;        // [keys, lanes]
+  Buffer<float> capped;                  // [keys, lanes], where there is a cap
   Buffer<float> factor, log_sum_exp;     // [lanes]
 
   static Scratch& of_thread() {
@@ -66,6 +82,7 @@ struct Scratch {
       buffer->reserve(static_cast<std::size_t>(head.head_dim * block.layout.lanes));
     for (Buffer<float>* buffer : {&scores, &d_scores})
       buffer->reserve(static_cast<std::size_t>(block.keys() * block.layout.lanes));
+    if (head.softcap > 0) capped.reserve(static_cast<std::size_t>(block.keys() * block.layout.lanes));
     for (Buffer<float>* buffer : {&factor, &log_sum_exp})
       buffer->reserve(static_cast<std::size_t>(block.layout.lanes));
   }
@@ -77,13 +94,15 @@ void for_each_block(const HeadView& head, const Segment& segment, Body&& body) {
   const std::int64_t most_tokens = std::max<std::int64_t>(32 / head.group, 4);
   for (std::int64_t first = 0; first < segment.length; first += most_tokens) {
     const std::int64_t tokens = std::min(most_tokens, segment.length - first);
-    const Block block{.begin = segment.begin + first,
-                      .first = first,
-                      .prefix_begin = segment.prefix_begin,
-                      .prefix = segment.prefix_length,
-                      .own_begin = segment.begin,
-                      .own = first + tokens,
-                      .layout = {tokens, head.group, padded(tokens * head.group)}};
+    Block block{.begin = segment.begin + first,
+                .first = first,
+                .prefix_begin = segment.prefix_begin,
+                .prefix = segment.prefix_length,
+                .own_begin = segment.begin,
+                .own = first + tokens,
+                .layout = {tokens, head.group, padded(tokens * head.group)}};
+    const std::int64_t before = segment.prefix_length + first;
+    if (head.window > 0 && before >= head.window) block.skip(before - head.window + 1);
     Scratch::of_thread().reserve(head, block);
     body(block);
   }
@@ -109,6 +128,17 @@ void clear_gradients(const HeadView& head, const Segment& segment, float* d_qkv)
 /// Lanes of the block below this one do not see key number `key` of prefix and segment.
 [[gnu::always_inline]] static inline std::int32_t first_seeing(const Block& block, std::int64_t key) {
   return static_cast<std::int32_t>((key - block.prefix - block.first) * block.layout.group);
+}
+
+/// Scores of keys before a lane's window become -infinity.
+void apply_window(const Block& block, std::int64_t window, float* scores) {
+  const std::int64_t used = block.layout.tokens * block.layout.group;
+  for (std::int64_t key = 0; key < block.keys(); ++key) {
+    const std::int64_t last_seeing = first_seeing(block, key) + window * block.layout.group;
+    float* score = scores + key * block.layout.lanes;
+    for (std::int64_t lane = std::max<std::int64_t>(0, last_seeing); lane < used; ++lane)
+      score[lane] = -std::numeric_limits<float>::infinity();
+  }
 }
 
 /// scores become exp(score - the lane's maximum), 0 where unseen; factor = 1 / their sum over keys;
@@ -220,6 +250,8 @@ void forward_block(const HeadView& head, const Block& block, const float* qkv, f
   rows_to_lanes(block.layout, head.head_dim, qkv + block.begin * head.row + head.query, head.row, head.scale,
                 s.queries.data());
   over_dimensions(head, block, qkv, head.key, s.queries.data(), s.scores.data());
+  if (head.softcap > 0) softcap_forward({}, block.keys() * block.layout.lanes, head.softcap, s.scores.data());
+  if (head.window > 0) apply_window(block, head.window, s.scores.data());
   softmax(block, s.scores.data(), s.factor.data(), s.log_sum_exp.data());
   over_keys(head, block, qkv, head.value, s.scores.data(), s.result.data());
   scale_lanes(block, head.head_dim, s.factor.data(), s.result.data());
@@ -240,7 +272,14 @@ void backward_block(const HeadView& head, const Block& block, const float* qkv, 
                 s.log_sum_exp.data());
   over_dimensions(head, block, qkv, head.key, s.queries.data(), s.scores.data());
   over_dimensions(head, block, qkv, head.value, s.d_out.data(), s.d_scores.data());
+  const std::int64_t scores = block.keys() * block.layout.lanes;
+  if (head.softcap > 0) {
+    softcap_forward({}, scores, head.softcap, s.scores.data());
+    std::copy_n(s.scores.data(), scores, s.capped.data());
+  }
+  if (head.window > 0) apply_window(block, head.window, s.scores.data());
   softmax_backward(block, head.scale, s.log_sum_exp.data(), s.scores.data(), s.d_scores.data());
+  if (head.softcap > 0) softcap_backward({}, scores, head.softcap, s.capped.data(), s.d_scores.data());
   over_keys(head, block, qkv, head.key, s.d_scores.data(), s.result.data());
   lanes_to_rows(block.layout, head.head_dim, s.result.data(), d_qkv + block.begin * head.row + head.query,
                 head.row);

@@ -25,12 +25,15 @@ struct AttentionShape {
   std::int64_t heads = 0;
   std::int64_t kv_heads = 0;
   std::int64_t head_dim = 0;
-  float scale = 0;                                                        // usually 1 / sqrt(head_dim)
+  float scale = 0;          // usually 1 / sqrt(head_dim)
+  std::int64_t window = 0;  // a query sees itself and window - 1 positions before (Mistral, 2023); 0: all
+  float softcap = 0;        // scaled scores s become softcap * tanh(s / softcap) (Gemma 2); 0: they do not
   std::int64_t row() const { return (heads + 2 * kv_heads) * head_dim; }  // width of a packed q-k-v row
 };
 
+/// Positions for windows are counted from the first row of a segment's prefix.
 /// qkv [T, shape.row()]: each row q heads, then k heads, then v heads. out [T, heads * head_dim];
-/// log_sum_exp [T, heads] of the scaled scores, kept for the backward pass.
+/// log_sum_exp [T, heads] of the scaled (and capped) scores, kept for the backward pass.
 void attention_forward(const Stream& on, const AttentionShape& shape, std::span<const Segment> segments,
                        const float* qkv, float* out, float* log_sum_exp);
 

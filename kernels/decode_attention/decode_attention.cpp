@@ -10,6 +10,7 @@
 #include "kernels/attention/tile_product.h"
 #include "kernels/exponential.h"
 #include "kernels/parallel.h"
+#include "kernels/softcap/softcap.h"
 #include "kernels/vectorise.h"
 
 namespace infalign::kernels {
@@ -106,6 +107,16 @@ template <class Join>
     }
 }
 
+/// The scores of positions before a row's window become -infinity.
+void apply_window(const ScoreRows& at, std::int64_t window) {
+  for (std::int64_t r = 0; r < at.rows; ++r) {
+    const std::int64_t unseen = std::max<std::int64_t>(0, at.prefix + at.own[r] - window);
+    float* shared = at.scores + r * at.stride;
+    std::fill_n(shared, std::min(unseen, at.prefix), kNone);
+    std::fill_n(shared + padded(at.prefix), std::max<std::int64_t>(0, unseen - at.prefix), kNone);
+  }
+}
+
 /// Each score becomes exp(score - maximum of the row); factor [rows] = 1 / their sum.
 INFALIGN_VECTORISE
 void softmax(const ScoreRows& at, float* factor) {
@@ -183,7 +194,10 @@ void attend(const Step& step, std::int64_t begin, std::int64_t n, std::int64_t k
         .score(group, queries + i * group * head_dim, step.own_length[begin + i],
                scores + i * group * stride + padded(prefix), stride);
 
-  softmax({scores, rows, stride, prefix, s.own_length.data()}, s.factor.data());
+  const ScoreRows all{scores, rows, stride, prefix, s.own_length.data()};
+  if (shape.softcap > 0) softcap_forward({}, rows * stride, shape.softcap, scores);
+  if (shape.window > 0) apply_window(all, shape.window);
+  softmax(all, s.factor.data());
 
   if (prefix > 0)
     SlotView(shape, step.prefix, step.prefix_slot[begin], kv_head)

@@ -24,7 +24,8 @@ void cache_store(const Stream& on, const AttentionShape& shape, std::int64_t n, 
                  const std::int32_t* slot, const std::int32_t* position, const CacheView& cache);
 
 /// Row i attends to positions [0, prefix_length[i]) of slot prefix_slot[i] of `prefix` and to positions
-/// [0, own_length[i]) of slot own_slot[i] of `own` (the new token itself already stored). qkv [n,
+/// [0, own_length[i]) of slot own_slot[i] of `own` (the new token itself already stored), which follow the
+/// prefix's; of these all, the last shape.window if there is a window. qkv [n,
 /// shape.row()], of which only the queries are read; out [n, heads * head_dim]. A row's bits do not depend on
 /// the other rows.
 void decode_attention(const Stream& on, const AttentionShape& shape, std::int64_t n, const float* qkv,

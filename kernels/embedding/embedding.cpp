@@ -23,6 +23,22 @@ void add_columns(std::int64_t T, std::int64_t C, std::int64_t begin, std::int64_
   }
 }
 
+INFALIGN_VECTORISE
+void add_rows(std::int64_t T, std::int64_t C, const std::int32_t* positions, const float* table, float* out) {
+  for (std::int64_t t = 0; t < T; ++t) {
+    const float* from = table + positions[t] * C;
+    float* to = out + t * C;
+#pragma omp simd
+    for (std::int64_t c = 0; c < C; ++c) to[c] += from[c];
+  }
+}
+
+INFALIGN_VECTORISE
+void scale_values(std::int64_t n, float factor, float* x) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) x[i] *= factor;
+}
+
 }  // namespace
 
 void embedding_forward(const Stream&, std::int64_t T, std::int64_t C, const std::int32_t* tokens,
@@ -31,6 +47,19 @@ void embedding_forward(const Stream&, std::int64_t T, std::int64_t C, const std:
     for (std::int64_t t = begin; t < end; ++t)
       std::memcpy(out + t * C, table + tokens[t] * C, static_cast<std::size_t>(C) * sizeof(float));
   });
+}
+
+void embedding_add(const Stream&, std::int64_t T, std::int64_t C, const std::int32_t* positions,
+                   const float* table, float* out) {
+  parallel_for(T, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
+    add_rows(end - begin, C, positions + begin, table, out + begin * C);
+  });
+}
+
+void embedding_scale(const Stream&, std::int64_t n, float factor, float* x) {
+  constexpr std::int64_t kGrain = 1 << 14;
+  parallel_for(n, kGrain,
+               [&](std::int64_t begin, std::int64_t end) { scale_values(end - begin, factor, x + begin); });
 }
 
 void embedding_backward(const Stream&, std::int64_t T, std::int64_t C, const std::int32_t* tokens,

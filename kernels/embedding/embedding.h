@@ -11,6 +11,14 @@ namespace infalign::kernels {
 void embedding_forward(const Stream& on, std::int64_t T, std::int64_t C, const std::int32_t* tokens,
                        const float* table, float* out);
 
+/// out[t] += table[positions[t]]: learned positions (GPT-2, 2019), of which embedding_backward is the
+/// gradient too.
+void embedding_add(const Stream& on, std::int64_t T, std::int64_t C, const std::int32_t* positions,
+                   const float* table, float* out);
+
+/// x [n] *= factor: embeddings that are scaled (Vaswani et al. 2017; Gemma), and their gradient.
+void embedding_scale(const Stream& on, std::int64_t n, float factor, float* x);
+
 /// d_table[tokens[t]] += d_out[t], in ascending t for each row (deterministic); d_table [V, C].
 void embedding_backward(const Stream& on, std::int64_t T, std::int64_t C, const std::int32_t* tokens,
                         const float* d_out, float* d_table);

@@ -8,6 +8,7 @@
 
 #include "kernels/exponential.h"
 #include "kernels/parallel.h"
+#include "kernels/softcap/softcap.h"
 #include "kernels/vectorise.h"
 
 namespace infalign::kernels {
@@ -93,18 +94,40 @@ void log_probabilities_and_gradient(std::int64_t n, std::int64_t V, float* logit
   }
 }
 
+/// The same of logits that were capped: their gradient goes on to the logits before that.
+INFALIGN_VECTORISE
+void log_probabilities_and_gradient_capped(std::int64_t n, std::int64_t V, float softcap, float* logits,
+                                           const std::int32_t* target, float inverse_temperature,
+                                           const float* d_log_probability, float* log_probability) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    float* row = logits + i * V;
+    const RowResult result = log_probability_of(V, row, target[i], inverse_temperature);
+    log_probability[i] = result.log_probability;
+    const float base = result.log_sum_exp;
+    const float d = d_log_probability[i] * inverse_temperature;
+    const float of_target = row[target[i]] / softcap;
+#pragma omp simd
+    for (std::int64_t v = 0; v < V; ++v) {
+      const float tangent = row[v] / softcap;
+      row[v] = -d * exponential(row[v] * inverse_temperature - base) * (1.0f - tangent * tangent);
+    }
+    row[target[i]] += d * (1.0f - of_target * of_target);
+  }
+}
+
 }  // namespace
 
 std::int64_t head_scratch(std::int64_t n, std::int64_t V) { return std::min(n, chunk_rows(V)) * V; }
 
 void head_forward(const Stream& on, std::int64_t n, std::int64_t C, std::int64_t V, const float* hidden,
                   const Linear& weight, const std::int32_t* target, float inverse_temperature,
-                  float* log_probability) {
+                  float* log_probability, float softcap) {
   const std::int64_t chunk = chunk_rows(V);
   float* logits = logits_scratch(n, V);  // [chunk, V]
   for (std::int64_t first = 0; first < n; first += chunk) {
     const std::int64_t rows = std::min(chunk, n - first);
     weight.forward(on, rows, hidden + first * C, logits);
+    if (softcap > 0) softcap_forward(on, rows * V, softcap, logits);
     parallel_for(rows, kGrain, [&](std::int64_t begin, std::int64_t end) {
       log_probabilities(end - begin, V, logits + begin * V, target + first + begin, inverse_temperature,
                         log_probability + first + begin);
@@ -115,16 +138,23 @@ void head_forward(const Stream& on, std::int64_t n, std::int64_t C, std::int64_t
 void head_forward_backward(const Stream& on, std::int64_t n, std::int64_t C, std::int64_t V,
                            const float* hidden, const Linear& weight, const std::int32_t* target,
                            float inverse_temperature, const float* d_log_probability, float* log_probability,
-                           float* d_hidden, float* d_weight) {
+                           float* d_hidden, float* d_weight, float softcap) {
   const std::int64_t chunk = chunk_rows(V);
   float* logits = logits_scratch(n, V);  // [chunk, V]
   for (std::int64_t first = 0; first < n; first += chunk) {
     const std::int64_t rows = std::min(chunk, n - first);
     weight.forward(on, rows, hidden + first * C, logits);
+    if (softcap > 0) softcap_forward(on, rows * V, softcap, logits);
     parallel_for(rows, kGrain, [&](std::int64_t begin, std::int64_t end) {
       const std::int64_t row = first + begin;
-      log_probabilities_and_gradient(end - begin, V, logits + begin * V, target + row, inverse_temperature,
-                                     d_log_probability + row, log_probability + row);
+      if (softcap > 0) {
+        log_probabilities_and_gradient_capped(end - begin, V, softcap, logits + begin * V, target + row,
+                                              inverse_temperature, d_log_probability + row,
+                                              log_probability + row);
+      } else {
+        log_probabilities_and_gradient(end - begin, V, logits + begin * V, target + row, inverse_temperature,
+                                       d_log_probability + row, log_probability + row);
+      }
     });
     weight.backward_input(on, rows, logits, d_hidden + first * C);
     weight.backward_weight(on, rows, logits, hidden + first * C, d_weight);

@@ -58,11 +58,12 @@ const Table& table_for(std::int64_t half, const float* inverse_frequency, std::i
 
 /// kHalf > 0 tells the compiler the length of a half head, which it then unrolls; 0 reads it from `half`.
 template <std::int64_t kHalf>
-[[gnu::always_inline]] static inline void rotate_heads(std::int64_t half, std::int64_t heads, float sign,
+[[gnu::always_inline]] static inline void rotate_heads(std::int64_t half, std::int64_t heads,
+                                                       std::int64_t head_dim, float sign,
                                                        const float* cos_sin, float* x) {
   if constexpr (kHalf > 0) half = kHalf;
   for (std::int64_t head = 0; head < heads; ++head) {
-    float* low = x + head * 2 * half;
+    float* low = x + head * head_dim;
     float* high = low + half;
 #pragma omp simd
     for (std::int64_t d = 0; d < half; ++d) {
@@ -75,26 +76,26 @@ template <std::int64_t kHalf>
 }
 
 INFALIGN_VECTORISE
-void rotate_rows(std::int64_t T, std::int64_t heads, std::int64_t half, float sign,
+void rotate_rows(std::int64_t T, std::int64_t heads, std::int64_t head_dim, std::int64_t half, float sign,
                  const std::int32_t* positions, const float* table, float* x, std::int64_t stride) {
   for (std::int64_t t = 0; t < T; ++t) {
     const float* cos_sin = table + positions[t] * 2 * half;
     float* row = x + t * stride;
     switch (half) {
       case 4:
-        rotate_heads<4>(half, heads, sign, cos_sin, row);
+        rotate_heads<4>(half, heads, head_dim, sign, cos_sin, row);
         break;
       case 8:
-        rotate_heads<8>(half, heads, sign, cos_sin, row);
+        rotate_heads<8>(half, heads, head_dim, sign, cos_sin, row);
         break;
       case 16:
-        rotate_heads<16>(half, heads, sign, cos_sin, row);
+        rotate_heads<16>(half, heads, head_dim, sign, cos_sin, row);
         break;
       case 32:
-        rotate_heads<32>(half, heads, sign, cos_sin, row);
+        rotate_heads<32>(half, heads, head_dim, sign, cos_sin, row);
         break;
       default:
-        rotate_heads<0>(half, heads, sign, cos_sin, row);
+        rotate_heads<0>(half, heads, head_dim, sign, cos_sin, row);
     }
   }
 }
@@ -102,14 +103,15 @@ void rotate_rows(std::int64_t T, std::int64_t heads, std::int64_t half, float si
 }  // namespace
 
 void rotary(const Stream&, Rotation rotation, std::int64_t T, std::int64_t heads, std::int64_t head_dim,
-            const std::int32_t* positions, const float* inverse_frequency, float* x, std::int64_t stride) {
+            const std::int32_t* positions, const float* inverse_frequency, float* x, std::int64_t stride,
+            std::int64_t rotary_dim) {
   if (T == 0) return;
-  const std::int64_t half = head_dim / 2;
+  const std::int64_t half = (rotary_dim == 0 ? head_dim : rotary_dim) / 2;
   const Table& table = table_for(half, inverse_frequency, *std::max_element(positions, positions + T) + 1);
   const float sign = rotation == Rotation::kForward ? 1.0f : -1.0f;
   parallel_for(T, kGrain, [&](std::int64_t begin, std::int64_t end) {
-    rotate_rows(end - begin, heads, half, sign, positions + begin, table.cos_sin.data(), x + begin * stride,
-                stride);
+    rotate_rows(end - begin, heads, head_dim, half, sign, positions + begin, table.cos_sin.data(),
+                x + begin * stride, stride);
   });
 }
 

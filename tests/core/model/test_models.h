@@ -38,14 +38,17 @@ inline ModelConfig tiny_config() {
   return config;
 }
 
-/// Weights far from the start of training: deviation 0.4 about 0, norms about 1, so that every term counts.
+/// Weights far from the start of training: deviation 0.4 about 0, norms about what changes no scale, so that
+/// every term counts.
 inline Model random_model(const ModelConfig& config, unsigned seed) {
   Model model{Transformer(config), {}};
   std::mt19937 generator(seed);
   std::normal_distribution<float> normal(0, 0.4f);
   for (const ParameterView& view : model.transformer.layout().views()) {
     for (std::int64_t i = 0; i < view.size; ++i) {
-      model.parameters.push_back((view.decayed() ? 0.0f : 1.0f) + normal(generator));
+      const bool one = view.role == Role::kHeadNormWeight ||
+                       (view.role == Role::kNormWeight && config.norm != Norm::kRmsPlusOne);
+      model.parameters.push_back((one ? 1.0f : 0.0f) + normal(generator));
     }
   }
   return model;

@@ -25,6 +25,12 @@ AttentionShape shape_of(std::int64_t heads, std::int64_t kv_heads, std::int64_t 
   return {heads, kv_heads, head_dim, static_cast<float>(1 / std::sqrt(static_cast<double>(head_dim)))};
 }
 
+AttentionShape with(AttentionShape shape, std::int64_t window, float softcap) {
+  shape.window = window;
+  shape.softcap = softcap;
+  return shape;
+}
+
 std::vector<Case> cases() {
   return {
       {"one token", shape_of(1, 1, 1), {{0, 1, 0, 0}}},
@@ -38,14 +44,25 @@ std::vector<Case> cases() {
        shape_of(2, 1, 16),
        {{0, 4, 0, 0}, {4, 6, 0, 0}, {10, 3, 4, 6}, {13, 2, 0, 3}, {15, 2, 4, 6}}},
       {"continuation before its prefix", shape_of(2, 2, 4), {{0, 3, 3, 5}, {3, 5, 0, 0}}},
+      {"a window of itself", with(shape_of(2, 1, 4), 1, 0), {{0, 9, 0, 0}, {9, 3, 0, 9}}},
+      {"a window that ends within the prefix",
+       with(shape_of(4, 2, 8), 5, 0),
+       {{0, 11, 0, 0}, {11, 7, 0, 11}, {18, 2, 0, 4}}},
+      {"a window that leaves blocks of keys out",
+       with(shape_of(8, 1, 8), 6, 0),
+       {{0, 21, 0, 0}, {21, 18, 0, 21}}},
+      {"a window wider than the sequence", with(shape_of(2, 2, 4), 40, 0), {{0, 6, 0, 0}, {6, 5, 0, 6}}},
+      {"capped scores", with(shape_of(3, 1, 5), 0, 1.5f), {{0, 7, 0, 0}, {7, 9, 0, 7}}},
+      {"a window and a cap, odd heads", with(shape_of(3, 1, 5), 4, 0.75f), {{0, 17, 0, 0}, {17, 13, 0, 17}}},
   };
 }
 
-/// The positions that row `row` of a segment attends to.
-std::vector<std::int64_t> seen_by(const Segment& segment, std::int64_t row) {
+/// The rows that row `row` of a segment attends to.
+std::vector<std::int64_t> seen_by(const Segment& segment, std::int64_t row, std::int64_t window) {
   std::vector<std::int64_t> seen;
   for (std::int64_t j = 0; j < segment.prefix_length; ++j) seen.push_back(segment.prefix_begin + j);
   for (std::int64_t j = segment.begin; j <= row; ++j) seen.push_back(j);
+  if (window > 0 && std::ssize(seen) > window) seen.erase(seen.begin(), seen.end() - window);
   return seen;
 }
 
@@ -66,13 +83,16 @@ Reference reference(const Case& test, const Doubles& qkv) {
       for (std::int64_t head = 0; head < shape.heads; ++head) {
         const std::int64_t key = shape.heads + head / (shape.heads / shape.kv_heads),
                            value = key + shape.kv_heads;
-        const auto seen = seen_by(segment, row);
+        const auto seen = seen_by(segment, row, shape.window);
         Doubles weight;
         double total = 0;
         for (const std::int64_t j : seen) {
           double score = 0;
           for (std::int64_t d = 0; d < D; ++d) score += at(row, head, d) * at(j, key, d);
-          weight.push_back(std::exp(score * static_cast<double>(shape.scale)));
+          score *= static_cast<double>(shape.scale);
+          const auto cap = static_cast<double>(shape.softcap);
+          if (cap > 0) score = cap * std::tanh(score / cap);
+          weight.push_back(std::exp(score));
           total += weight.back();
         }
         result.log_sum_exp[static_cast<std::size_t>(row * shape.heads + head)] = std::log(total);

@@ -120,6 +120,11 @@ std::vector<Sequences> cases() {
       {{4, 1, 64, 0.125f}, {19}, {0, 0}, {263, 2}, 32, 272},
       {{3, 1, 80, 0.11f}, {261}, {0, 0}, {35, 33}, 272, 48},
       {{2, 1, 128, 0.088f}, {5}, {0, 0}, {67, 258}, 16, 272},
+      // Windows of one token, within the response, into the prompt, wider than both; caps.
+      {{2, 1, 4, 0.5f, 1}, {3}, {0, 0}, {1, 5}, 16, 16},
+      {{4, 2, 8, 0.35f, 20}, {21, 32}, {0, 0, 0, 1, 1}, {1, 16, 25, 17, 2}, 32, 32},
+      {{3, 1, 5, 0.4f, 100, 1.5f}, {7, 0}, {0, 1, 0}, {1, 9, 3}, 16, 16},
+      {{8, 4, 8, 0.35f, 9, 0.75f}, {21, 32}, {0, 0, 0, 1, 1}, {1, 16, 5, 17, 2}, 32, 32},
   };
 }
 
@@ -131,6 +136,8 @@ Doubles reference(const Sequences& sequences, const Packed& packed, std::size_t 
   std::vector<std::int64_t> attended;  // rows of the packed batch
   for (std::int64_t t = 0; t < own.prefix_length; ++t) attended.push_back(own.prefix_begin + t);
   for (std::int64_t t = 0; t < own.length; ++t) attended.push_back(own.begin + t);
+  if (shape.window > 0 && std::ssize(attended) > shape.window)
+    attended.erase(attended.begin(), attended.end() - shape.window);
   const auto at = [&](std::int64_t token, std::int64_t head, std::int64_t d) {
     return static_cast<double>(packed.qkv[static_cast<std::size_t>(token * shape.row() + head * D + d)]);
   };
@@ -142,7 +149,10 @@ Doubles reference(const Sequences& sequences, const Packed& packed, std::size_t 
     for (const std::int64_t token : attended) {
       double score = 0;
       for (std::int64_t d = 0; d < D; ++d) score += at(packed.last[row], head, d) * at(token, key, d);
-      const double weight = std::exp(static_cast<double>(shape.scale) * score);
+      score *= static_cast<double>(shape.scale);
+      const auto cap = static_cast<double>(shape.softcap);
+      if (cap > 0) score = cap * std::tanh(score / cap);
+      const double weight = std::exp(score);
       sum += weight;
       for (std::int64_t d = 0; d < D; ++d)
         weighted[static_cast<std::size_t>(d)] += weight * at(token, key + shape.kv_heads, d);

@@ -37,5 +37,19 @@ TEST(Embedding, GradientAddsInOrder) {
     });
 }
 
+TEST(Embedding, PositionsAreAddedAndValuesScaled) {
+  const std::int64_t T = 300, C = 7;
+  const Floats table = normal(5 * C, 8), before = normal(T * C, 9);
+  std::vector<std::int32_t> positions;
+  for (std::int32_t t = 0; t < T; ++t) positions.push_back(t * 3 % 5);
+  Floats x = before;
+  embedding_add({}, T, C, positions.data(), table.data(), x.data());
+  embedding_scale({}, T * C, 0.25f, x.data());
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const auto at = static_cast<std::size_t>(positions[i / 7]) * 7 + i % 7;
+    EXPECT_EQ(x[i], (before[i] + table[at]) * 0.25f);
+  }
+}
+
 }  // namespace
 }  // namespace infalign::kernels

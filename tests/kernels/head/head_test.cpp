@@ -12,6 +12,7 @@ using namespace testing;
 struct Case {
   std::int64_t n, C, V;
   float inverse_temperature;
+  float softcap = 0;
 };
 
 std::vector<std::int32_t> targets(const Case& test, std::uint32_t seed) {
@@ -37,6 +38,8 @@ Reference reference(const Case& test, const Doubles& hidden, const Doubles& weig
       for (std::int64_t c = 0; c < test.C; ++c)
         sum += hidden[static_cast<std::size_t>(i * test.C + c)] *
                weight[static_cast<std::size_t>(v * test.C + c)];
+      const auto cap = static_cast<double>(test.softcap);
+      if (cap > 0) sum = cap * std::tanh(sum / cap);
       logits.push_back(sum * static_cast<double>(test.inverse_temperature));
     }
     const double most = *std::max_element(logits.begin(), logits.end());
@@ -61,10 +64,10 @@ Outputs run(const Case& test, const Floats& hidden, const Floats& weight,
   head.prepare({}, test.V, test.C, weight.data(), Precision::kFloat32, Use::kTraining);
   head_forward_backward({}, test.n, test.C, test.V, hidden.data(), head, target.data(),
                         test.inverse_temperature, d_log_probability.data(), out.log_probability.data(),
-                        out.d_hidden.data(), out.d_weight.data());
+                        out.d_hidden.data(), out.d_weight.data(), test.softcap);
   Floats forward_only(n);
   head_forward({}, test.n, test.C, test.V, hidden.data(), head, target.data(), test.inverse_temperature,
-               forward_only.data());
+               forward_only.data(), test.softcap);
   for (std::size_t i = 0; i < n; ++i)
     if (!std::isnan(forward_only[i])) {
       EXPECT_EQ(forward_only[i], out.log_probability[i]);
@@ -73,8 +76,9 @@ Outputs run(const Case& test, const Floats& hidden, const Floats& weight,
 }
 
 TEST(Head, LogProbabilityAgreesWithReference) {
-  for (const Case& test : {Case{1, 1, 1, 1.0f}, Case{1, 3, 7, 0.5f}, Case{5, 16, 64, 1.0f},
-                           Case{37, 64, 513, 1.25f}, Case{523, 8, 1031, 1.0f}}) {
+  for (const Case& test :
+       {Case{1, 1, 1, 1.0f}, Case{1, 3, 7, 0.5f}, Case{5, 16, 64, 1.0f}, Case{37, 64, 513, 1.25f},
+        Case{523, 8, 1031, 1.0f}, Case{5, 16, 64, 1.25f, 1.5f}, Case{523, 8, 1031, 1.0f, 30.0f}}) {
     SCOPED_TRACE(test.n);
     const Floats hidden = normal(test.n * test.C, 1), weight = normal(test.V * test.C, 2, 0.5);
     const auto target = targets(test, 3);
@@ -85,7 +89,8 @@ TEST(Head, LogProbabilityAgreesWithReference) {
 }
 
 TEST(Head, GradientAgreesWithCentralDifferences) {
-  for (const Case& test : {Case{1, 1, 2, 1.0f}, Case{1, 3, 7, 0.5f}, Case{7, 5, 33, 1.25f}}) {
+  for (const Case& test :
+       {Case{1, 1, 2, 1.0f}, Case{1, 3, 7, 0.5f}, Case{7, 5, 33, 1.25f}, Case{7, 5, 33, 1.25f, 2.0f}}) {
     SCOPED_TRACE(test.n);
     const Floats hidden = normal(test.n * test.C, 4), weight = normal(test.V * test.C, 5);
     const Floats d_log_probability = normal(test.n, 6);

@@ -49,6 +49,24 @@ TEST(Rotary, AgreesWithReference) {
     }
 }
 
+// The first values of a head turn as a head of that size would; the others stay.
+TEST(Rotary, RotatesAPartOfAHead) {
+  const std::int64_t T = 5, heads = 3, head_dim = 10, part = 6;
+  const Floats inverse = frequencies(part, 10000), before = normal(T * heads * head_dim, 4);
+  const auto positions = some_positions(T);
+  Floats x = before;
+  rotary({}, Rotation::kForward, T, heads, head_dim, positions.data(), inverse.data(), x.data(),
+         heads * head_dim, part);
+  for (std::int64_t t = 0; t < T; ++t)
+    for (std::int64_t head = 0; head < heads; ++head) {
+      const auto from = before.begin() + (t * heads + head) * head_dim;
+      Floats expected(from, from + head_dim);
+      rotary({}, Rotation::kForward, 1, 1, part, positions.data() + t, inverse.data(), expected.data(), part);
+      const auto at = x.begin() + (t * heads + head) * head_dim;
+      EXPECT_EQ(Floats(at, at + head_dim), expected);
+    }
+}
+
 TEST(Rotary, ScoresDependOnDistanceAlone) {
   const std::int64_t head_dim = 32;
   const Floats inverse = frequencies(head_dim, 10000);

@@ -1,0 +1,191 @@
+#include "core/model/pieces.h"
+
+#include <algorithm>
+
+#include "kernels/bias/bias.h"
+#include "kernels/embedding/embedding.h"
+#include "kernels/gelu/gelu.h"
+#include "kernels/layer_norm/layer_norm.h"
+#include "kernels/qk_norm/qk_norm.h"
+#include "kernels/rms_norm/rms_norm.h"
+#include "kernels/swiglu/swiglu.h"
+
+namespace infalign::model {
+namespace {
+
+kernels::Gelu gelu_of(Activation activation) {
+  return activation == Activation::kGeluErf ? kernels::Gelu::kErf : kernels::Gelu::kTanh;
+}
+
+void activate(const kernels::Stream& on, const ModelConfig& config, std::int64_t T, const float* gate_up,
+              float* out) {
+  const std::int64_t F = config.intermediate_size;
+  if (config.activation == Activation::kSilu) {
+    kernels::swiglu_forward(on, T, F, gate_up, out);
+  } else if (config.gated) {
+    kernels::geglu_forward(on, gelu_of(config.activation), T, F, gate_up, out);
+  } else {
+    kernels::gelu_forward(on, gelu_of(config.activation), T * F, gate_up, out);
+  }
+}
+
+void activate_backward(const kernels::Stream& on, const ModelConfig& config, std::int64_t T,
+                       const float* gate_up, const float* d_out, float* d_gate_up) {
+  const std::int64_t F = config.intermediate_size;
+  if (config.activation == Activation::kSilu) {
+    kernels::swiglu_backward(on, T, F, gate_up, d_out, d_gate_up);
+  } else if (config.gated) {
+    kernels::geglu_backward(on, gelu_of(config.activation), T, F, gate_up, d_out, d_gate_up);
+  } else {
+    kernels::gelu_backward(on, gelu_of(config.activation), T * F, gate_up, d_out, d_gate_up);
+  }
+}
+
+}  // namespace
+
+void Pieces::embed(std::int64_t T, const std::int32_t* tokens, const std::int32_t* positions,
+                   float* out) const {
+  const ParameterLayout& layout = transformer_.layout();
+  const std::int64_t C = config_.hidden_size;
+  kernels::embedding_forward(on_, T, C, tokens, weights_.at(layout.embedding()), out);
+  if (config_.embedding_scale != 1) kernels::embedding_scale(on_, T * C, config_.embedding_scale, out);
+  if (config_.learned_positions)
+    kernels::embedding_add(on_, T, C, positions, weights_.at(layout.positions()), out);
+}
+
+void Pieces::embed_backward(std::int64_t T, const std::int32_t* tokens, const std::int32_t* positions,
+                            float* d_out, float* gradient) const {
+  const ParameterLayout& layout = transformer_.layout();
+  const std::int64_t C = config_.hidden_size;
+  if (config_.learned_positions)
+    kernels::embedding_backward(on_, T, C, positions, d_out, gradient + layout.positions());
+  if (config_.embedding_scale != 1) kernels::embedding_scale(on_, T * C, config_.embedding_scale, d_out);
+  kernels::embedding_backward(on_, T, C, tokens, d_out, gradient + layout.embedding());
+}
+
+void Pieces::normalise(std::int64_t T, const NormOffsets& norm, float* residual, const float* branch,
+                       float* out, float* inverse_rms) const {
+  const std::int64_t C = config_.hidden_size;
+  if (config_.norm == Norm::kLayer) {
+    kernels::add_layer_norm_forward(on_, T, C, config_.norm_epsilon, residual, branch,
+                                    weights_.at(norm.weight), weights_.at(norm.bias), out, inverse_rms);
+  } else {
+    kernels::add_rms_norm_forward(on_, T, C, config_.norm_epsilon, residual, branch,
+                                  weights_.norm(norm.weight), out, inverse_rms);
+  }
+}
+
+void Pieces::normalise_backward(std::int64_t T, const NormOffsets& norm, const float* d_out,
+                                const float* residual, const float* inverse_rms, float* d_residual,
+                                float* gradient) const {
+  const std::int64_t C = config_.hidden_size;
+  if (config_.norm == Norm::kLayer) {
+    kernels::layer_norm_backward(on_, T, C, d_out, residual, weights_.at(norm.weight), inverse_rms,
+                                 d_residual, gradient + norm.weight, gradient + norm.bias);
+  } else {
+    kernels::rms_norm_backward(on_, T, C, d_out, residual, weights_.norm(norm.weight), inverse_rms,
+                               d_residual, gradient + norm.weight);
+  }
+}
+
+void Pieces::linear(std::int64_t T, std::int64_t n, const kernels::Linear& matrix, const LinearOffsets& at,
+                    const float* in, float* out) const {
+  matrix.forward(on_, T, in, out);
+  if (at.bias != kAbsent) kernels::bias_forward(on_, T, n, weights_.at(at.bias), out);
+}
+
+void Pieces::linear_backward(std::int64_t T, std::int64_t n, const kernels::Linear& matrix,
+                             const LinearOffsets& at, const float* d_out, const float* in, float* d_in,
+                             float* gradient) const {
+  matrix.backward_input(on_, T, d_out, d_in);
+  matrix.backward_weight(on_, T, d_out, in, gradient + at.weight);
+  if (at.bias != kAbsent) kernels::bias_backward(on_, T, n, d_out, gradient + at.bias);
+}
+
+void Pieces::rotate(kernels::Rotation rotation, std::int64_t T, std::int64_t layer,
+                    const std::int32_t* positions, float* qkv) const {
+  if (config_.learned_positions || !config_.layer(layer).rotary) return;
+  kernels::rotary(on_, rotation, T, config_.heads + config_.kv_heads, config_.head_dim, positions,
+                  transformer_.inverse_frequency().data(), qkv, config_.qkv_width(), config_.rotary_dim);
+}
+
+void Pieces::queries_keys_values(std::int64_t T, std::int64_t layer, const std::int32_t* positions,
+                                 const float* in, const BeforeNorm& raw, float* qkv) const {
+  const LayerOffsets& at = transformer_.layout().layer(layer);
+  linear(T, config_.qkv_width(), weights_.layer(layer).qkv, at.qkv, in, config_.qk_norms ? raw.rows : qkv);
+  if (config_.qk_norms) {
+    kernels::qk_norm_forward(on_, transformer_.attention_shape(layer), T, config_.norm_epsilon, raw.rows,
+                             weights_.at(at.q_norm), weights_.at(at.k_norm), qkv, raw.inverse_rms);
+  }
+  rotate(kernels::Rotation::kForward, T, layer, positions, qkv);
+}
+
+void Pieces::queries_keys_values_backward(std::int64_t T, std::int64_t layer, const std::int32_t* positions,
+                                          const BeforeNorm& raw, const float* in, float* d_qkv, float* d_in,
+                                          float* gradient) const {
+  const LayerOffsets& at = transformer_.layout().layer(layer);
+  rotate(kernels::Rotation::kBackward, T, layer, positions, d_qkv);
+  if (config_.qk_norms) {
+    kernels::qk_norm_backward(on_, transformer_.attention_shape(layer), T, raw.rows, weights_.at(at.q_norm),
+                              weights_.at(at.k_norm), raw.inverse_rms, d_qkv, gradient + at.q_norm,
+                              gradient + at.k_norm);
+  }
+  linear_backward(T, config_.qkv_width(), weights_.layer(layer).qkv, at.qkv, d_qkv, in, d_in, gradient);
+}
+
+void Pieces::end_branch(std::int64_t T, const kernels::Linear& matrix, const LinearOffsets& at,
+                        const NormOffsets& norm, const float* in, const BeforeNorm& raw, float* out) const {
+  const bool normed = norm.weight != kAbsent;
+  linear(T, config_.hidden_size, matrix, at, in, normed ? raw.rows : out);
+  if (normed) normalise(T, norm, raw.rows, nullptr, out, raw.inverse_rms);
+}
+
+void Pieces::end_branch_backward(std::int64_t T, const kernels::Linear& matrix, const LinearOffsets& at,
+                                 const NormOffsets& norm, const float* d_out, const float* in,
+                                 const BeforeNorm& raw, float* d_raw, float* d_in, float* gradient) const {
+  const std::int64_t C = config_.hidden_size;
+  if (norm.weight != kAbsent) {
+    std::fill_n(d_raw, T * C, 0.0f);
+    normalise_backward(T, norm, d_out, raw.rows, raw.inverse_rms, d_raw, gradient);
+    d_out = d_raw;
+  }
+  linear_backward(T, C, matrix, at, d_out, in, d_in, gradient);
+}
+
+void Pieces::attention_out(std::int64_t T, std::int64_t layer, const float* attended, const BeforeNorm& raw,
+                           float* out) const {
+  const LayerOffsets& at = transformer_.layout().layer(layer);
+  end_branch(T, weights_.layer(layer).attention_out, at.attention_out, at.attention_after_norm, attended, raw,
+             out);
+}
+
+void Pieces::attention_out_backward(std::int64_t T, std::int64_t layer, const float* d_out,
+                                    const float* attended, const BeforeNorm& raw, float* d_raw,
+                                    float* d_attended, float* gradient) const {
+  const LayerOffsets& at = transformer_.layout().layer(layer);
+  end_branch_backward(T, weights_.layer(layer).attention_out, at.attention_out, at.attention_after_norm,
+                      d_out, attended, raw, d_raw, d_attended, gradient);
+}
+
+void Pieces::feed_forward(std::int64_t T, std::int64_t layer, const float* in, float* gate_up, float* gated,
+                          const BeforeNorm& raw, float* out) const {
+  const LayerOffsets& at = transformer_.layout().layer(layer);
+  const LayerMatrices& matrices = weights_.layer(layer);
+  linear(T, config_.gate_up_width(), matrices.gate_up, at.gate_up, in, gate_up);
+  activate(on_, config_, T, gate_up, gated);
+  end_branch(T, matrices.down, at.down, at.feed_forward_after_norm, gated, raw, out);
+}
+
+void Pieces::feed_forward_backward(std::int64_t T, std::int64_t layer, const float* d_out, const float* in,
+                                   const float* gate_up, const float* gated, const BeforeNorm& raw,
+                                   float* d_raw, float* d_gated, float* d_gate_up, float* d_in,
+                                   float* gradient) const {
+  const LayerOffsets& at = transformer_.layout().layer(layer);
+  const LayerMatrices& matrices = weights_.layer(layer);
+  end_branch_backward(T, matrices.down, at.down, at.feed_forward_after_norm, d_out, gated, raw, d_raw,
+                      d_gated, gradient);
+  activate_backward(on_, config_, T, gate_up, d_gated, d_gate_up);
+  linear_backward(T, config_.gate_up_width(), matrices.gate_up, at.gate_up, d_gate_up, in, d_in, gradient);
+}
+
+}  // namespace infalign::model

@@ -1,0 +1,83 @@
+// The pieces of a decoder block, each as the model's description asks for it, and their gradients. Training,
+// scoring and decoding put the same pieces together, so that all agree on every number.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "core/model/transformer.h"
+#include "kernels/rotary/rotary.h"
+
+namespace infalign::model {
+
+/// What a norm on the way reads and leaves for its backward pass: the rows before it, and 1 / rms of each (of
+/// each head, for norms of heads). Unused where the model has no such norm.
+struct BeforeNorm {
+  float* rows = nullptr;
+  float* inverse_rms = nullptr;
+};
+
+/// Rows T of all arguments are as in Transformer::forward.
+class Pieces {
+ public:
+  /// All three are to outlive this.
+  Pieces(const kernels::Stream& on, const Transformer& transformer, const Weights& weights)
+      : on_(on), transformer_(transformer), config_(transformer.config()), weights_(weights) {}
+
+  /// out [T, C]: embeddings, scaled, with their positions added.
+  void embed(std::int64_t T, const std::int32_t* tokens, const std::int32_t* positions, float* out) const;
+  /// residual += branch (unless null), out = its norm; inverse_rms [T] as kernels leave it.
+  void normalise(std::int64_t T, const NormOffsets& norm, float* residual, const float* branch, float* out,
+                 float* inverse_rms) const;
+  /// qkv [T, qkv_width] of a layer, rotated; `raw` [T, qkv_width] is what heads' norms normalise.
+  void queries_keys_values(std::int64_t T, std::int64_t layer, const std::int32_t* positions, const float* in,
+                           const BeforeNorm& raw, float* qkv) const;
+  /// out [T, C]: the product that ends attention, and the norm after it; `raw` [T, C] is the product.
+  void attention_out(std::int64_t T, std::int64_t layer, const float* attended, const BeforeNorm& raw,
+                     float* out) const;
+  /// out [T, C]: the feed-forward block, with gate_up [T, gate_up_width] and gated [T, F] on the way; `raw`
+  /// [T, C] is the product before the norm at its end.
+  void feed_forward(std::int64_t T, std::int64_t layer, const float* in, float* gate_up, float* gated,
+                    const BeforeNorm& raw, float* out) const;
+
+  // Backward, in the order in which they are needed. Gradients of rows are overwritten but for d_residual,
+  // which is added to, and those of parameters are added to `gradient`. `d_raw` [T, C] is scratch where norms
+  // follow branches.
+
+  void normalise_backward(std::int64_t T, const NormOffsets& norm, const float* d_out, const float* residual,
+                          const float* inverse_rms, float* d_residual, float* gradient) const;
+  void feed_forward_backward(std::int64_t T, std::int64_t layer, const float* d_out, const float* in,
+                             const float* gate_up, const float* gated, const BeforeNorm& raw, float* d_raw,
+                             float* d_gated, float* d_gate_up, float* d_in, float* gradient) const;
+  void attention_out_backward(std::int64_t T, std::int64_t layer, const float* d_out, const float* attended,
+                              const BeforeNorm& raw, float* d_raw, float* d_attended, float* gradient) const;
+  /// d_qkv is changed on the way.
+  void queries_keys_values_backward(std::int64_t T, std::int64_t layer, const std::int32_t* positions,
+                                    const BeforeNorm& raw, const float* in, float* d_qkv, float* d_in,
+                                    float* gradient) const;
+  /// d_out is changed on the way.
+  void embed_backward(std::int64_t T, const std::int32_t* tokens, const std::int32_t* positions, float* d_out,
+                      float* gradient) const;
+
+ private:
+  void rotate(kernels::Rotation rotation, std::int64_t T, std::int64_t layer, const std::int32_t* positions,
+              float* qkv) const;
+  /// out [T, n] = in times the matrix, with its bias.
+  void linear(std::int64_t T, std::int64_t n, const kernels::Linear& matrix, const LinearOffsets& at,
+              const float* in, float* out) const;
+  void linear_backward(std::int64_t T, std::int64_t n, const kernels::Linear& matrix, const LinearOffsets& at,
+                       const float* d_out, const float* in, float* d_in, float* gradient) const;
+  /// The end of a branch: a product, and its norm if there is one.
+  void end_branch(std::int64_t T, const kernels::Linear& matrix, const LinearOffsets& at,
+                  const NormOffsets& norm, const float* in, const BeforeNorm& raw, float* out) const;
+  void end_branch_backward(std::int64_t T, const kernels::Linear& matrix, const LinearOffsets& at,
+                           const NormOffsets& norm, const float* d_out, const float* in,
+                           const BeforeNorm& raw, float* d_raw, float* d_in, float* gradient) const;
+
+  const kernels::Stream& on_;
+  const Transformer& transformer_;
+  const ModelConfig& config_;
+  const Weights& weights_;
+};
+
+}  // namespace infalign::model

@@ -1,0 +1,105 @@
+#include "core/stages/model_weights.h"
+
+#include <algorithm>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/error.h"
+#include "core/model/families.h"
+
+namespace infalign::stages {
+namespace {
+
+constexpr const char* kScore = "score.weight";
+constexpr const char* kHead = "lm_head.weight";
+// Ends of names of what older models carry beside their weights and that says nothing: rotary tables, and
+// GPT-2's causal masks (of which one is called a bias).
+constexpr const char* kIgnoredTensors[] = {"rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"};
+
+bool ignored(const std::string& tensor) {
+  return std::any_of(std::begin(kIgnoredTensors), std::end(kIgnoredTensors),
+                     [&](const char* suffix) { return tensor.ends_with(suffix); });
+}
+
+/// The tensor's name in the file: ours, or without the prefix that older files of its family leave out.
+std::string name_in_file(const storage::SafetensorsReader& reader, const model::Transformer& transformer,
+                         const std::string& name) {
+  const auto prefix = model::traits_of(transformer.config().family).names.surplus_prefix;
+  const bool older = !prefix.empty() && name.starts_with(prefix) && !reader.tensors().contains(name);
+  return older ? name.substr(prefix.size()) : name;
+}
+
+/// to [columns, rows] = from [rows, columns].
+void transpose(std::int64_t rows, std::int64_t columns, const float* from, float* to) {
+  constexpr std::int64_t kBlock = 32;
+  for (std::int64_t i0 = 0; i0 < rows; i0 += kBlock)
+    for (std::int64_t j0 = 0; j0 < columns; j0 += kBlock)
+      for (std::int64_t i = i0; i < std::min(rows, i0 + kBlock); ++i)
+        for (std::int64_t j = j0; j < std::min(columns, j0 + kBlock); ++j)
+          to[j * rows + i] = from[i * columns + j];
+}
+
+void read_tensor(const storage::SafetensorsReader& reader, const std::string& name,
+                 const model::ParameterView& view, std::span<float> values) {
+  if (!view.transposed) return reader.read(name, view.shape, values);
+  const std::vector<std::int64_t> shape = {view.shape[1], view.shape[0]};
+  std::vector<float> in_file(values.size());
+  reader.read(name, shape, in_file);
+  transpose(shape[0], shape[1], in_file.data(), values.data());
+}
+
+/// The narrowest of the formats that holds values of both exactly.
+storage::DataType common_type(storage::DataType a, storage::DataType b) {
+  return a == b ? a : storage::DataType::kFloat32;
+}
+
+}  // namespace
+
+storage::DataType read_weights(const std::filesystem::path& folder, const model::Transformer& transformer,
+                               Require require, std::span<float> parameters) {
+  const auto reader = storage::SafetensorsReader::open_folder(folder);
+  const bool backbone = require == Require::kAllButScore;
+  const auto& views = transformer.layout().views();
+  std::set<std::string> known;
+  for (const auto& view : views) known.insert(name_in_file(reader, transformer, view.name));
+  const bool spare_head = backbone || !known.contains(kHead);
+  for (const auto& [name, tensor] : reader.tensors()) {
+    if (known.contains(name) || ignored(name) || (name == kHead && spare_head)) continue;
+    throw InputError(folder.string() + ": surplus tensor " + name + " that this architecture does not have");
+  }
+  std::optional<storage::DataType> type;
+  for (const auto& view : views) {
+    const std::string name = name_in_file(reader, transformer, view.name);
+    if (backbone && name == kScore && !reader.tensors().contains(kScore)) continue;
+    read_tensor(
+        reader, name, view,
+        parameters.subspan(static_cast<std::size_t>(view.offset), static_cast<std::size_t>(view.size)));
+    const auto stored = reader.tensors().at(name).type;
+    type = type ? common_type(*type, stored) : stored;
+  }
+  return type.value_or(storage::DataType::kFloat32);
+}
+
+void write_weights(const std::filesystem::path& file, const model::Transformer& transformer,
+                   std::span<const float> parameters, storage::DataType type) {
+  std::vector<std::vector<float>> transposed;  // what the tensors below point into
+  std::vector<storage::NamedTensor> tensors;
+  for (const auto& view : transformer.layout().views()) {
+    auto values =
+        parameters.subspan(static_cast<std::size_t>(view.offset), static_cast<std::size_t>(view.size));
+    auto shape = view.shape;
+    if (view.transposed) {
+      transposed.emplace_back(values.size());
+      transpose(shape[0], shape[1], values.data(), transposed.back().data());
+      std::swap(shape[0], shape[1]);
+      values = transposed.back();
+    }
+    tensors.push_back({view.name, std::move(shape), values});
+  }
+  storage::write_safetensors(file, tensors, type);
+}
+
+}  // namespace infalign::stages

@@ -1,0 +1,16 @@
+// The bias of a linear layer, apart from its product.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/device.h"
+
+namespace infalign::kernels {
+
+/// x[t] += bias; x [T, n], bias [n].
+void bias_forward(const Stream& on, std::int64_t T, std::int64_t n, const float* bias, float* x);
+
+/// d_bias += the sum of d_x [T, n] over t, in ascending t (deterministic); d_bias [n].
+void bias_backward(const Stream& on, std::int64_t T, std::int64_t n, const float* d_x, float* d_bias);
+
+}  // namespace infalign::kernels

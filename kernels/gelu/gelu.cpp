@@ -1,0 +1,148 @@
+// GELU on the CPU. The tanh form is written with the logistic function, (1 + tanh(u / 2)) / 2 = sigmoid(u),
+// and so becomes vector code; the exact form, which few models ask for, calls the library's erf.
+#include "kernels/gelu/gelu.h"
+
+#include <cmath>
+
+#include "kernels/exponential.h"
+#include "kernels/parallel.h"
+#include "kernels/vectorise.h"
+
+namespace infalign::kernels {
+namespace {
+
+constexpr std::int64_t kGrain = 1 << 12;  // values
+
+/// A value and its derivative.
+struct Point {
+  float value, slope;
+};
+
+struct TanhForm {
+  [[gnu::always_inline]] static inline Point at(float x) {
+    constexpr float kTwiceRoot = 1.59576912f;  // 2 sqrt(2 / pi)
+    constexpr float kCubic = 0.044715f;
+    const float square = x * x;
+    const float u = kTwiceRoot * (x + kCubic * x * square);
+    const float e = exponential(u < -88.0f ? 88.0f : -u);
+    const float open = 1.0f / (1.0f + e);  // sigmoid(u), of which e open^2 is the slope
+    const float inner = kTwiceRoot * (1.0f + 3.0f * kCubic * square);
+    return {x * open, open + x * (e * open * open) * inner};
+  }
+};
+
+struct ErfForm {
+  [[gnu::always_inline]] static inline Point at(float x) {
+    constexpr float kRootOfHalf = 0.707106781f;
+    constexpr float kDensity = 0.398942280f;  // 1 / sqrt(2 pi)
+    const float below = 0.5f * (1.0f + std::erf(x * kRootOfHalf));
+    return {x * below, below + x * kDensity * std::exp(-0.5f * x * x)};
+  }
+};
+
+/// Rows of `width` values, each times its `up` where it is gated.
+template <class Form, bool kGated>
+[[gnu::always_inline]] static inline void forward_rows(std::int64_t T, std::int64_t width, const float* x,
+                                                       float* out) {
+  const std::int64_t stride = kGated ? 2 * width : width;
+  for (std::int64_t t = 0; t < T; ++t) {
+    const float* in = x + t * stride;
+    float* y = out + t * width;
+#pragma omp simd
+    for (std::int64_t f = 0; f < width; ++f) {
+      const float value = Form::at(in[f]).value;
+      y[f] = kGated ? value * in[width + f] : value;
+    }
+  }
+}
+
+template <class Form, bool kGated>
+[[gnu::always_inline]] static inline void backward_rows(std::int64_t T, std::int64_t width, const float* x,
+                                                        const float* d_out, float* d_x) {
+  const std::int64_t stride = kGated ? 2 * width : width;
+  for (std::int64_t t = 0; t < T; ++t) {
+    const float* in = x + t * stride;
+    const float* dy = d_out + t * width;
+    float* dx = d_x + t * stride;
+#pragma omp simd
+    for (std::int64_t f = 0; f < width; ++f) {
+      const Point gelu = Form::at(in[f]);
+      dx[f] = kGated ? dy[f] * in[width + f] * gelu.slope : dy[f] * gelu.slope;
+      if (kGated) dx[width + f] = dy[f] * gelu.value;
+    }
+  }
+}
+
+// One function for each form, with and without a gate, for the compiler to vectorise.
+
+INFALIGN_VECTORISE
+void tanh_forward(bool gated, std::int64_t T, std::int64_t width, const float* x, float* out) {
+  if (gated) {
+    forward_rows<TanhForm, true>(T, width, x, out);
+  } else {
+    forward_rows<TanhForm, false>(T, width, x, out);
+  }
+}
+
+INFALIGN_VECTORISE
+void tanh_backward(bool gated, std::int64_t T, std::int64_t width, const float* x, const float* d_out,
+                   float* d_x) {
+  if (gated) {
+    backward_rows<TanhForm, true>(T, width, x, d_out, d_x);
+  } else {
+    backward_rows<TanhForm, false>(T, width, x, d_out, d_x);
+  }
+}
+
+void erf_forward(bool gated, std::int64_t T, std::int64_t width, const float* x, float* out) {
+  if (gated) {
+    forward_rows<ErfForm, true>(T, width, x, out);
+  } else {
+    forward_rows<ErfForm, false>(T, width, x, out);
+  }
+}
+
+void erf_backward(bool gated, std::int64_t T, std::int64_t width, const float* x, const float* d_out,
+                  float* d_x) {
+  if (gated) {
+    backward_rows<ErfForm, true>(T, width, x, d_out, d_x);
+  } else {
+    backward_rows<ErfForm, false>(T, width, x, d_out, d_x);
+  }
+}
+
+std::int64_t rows_at_least(std::int64_t width) { return kGrain / width + 1; }
+
+}  // namespace
+
+void gelu_forward(const Stream&, Gelu kind, std::int64_t n, const float* x, float* out) {
+  const auto run = kind == Gelu::kTanh ? tanh_forward : erf_forward;
+  parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
+    run(false, 1, end - begin, x + begin, out + begin);
+  });
+}
+
+void gelu_backward(const Stream&, Gelu kind, std::int64_t n, const float* x, const float* d_out, float* d_x) {
+  const auto run = kind == Gelu::kTanh ? tanh_backward : erf_backward;
+  parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
+    run(false, 1, end - begin, x + begin, d_out + begin, d_x + begin);
+  });
+}
+
+void geglu_forward(const Stream&, Gelu kind, std::int64_t T, std::int64_t F, const float* gate_up,
+                   float* out) {
+  const auto run = kind == Gelu::kTanh ? tanh_forward : erf_forward;
+  parallel_for(T, rows_at_least(F), [&](std::int64_t begin, std::int64_t end) {
+    run(true, end - begin, F, gate_up + begin * 2 * F, out + begin * F);
+  });
+}
+
+void geglu_backward(const Stream&, Gelu kind, std::int64_t T, std::int64_t F, const float* gate_up,
+                    const float* d_out, float* d_gate_up) {
+  const auto run = kind == Gelu::kTanh ? tanh_backward : erf_backward;
+  parallel_for(T, rows_at_least(F), [&](std::int64_t begin, std::int64_t end) {
+    run(true, end - begin, F, gate_up + begin * 2 * F, d_out + begin * F, d_gate_up + begin * 2 * F);
+  });
+}
+
+}  // namespace infalign::kernels
