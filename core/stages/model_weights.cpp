@@ -66,10 +66,6 @@ storage::DataType read_weights(const std::filesystem::path& folder, const model:
   std::set<std::string> known;
   for (const auto& view : views) known.insert(name_in_file(reader, transformer, view.name));
   const bool spare_head = backbone || !known.contains(kHead);
-  for (const auto& [name, tensor] : reader.tensors()) {
-    if (known.contains(name) || ignored(name) || (name == kHead && spare_head)) continue;
-    throw InputError(folder.string() + ": surplus tensor " + name + " that this architecture does not have");
-  }
   std::optional<storage::DataType> type;
   for (const auto& view : views) {
     const std::string name = name_in_file(reader, transformer, view.name);
@@ -79,6 +75,10 @@ storage::DataType read_weights(const std::filesystem::path& folder, const model:
         parameters.subspan(static_cast<std::size_t>(view.offset), static_cast<std::size_t>(view.size)));
     const auto stored = reader.tensors().at(name).type;
     type = type ? common_type(*type, stored) : stored;
+  }
+  for (const auto& [name, tensor] : reader.tensors()) {
+    if (known.contains(name) || ignored(name) || (name == kHead && spare_head)) continue;
+    throw InputError(folder.string() + ": surplus tensor " + name + " that this architecture does not have");
   }
   return type.value_or(storage::DataType::kFloat32);
 }
