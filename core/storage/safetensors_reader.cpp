@@ -73,10 +73,11 @@ class MappedFile {
 /// read again.
 void forget(std::span<const std::byte> bytes) {
   const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
-  const auto address = reinterpret_cast<std::uintptr_t>(bytes.data());
-  const std::uintptr_t begin = (address + page - 1) / page * page,
-                       end = (address + bytes.size()) / page * page;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  const std::size_t into_page = reinterpret_cast<std::uintptr_t>(bytes.data()) % page;
+  const std::size_t skipped = (page - into_page) % page;  // up to the first page that begins here
+  if (bytes.size() < skipped + page) return;
+  auto* first = const_cast<std::byte*>(bytes.data()) + skipped;
+  madvise(first, (bytes.size() - skipped) / page * page, MADV_DONTNEED);
 }
 
 /// The element type of a tensor's header entry.

@@ -31,7 +31,7 @@ enum class Kind {
 struct Shape {
   Kind kind;
   std::int64_t rows, columns, inner;
-  auto operator<=>(const Shape&) const = default;
+  auto operator<=>(const Shape&) const = default;  // NOLINT(modernize-use-nullptr): clang-tidy 14 errs
 };
 
 /// A primitive and the descriptions of its operands, whose data is set at each call. The library's scratch
