@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <mutex>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <stdexcept>
 #include <string>
@@ -12,6 +13,7 @@
 
 #include "kernels/linear/bfloat16.h"
 #include "kernels/matmul/matmul.h"
+#include "kernels/parallel.h"
 
 namespace infalign::kernels {
 namespace {
@@ -76,9 +78,11 @@ dnnl::matmul::primitive_desc describe(const Shape& shape, const dnnl::memory::de
                            std::to_string(shape.columns) + "]: " + error.what());
 }
 
-/// How b lies in memory. The library's own layout is the one it likes for 64 rows.
+/// How b lies in memory, for all threads. The library's own layout is the one it likes for 64 rows.
 const dnnl::memory::desc& layout_of_b(Shape shape) {
-  static thread_local std::map<Shape, dnnl::memory::desc> known;
+  static std::mutex lock;
+  static std::map<Shape, dnnl::memory::desc> known;
+  const std::lock_guard guard(lock);
   shape.rows = 64;
   const auto found = known.find(shape);
   if (found != known.end()) return found->second;
@@ -93,14 +97,16 @@ const dnnl::memory::desc& layout_of_b(Shape shape) {
 }
 
 Product& product(const Shape& shape) {
-  static thread_local std::map<Shape, Product> known;
-  const auto found = known.find(shape);
+  // A primitive splits its work over as many threads as there were when it was made.
+  static thread_local std::map<std::pair<std::int64_t, Shape>, Product> known;
+  const std::pair key(thread_count(), shape);
+  const auto found = known.find(key);
   if (found != known.end()) return found->second;
   const auto description = describe(shape, layout_of_b(shape));
   const auto memory = [](const dnnl::memory::desc& d) { return dnnl::memory(d, engine(), nullptr); };
   return known
-      .emplace(shape, Product{dnnl::matmul(description), memory(description.src_desc()),
-                              memory(description.weights_desc()), memory(description.dst_desc())})
+      .emplace(key, Product{dnnl::matmul(description), memory(description.src_desc()),
+                            memory(description.weights_desc()), memory(description.dst_desc())})
       .first->second;
 }
 
