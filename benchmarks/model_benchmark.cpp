@@ -145,8 +145,8 @@ void training(benchmark::State& state) {
   for (auto _ : state) {
     taken += seconds([&] {
       std::fill(gradient.begin(), gradient.end(), 0.0f);
-      weights.prepare(kStream, transformer.layout(), transformer.config(), parameters,
-                      kernels::Use::kTraining);
+      transformer.prepare(kStream, parameters, kernels::Use::kTraining, kernels::Precision::kFloat32,
+                          weights);
       transformer.forward(kStream, weights, batch, model::Keep::kEverything, activations);
       head.forward_backward(kStream, transformer, weights, activations, targets, 1, d_values, d_hidden,
                             gradient);

@@ -50,9 +50,8 @@ def peers(options, work, model, batch):
             yield script("trl_step.py", "--prompts", str(batch // completions), "--completions", str(completions),
                          "--dtype", dtype)
     if work == "sample":
-        for sampler in ("lean",):
-            yield [os.path.join(options.scripts, "llamacpp_batched"), "--model", model, "--dtype", "f32", "--sampler",
-                   sampler, "--batch", str(batch), "--threads", str(options.threads), "--repeats", str(options.repeats)]
+        yield [os.path.join(options.scripts, "llamacpp_batched"), "--model", model, "--dtype", "f32", "--sampler", "lean",
+               "--batch", str(batch), "--threads", str(options.threads), "--repeats", str(options.repeats)]
 
 
 def figures(command, options, complaints):
@@ -75,9 +74,8 @@ def figures(command, options, complaints):
 
 def ours(options, work, model, batch, dtype, complaints):
     program = os.path.abspath(options.program)
-    environment = dict(os.environ)
     done = subprocess.run([program, work, str(batch), model, dtype, str(options.threads), str(options.repeats)],
-                          capture_output=True, text=True, env=environment)
+                          capture_output=True, text=True)
     if done.returncode != 0:
         complaints.append(done.stderr.strip())
         return None

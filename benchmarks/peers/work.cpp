@@ -128,9 +128,7 @@ class Bench {
 
  private:
   std::int64_t vocabulary() const { return transformer_.config().vocab_size; }
-  void prepare(kernels::Use use) {
-    weights_.prepare({}, transformer_.layout(), transformer_.config(), policy_.span(), use, precision_);
-  }
+  void prepare(kernels::Use use) { transformer_.prepare({}, policy_.span(), use, precision_, weights_); }
   void accumulate(const model::PackedBatch& batch, const model::Targets& targets,
                   const std::vector<float>& d_values) {
     d_hidden_.resize(static_cast<std::size_t>(batch.size() * transformer_.config().hidden_size));

@@ -21,9 +21,6 @@ std::int64_t rows_at_a_time(std::int64_t rows, std::int64_t vocabulary) {
   return std::min(rows, std::max(kFewest, kLogits / vocabulary));
 }
 
-/// Weights that every thread can hold in its processor's cache, floats.
-constexpr std::int64_t kSmallModel = 1 << 21;
-
 /// In how many shares prompts are sampled, of which each thread does some. Every step reads the keys and
 /// values of prompts and responses so far, so there are to be few enough rows in a share for these to stay
 /// near the processor, yet enough for the products. Weights too large for its cache are better read once for
@@ -31,6 +28,7 @@ constexpr std::int64_t kSmallModel = 1 << 21;
 std::int64_t share_count(const ModelConfig& config, std::int64_t weights, std::span<const Prompt> prompts,
                          std::int64_t samples, std::int64_t max_new_tokens) {
   constexpr std::int64_t kFloats = 1 << 20, kFewestRows = 8;  // 4 MiB
+  constexpr std::int64_t kSmallModel = 1 << 21;               // floats that the cache can hold
   if (weights > kSmallModel) return 1;
   std::int64_t positions = 0;
   for (const Prompt& prompt : prompts) positions += std::ssize(prompt.tokens) + samples * max_new_tokens;

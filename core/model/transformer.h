@@ -84,6 +84,11 @@ class Transformer {
                   kernels::Precision precision = kernels::Precision::kFloat32) const {
     return {on, layout_, config_, parameters, use, precision};
   }
+  /// The same into `weights`, whose memory is used again.
+  void prepare(const kernels::Stream& on, std::span<const float> parameters, kernels::Use use,
+               kernels::Precision precision, Weights& weights) const {
+    weights.prepare(on, layout_, config_, parameters, use, precision);
+  }
 
   /// Runs the decoder on a batch.
   /// Errors: std::invalid_argument for a token outside the vocabulary or a position beyond max_positions.

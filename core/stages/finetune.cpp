@@ -152,8 +152,7 @@ void finetune(Run& run) {
   model::Weights weights;
   std::vector<float> d_hidden;
   training.run([&](std::int64_t step) {
-    weights.prepare(run.on, transformer.layout(), transformer.config(), parameters, kernels::Use::kTraining,
-                    precision(run.experiment));
+    transformer.prepare(run.on, parameters, kernels::Use::kTraining, precision(run.experiment), weights);
     const auto which = shuffled_batch(run.experiment.seed, static_cast<std::int64_t>(train_sequences.size()),
                                       settings.sequences_per_step, step - 1);
     double tokens = 0;

@@ -1,10 +1,10 @@
 #include "core/stages/language_problem.h"
-#include "core/stages/precision.h"
 
 #include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
+#include "core/stages/precision.h"
 #include "core/storage/durable.h"
 #include "core/text/records.h"
 #include "kernels/trace.h"
@@ -112,9 +112,7 @@ const model::Weights& LanguageProblem::reference_weights(kernels::Use use) {
 
 void LanguageProblem::set_policy(std::span<const float> parameters) {
   const kernels::Span span("prepare weights");
-  const auto& transformer = reference_.transformer;
-  policy_weights_.prepare(on_, transformer.layout(), transformer.config(), parameters,
-                          kernels::Use::kTraining, precision_);
+  reference_.transformer.prepare(on_, parameters, kernels::Use::kTraining, precision_, policy_weights_);
 }
 
 Rollouts LanguageProblem::sample(Answerer answerer, Split split, std::span<const std::int64_t> which,

@@ -108,8 +108,7 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
   model::Activations activations;
   model::Weights weights;
   const auto prepare_weights = [&] {
-    weights.prepare(run.on, transformer.layout(), transformer.config(), parameters, kernels::Use::kTraining,
-                    precision(run.experiment));
+    transformer.prepare(run.on, parameters, kernels::Use::kTraining, precision(run.experiment), weights);
   };
   std::vector<float> d_hidden;
   training.run([&](std::int64_t step) {

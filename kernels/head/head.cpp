@@ -77,41 +77,58 @@ void log_probabilities(std::int64_t n, std::int64_t V, const float* logits, cons
 }
 
 /// The same, and logits [n, V] become their own gradient: (onehot(target) - softmax) * d_log_probability *
-/// inverse_temperature.
-INFALIGN_VECTORISE
-void log_probabilities_and_gradient(std::int64_t n, std::int64_t V, float* logits, const std::int32_t* target,
-                                    float inverse_temperature, const float* d_log_probability,
-                                    float* log_probability) {
+/// inverse_temperature. Of logits that were capped it goes on to the logits before that.
+template <bool kCapped>
+[[gnu::always_inline]] static inline void log_probabilities_and_gradient(
+    std::int64_t n, std::int64_t V, float softcap, float* logits, const std::int32_t* target,
+    float inverse_temperature, const float* d_log_probability, float* log_probability) {
   for (std::int64_t i = 0; i < n; ++i) {
     float* row = logits + i * V;
     const RowResult result = log_probability_of(V, row, target[i], inverse_temperature);
     log_probability[i] = result.log_probability;
     const float base = result.log_sum_exp;
     const float d = d_log_probability[i] * inverse_temperature;
+    const auto through_cap = [softcap](float logit) __attribute__((always_inline)) {
+      const float tangent = logit / softcap;
+      return 1.0f - tangent * tangent;
+    };
+    const float d_target = kCapped ? d * through_cap(row[target[i]]) : d;
 #pragma omp simd
-    for (std::int64_t v = 0; v < V; ++v) row[v] = -d * exponential(row[v] * inverse_temperature - base);
-    row[target[i]] += d;
+    for (std::int64_t v = 0; v < V; ++v) {
+      const float gradient = -d * exponential(row[v] * inverse_temperature - base);
+      row[v] = kCapped ? gradient * through_cap(row[v]) : gradient;
+    }
+    row[target[i]] += d_target;
   }
 }
 
-/// The same of logits that were capped: their gradient goes on to the logits before that.
 INFALIGN_VECTORISE
-void log_probabilities_and_gradient_capped(std::int64_t n, std::int64_t V, float softcap, float* logits,
-                                           const std::int32_t* target, float inverse_temperature,
-                                           const float* d_log_probability, float* log_probability) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    float* row = logits + i * V;
-    const RowResult result = log_probability_of(V, row, target[i], inverse_temperature);
-    log_probability[i] = result.log_probability;
-    const float base = result.log_sum_exp;
-    const float d = d_log_probability[i] * inverse_temperature;
-    const float of_target = row[target[i]] / softcap;
-#pragma omp simd
-    for (std::int64_t v = 0; v < V; ++v) {
-      const float tangent = row[v] / softcap;
-      row[v] = -d * exponential(row[v] * inverse_temperature - base) * (1.0f - tangent * tangent);
-    }
-    row[target[i]] += d * (1.0f - of_target * of_target);
+void gradient_of_logits(std::int64_t n, std::int64_t V, float* logits, const std::int32_t* target,
+                        float inverse_temperature, const float* d_log_probability, float* log_probability) {
+  log_probabilities_and_gradient<false>(n, V, 0, logits, target, inverse_temperature, d_log_probability,
+                                        log_probability);
+}
+
+INFALIGN_VECTORISE
+void gradient_of_capped_logits(std::int64_t n, std::int64_t V, float softcap, float* logits,
+                               const std::int32_t* target, float inverse_temperature,
+                               const float* d_log_probability, float* log_probability) {
+  log_probabilities_and_gradient<true>(n, V, softcap, logits, target, inverse_temperature, d_log_probability,
+                                       log_probability);
+}
+
+/// Makes the logits [rows, V] of a chunk of hidden states at a time and calls visit(first row, rows, logits),
+/// which may overwrite them.
+template <class Visit>
+void for_each_chunk(const Stream& on, std::int64_t n, std::int64_t C, std::int64_t V, const float* hidden,
+                    const Linear& weight, float softcap, Visit&& visit) {
+  const std::int64_t chunk = chunk_rows(V);
+  float* logits = logits_scratch(n, V);  // [chunk, V]
+  for (std::int64_t first = 0; first < n; first += chunk) {
+    const std::int64_t rows = std::min(chunk, n - first);
+    weight.forward(on, rows, hidden + first * C, logits);
+    if (softcap > 0) softcap_forward(on, rows * V, softcap, logits);
+    visit(first, rows, logits);
   }
 }
 
@@ -122,43 +139,34 @@ std::int64_t head_scratch(std::int64_t n, std::int64_t V) { return std::min(n, c
 void head_forward(const Stream& on, std::int64_t n, std::int64_t C, std::int64_t V, const float* hidden,
                   const Linear& weight, const std::int32_t* target, float inverse_temperature,
                   float* log_probability, float softcap) {
-  const std::int64_t chunk = chunk_rows(V);
-  float* logits = logits_scratch(n, V);  // [chunk, V]
-  for (std::int64_t first = 0; first < n; first += chunk) {
-    const std::int64_t rows = std::min(chunk, n - first);
-    weight.forward(on, rows, hidden + first * C, logits);
-    if (softcap > 0) softcap_forward(on, rows * V, softcap, logits);
-    parallel_for(rows, kGrain, [&](std::int64_t begin, std::int64_t end) {
-      log_probabilities(end - begin, V, logits + begin * V, target + first + begin, inverse_temperature,
-                        log_probability + first + begin);
-    });
-  }
+  for_each_chunk(on, n, C, V, hidden, weight, softcap,
+                 [&](std::int64_t first, std::int64_t rows, const float* logits) {
+                   parallel_for(rows, kGrain, [&](std::int64_t begin, std::int64_t end) {
+                     log_probabilities(end - begin, V, logits + begin * V, target + first + begin,
+                                       inverse_temperature, log_probability + first + begin);
+                   });
+                 });
 }
 
 void head_forward_backward(const Stream& on, std::int64_t n, std::int64_t C, std::int64_t V,
                            const float* hidden, const Linear& weight, const std::int32_t* target,
                            float inverse_temperature, const float* d_log_probability, float* log_probability,
                            float* d_hidden, float* d_weight, float softcap) {
-  const std::int64_t chunk = chunk_rows(V);
-  float* logits = logits_scratch(n, V);  // [chunk, V]
-  for (std::int64_t first = 0; first < n; first += chunk) {
-    const std::int64_t rows = std::min(chunk, n - first);
-    weight.forward(on, rows, hidden + first * C, logits);
-    if (softcap > 0) softcap_forward(on, rows * V, softcap, logits);
-    parallel_for(rows, kGrain, [&](std::int64_t begin, std::int64_t end) {
-      const std::int64_t row = first + begin;
-      if (softcap > 0) {
-        log_probabilities_and_gradient_capped(end - begin, V, softcap, logits + begin * V, target + row,
-                                              inverse_temperature, d_log_probability + row,
-                                              log_probability + row);
-      } else {
-        log_probabilities_and_gradient(end - begin, V, logits + begin * V, target + row, inverse_temperature,
-                                       d_log_probability + row, log_probability + row);
-      }
-    });
-    weight.backward_input(on, rows, logits, d_hidden + first * C);
-    weight.backward_weight(on, rows, logits, hidden + first * C, d_weight);
-  }
+  for_each_chunk(on, n, C, V, hidden, weight, softcap,
+                 [&](std::int64_t first, std::int64_t rows, float* logits) {
+                   parallel_for(rows, kGrain, [&](std::int64_t begin, std::int64_t end) {
+                     const std::int64_t row = first + begin, count = end - begin;
+                     float* own = logits + begin * V;
+                     if (softcap > 0)
+                       gradient_of_capped_logits(count, V, softcap, own, target + row, inverse_temperature,
+                                                 d_log_probability + row, log_probability + row);
+                     else
+                       gradient_of_logits(count, V, own, target + row, inverse_temperature,
+                                          d_log_probability + row, log_probability + row);
+                   });
+                   weight.backward_input(on, rows, logits, d_hidden + first * C);
+                   weight.backward_weight(on, rows, logits, hidden + first * C, d_weight);
+                 });
 }
 
 }  // namespace infalign::kernels

@@ -4,7 +4,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -14,16 +13,13 @@
 
 #include "core/error.h"
 #include "core/experiment/experiment.h"
+#include "support/scratch_folder.h"
 
 namespace infalign::experiment {
 
 class ExperimentTest : public testing::Test {
  protected:
   void SetUp() override {
-    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = std::filesystem::temp_directory_path() /
-              ("infalign_" + std::to_string(getpid()) + "_" + test->test_suite_name() + "_" + test->name());
-    std::filesystem::remove_all(folder_);
     write("model/config.json", "{}");
     write("critic/config.json", "{}");
     write("train.jsonl", "{\"prompt\": \"a\"}\n");
@@ -31,8 +27,6 @@ class ExperimentTest : public testing::Test {
     write("pairs.jsonl", "");
     write("text.txt", "");
   }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   void write(const std::filesystem::path& name, const std::string& text) const {
     std::filesystem::create_directories((folder_ / name).parent_path());
     std::ofstream(folder_ / name) << text;
@@ -79,7 +73,8 @@ class ExperimentTest : public testing::Test {
 
   std::filesystem::path file() const { return folder_ / "run.yaml"; }
 
-  std::filesystem::path folder_;
+  const ScratchFolder scratch_;
+  const std::filesystem::path folder_ = scratch_.path();
 };
 
 /// Sets an environment variable for the length of a scope.

@@ -3,7 +3,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -11,6 +10,7 @@
 #include "core/error.h"
 #include "core/stages/reward_source.h"
 #include "core/storage/durable.h"
+#include "support/scratch_folder.h"
 
 namespace infalign::stages {
 namespace {
@@ -23,14 +23,7 @@ const std::filesystem::path kStoryteller = std::filesystem::path(INFALIGN_SOURCE
 
 class RewardFolder : public testing::Test {
  protected:
-  void SetUp() override {
-    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = std::filesystem::temp_directory_path() /
-              ("infalign_" + std::to_string(getpid()) + "_" + test->test_suite_name() + "_" + test->name());
-    std::filesystem::create_directories(folder_);
-    std::filesystem::copy(kStoryteller, folder_ / "language");
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
+  void SetUp() override { std::filesystem::copy(kStoryteller, folder_ / "language"); }
 
   json read(const std::string& name) const { return json::parse(storage::read_file(folder_ / name)); }
   void remove_key(const std::string& file, const std::string& key) const {
@@ -56,7 +49,8 @@ class RewardFolder : public testing::Test {
   }
 
   const std::string kPrompt = "One day, there was a dog.";
-  std::filesystem::path folder_;
+  const ScratchFolder scratch_;
+  const std::filesystem::path folder_ = scratch_.path();
 };
 
 TEST_F(RewardFolder, SaysWhatOthersNeedToLoadIt) {

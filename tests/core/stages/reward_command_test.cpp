@@ -13,6 +13,7 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "support/scratch_folder.h"
 
 namespace infalign::stages {
 namespace {
@@ -28,14 +29,6 @@ constexpr double kAmple = 120;  // seconds: no test waits for it
 
 class RewardCommandTest : public testing::Test {
  protected:
-  void SetUp() override {
-    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = std::filesystem::temp_directory_path() /
-              ("infalign_" + std::to_string(getpid()) + "_" + test->test_suite_name() + "_" + test->name());
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   /// A Python program; `answer(line)` writes the reward of one request: the length of its response.
   std::vector<std::string> python(const std::string& body) const {
     const auto file = folder_ / "program.py";
@@ -71,7 +64,8 @@ class RewardCommandTest : public testing::Test {
     return failure<InputError>(source);
   }
 
-  std::filesystem::path folder_;
+  const ScratchFolder scratch_;
+  const std::filesystem::path folder_ = scratch_.path();
 };
 
 const std::string kEcho = "for line in sys.stdin: answer(line)\n";
