@@ -203,9 +203,8 @@ void score(const kernels::Stream& on, const std::filesystem::path& model, const 
     model::Targets targets;
     if (object.contains("prompt") && object.contains("response")) {
       const auto prompt = batch.add(folder.tokenizer.encode(object.at("prompt").get<std::string>()));
-      targets.add_continuation(
-          batch,
-          batch.add(folder.tokenizer.encode_continuation(object.at("response").get<std::string>()), prompt));
+      const auto response = folder.tokenizer.encode_continuation(object.at("response").get<std::string>());
+      if (!response.empty()) targets.add_continuation(batch, batch.add(response, prompt));
     } else if (object.contains("token_ids") || object.contains("text")) {
       const auto ids = object.contains("token_ids")
                            ? object.at("token_ids").get<std::vector<std::int32_t>>()

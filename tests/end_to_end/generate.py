@@ -57,4 +57,8 @@ for arguments, word in (
     lines = [line for line in done.stderr.splitlines() if line]
     check(len(lines) == 1 and word in lines[0] and not done.stdout, f"{arguments}: expected one line with «{word}»:\n{done.stderr}")
 check("Example: infalign generate" in run([PROGRAM, "generate", "--help"]).stdout, "no example in --help")
+
+# An answer may be empty: nothing to predict, and a reward model judges the prompt alone.
+empty = run([PROGRAM, "score", "--model", MODEL, "--inputs", "-", "--json"], input='{"prompt": "One day", "response": ""}\n')
+check(json.loads(empty.stdout) == {"logprobs": [], "nll": None}, f"an empty response: {empty.stdout}")
 print("generated")
