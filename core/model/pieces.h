@@ -41,8 +41,8 @@ class Pieces {
                     const BeforeNorm& raw, float* out) const;
 
   // Backward, in the order in which they are needed. Gradients of rows are overwritten but for d_residual,
-  // which is added to, and those of parameters are added to `gradient`. `d_raw` [T, C] is scratch where norms
-  // follow branches.
+  // which is added to, and those of the trained parameters, the model's own or its adapter's, are added to
+  // `gradient`. `d_raw` [T, C] is scratch where norms follow branches.
 
   void normalise_backward(std::int64_t T, const NormOffsets& norm, const float* d_out, const float* residual,
                           const float* inverse_rms, float* d_residual, float* gradient) const;
@@ -62,17 +62,20 @@ class Pieces {
  private:
   void rotate(kernels::Rotation rotation, std::int64_t T, std::int64_t layer, const std::int32_t* positions,
               float* qkv) const;
-  /// out [T, n] = in times the matrix, with its bias.
-  void linear(std::int64_t T, std::int64_t n, const kernels::Linear& matrix, const LinearOffsets& at,
-              const float* in, float* out) const;
-  void linear_backward(std::int64_t T, std::int64_t n, const kernels::Linear& matrix, const LinearOffsets& at,
-                       const float* d_out, const float* in, float* d_in, float* gradient) const;
+  /// out [T, n] = in times a matrix of the layer, with its update and its bias.
+  void linear(std::int64_t T, std::int64_t layer, Matrix which, const float* in, float* out) const;
+  void linear_backward(std::int64_t T, std::int64_t layer, Matrix which, const float* d_out, const float* in,
+                       float* d_in, float* gradient) const;
   /// The end of a branch: a product, and its norm if there is one.
-  void end_branch(std::int64_t T, const kernels::Linear& matrix, const LinearOffsets& at,
-                  const NormOffsets& norm, const float* in, const BeforeNorm& raw, float* out) const;
-  void end_branch_backward(std::int64_t T, const kernels::Linear& matrix, const LinearOffsets& at,
-                           const NormOffsets& norm, const float* d_out, const float* in,
-                           const BeforeNorm& raw, float* d_raw, float* d_in, float* gradient) const;
+  void end_branch(std::int64_t T, std::int64_t layer, Matrix which, const NormOffsets& norm, const float* in,
+                  const BeforeNorm& raw, float* out) const;
+  void end_branch_backward(std::int64_t T, std::int64_t layer, Matrix which, const NormOffsets& norm,
+                           const float* d_out, const float* in, const BeforeNorm& raw, float* d_raw,
+                           float* d_in, float* gradient) const;
+  /// Where the gradient of the model's own parameter at `offset` goes: nowhere, null, where it is frozen.
+  float* own(float* gradient, std::int64_t offset) const {
+    return weights_.adapter() == nullptr ? gradient + offset : nullptr;
+  }
 
   const kernels::Stream& on_;
   const Transformer& transformer_;

@@ -100,8 +100,9 @@ class Transformer {
   std::vector<float> score(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch,
                            std::span<const std::int32_t> rows, Activations& activations) const;
 
-  /// From d_hidden [T, C] (gradient of activations.hidden()) adds the parameters' gradient to `gradient`.
-  /// Needs a forward pass with Keep::kEverything on the same batch and parameters.
+  /// From d_hidden [T, C] (gradient of activations.hidden()) adds the gradient of the trained parameters, the
+  /// model's [layout().size()] or its adapter's, to `gradient`. Needs a forward pass with Keep::kEverything
+  /// on the same batch and parameters.
   void backward(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch,
                 Activations& activations, std::span<const float> d_hidden, std::span<float> gradient) const;
 
