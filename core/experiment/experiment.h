@@ -191,6 +191,12 @@ struct Evaluation {
   bool operator==(const Evaluation&) const = default;
 };
 
+struct Memory {
+  bool recompute_activations = false;
+
+  bool operator==(const Memory&) const = default;
+};
+
 struct Export {
   std::string lora = "merged";  // merged | adapter: what is written of a policy that is an adapter
 
@@ -231,6 +237,7 @@ struct Experiment {
   Alignment alignment;
   Evaluation evaluation;
   Export exported;
+  Memory memory;
   Distributed distributed;
   Checkpoint checkpoint;
 

@@ -312,6 +312,15 @@ Section describe(Export& e) {
                 "weights, or a folder of the adapter alone, as PEFT loads it."}}};
 }
 
+Section describe(Memory& m) {
+  return {
+      .name = "memory",
+      .meaning = "What memory is saved at the cost of time ([how](memory.md)).",
+      .keys = {{"recompute_activations", &m.recompute_activations, anything(),
+                "Whether training keeps only the input of each block and computes the block once more for "
+                "its gradient: the same bits, for up to a third more work."}}};
+}
+
 Section describe(Distributed& d) {
   return {.name = "distributed",
           .meaning = "How the work is divided over ranks.",
@@ -384,6 +393,7 @@ Section describe(Experiment& e) {
   root.sections.push_back(describe(e.alignment));
   root.sections.push_back(describe(e.evaluation));
   root.sections.push_back(describe(e.exported));
+  root.sections.push_back(describe(e.memory));
   root.sections.push_back(describe(e.distributed));
   root.sections.push_back(describe(e.checkpoint));
   return root;

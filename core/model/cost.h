@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/model/model_config.h"
+#include "core/model/transformer.h"
 #include "kernels/linear/linear.h"
 
 namespace infalign::model {
@@ -33,8 +34,9 @@ enum class Trained {
 };
 
 /// Forward and backward: every product is done three times, two where weights are frozen; attention computes
-/// its scores once more.
-double training_operations(const ModelConfig& config, const Pass& pass, Trained trained = Trained::kAll);
+/// its scores once more. With `keep` kBlockInputs the blocks are done once more.
+double training_operations(const ModelConfig& config, const Pass& pass, Trained trained = Trained::kAll,
+                           Keep keep = Keep::kEverything);
 
 /// Operations per second of this process in the largest product of the model's blocks, for T tokens, on the
 /// threads that kernels use; takes about a fifth of a second.

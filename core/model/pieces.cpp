@@ -174,10 +174,14 @@ void Pieces::attention_out_backward(std::int64_t T, std::int64_t layer, const fl
                       d_attended, gradient);
 }
 
-void Pieces::feed_forward(std::int64_t T, std::int64_t layer, const float* in, float* gate_up, float* gated,
-                          const BeforeNorm& raw, float* out) const {
+void Pieces::feed_forward_in(std::int64_t T, std::int64_t layer, const float* in, float* gate_up,
+                             float* gated) const {
   linear(T, layer, Matrix::kGateUp, in, gate_up);
   activate(on_, config_, T, gate_up, gated);
+}
+
+void Pieces::feed_forward_out(std::int64_t T, std::int64_t layer, const float* gated, const BeforeNorm& raw,
+                              float* out) const {
   end_branch(T, layer, Matrix::kDown, transformer_.layout().layer(layer).feed_forward_after_norm, gated, raw,
              out);
 }

@@ -35,10 +35,12 @@ class Pieces {
   /// out [T, C]: the product that ends attention, and the norm after it; `raw` [T, C] is the product.
   void attention_out(std::int64_t T, std::int64_t layer, const float* attended, const BeforeNorm& raw,
                      float* out) const;
-  /// out [T, C]: the feed-forward block, with gate_up [T, gate_up_width] and gated [T, F] on the way; `raw`
-  /// [T, C] is the product before the norm at its end.
-  void feed_forward(std::int64_t T, std::int64_t layer, const float* in, float* gate_up, float* gated,
-                    const BeforeNorm& raw, float* out) const;
+  /// gated [T, F]: the feed-forward block up to its last product, with gate_up [T, gate_up_width] on the way.
+  void feed_forward_in(std::int64_t T, std::int64_t layer, const float* in, float* gate_up,
+                       float* gated) const;
+  /// out [T, C]: its last product, and the norm after it; `raw` [T, C] is the product.
+  void feed_forward_out(std::int64_t T, std::int64_t layer, const float* gated, const BeforeNorm& raw,
+                        float* out) const;
 
   // Backward, in the order in which they are needed. Gradients of rows are overwritten but for d_residual,
   // which is added to, and those of the trained parameters, the model's own or its adapter's, are added to

@@ -165,7 +165,7 @@ void finetune(Run& run) {
     for_own_micro_batches(
         run, which, per_batch, [&](std::span<const std::int64_t> own, std::int64_t batches) {
           const auto [batch, targets] = pack(train_sequences, own);
-          transformer.forward(run.on, weights, batch, model::Keep::kEverything, activations);
+          transformer.forward(run.on, weights, batch, kept_for_gradient(run.experiment), activations);
           const std::vector<float> d_values(static_cast<std::size_t>(targets.size()),
                                             static_cast<float>(-1 / tokens));
           d_hidden.resize(static_cast<std::size_t>(batch.size() * transformer.config().hidden_size));

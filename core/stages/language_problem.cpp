@@ -62,6 +62,7 @@ LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const
     : on_(on),
       sampling_(experiment.sampling),
       precision_(precision(experiment)),
+      keep_(kept_for_gradient(experiment)),
       reference_(ModelFolder::load(experiment.policy_start())),
       has_adapters_(std::ranges::any_of(experiment.alignment.variants,
                                         [](const auto& variant) { return variant.lora.enabled(); })),
@@ -226,7 +227,7 @@ double LanguageProblem::accumulate_gradient(const Rollouts& rollouts, std::span<
     d_values.insert(d_values.end(), rollouts.response(i).tokens.size(), static_cast<float>(coefficient[i]));
   d_hidden_.resize(static_cast<std::size_t>(packed.batch.size() * transformer.config().hidden_size));
 
-  transformer.forward(on_, policy_weights_, packed.batch, model::Keep::kEverything, activations_);
+  transformer.forward(on_, policy_weights_, packed.batch, keep_, activations_);
   log_probabilities_.forward_backward(on_, transformer, policy_weights_, activations_, packed.targets,
                                       static_cast<float>(sampling_.temperature), d_values, d_hidden_,
                                       gradient);

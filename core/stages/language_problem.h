@@ -80,6 +80,7 @@ class LanguageProblem final : public Problem {
   kernels::Stream on_;
   experiment::Sampling sampling_;
   kernels::Precision precision_;
+  model::Keep keep_;  // for the gradient
   ModelFolder reference_;
   std::map<kernels::Use, model::Weights> reference_weights_;
   bool has_adapters_;  // among the variants

@@ -211,7 +211,7 @@ class Planner {
     plan_.precision = precision(e_);
     plan_.micro_batch_tokens = std::max<std::int64_t>(1, tokens);
     memory.parts.push_back({"activations of a training micro-batch",
-                            model::Activations::bytes(config, tokens, Keep::kEverything) +
+                            model::Activations::bytes(config, tokens, kept_for_gradient(e_)) +
                                 tokens * config.hidden_size * kFloat});
   }
 
@@ -353,7 +353,8 @@ class Planner {
     work.micro_batches = ceil_divide(settings.sequences_per_step, per_batch);
     work.tokens = sequences * pass.tokens;
     const auto trained = trained_of("finetune.lora", policy_, settings.lora);
-    work.operations = model::training_operations(policy_, pass * sequences, trained.kind());
+    work.operations =
+        model::training_operations(policy_, pass * sequences, trained.kind(), kept_for_gradient(e_));
     plan_.work.push_back(work);
 
     auto& memory = add_memory("finetune");
@@ -413,7 +414,7 @@ class Planner {
       for (auto& i : which) i = data.train[static_cast<std::size_t>(i)];
       batches(which, [&](const Pass& pass) {
         work.tokens += pass.tokens;
-        work.operations += model::training_operations(config, pass, trained.kind());
+        work.operations += model::training_operations(config, pass, trained.kind(), kept_for_gradient(e_));
       });
     }
     auto& memory = add_memory(name);
@@ -461,7 +462,7 @@ class Planner {
       const auto kind = variant.lora.enabled() ? model::Trained::kAdapter : model::Trained::kAll;
       work.operations += 2 * model::forward_operations(policy_, pass) +
                          scoring_operations(scorer_pass(load, n), false) +
-                         model::training_operations(policy_, pass, kind);
+                         model::training_operations(policy_, pass, kind, kept_for_gradient(e_));
     }
     auto& memory = add_memory("align");
     if (e_.calibration.fresh)

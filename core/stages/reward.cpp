@@ -121,7 +121,7 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
     for_own_micro_batches(
         run, which, per_batch, [&](std::span<const std::int64_t> batch_pairs, std::int64_t batches) {
           const auto packed = pack(pairs, batch_pairs);
-          transformer.forward(run.on, weights, packed.batch, model::Keep::kEverything, activations);
+          transformer.forward(run.on, weights, packed.batch, kept_for_gradient(run.experiment), activations);
           const auto rewards = model::score_rows(transformer, weights, activations, packed.rows);
           sums.push_back(sum_pairs(rewards));
           tokens.push_back(static_cast<double>(packed.batch.size()));

@@ -67,6 +67,7 @@ alignment:
     - {name: b.2, transform: zscore, target_kl: 0.7, learning_rate: 123456789012345680.0, schedule: linear}
 evaluation: {samples_per_prompt: 12, examples: 0}
 export: {lora: adapter}
+memory: {recompute_activations: true}
 distributed: {reproducible: false, micro_batch_prompts: 5, threads: 2}
 checkpoint: {every: 3, keep: 9}
 )";

@@ -209,6 +209,13 @@ TEST_P(AdapterOfEveryModel, GradientIsThatOfCentralDifferences) {
     return weighted(task.loss_weight, reference_values(GetParam().config, m.merged(adapter)));
   };
   expect_near(gradient, central_differences(m.values, loss), 1e-5);
+
+  std::vector<float> again(m.values.size());
+  m.transformer().forward(kStream, m.weights, task.batch, Keep::kBlockInputs, activations);
+  head.forward_backward(kStream, m.transformer(), m.weights, activations, task.targets, 1, task.loss_weight,
+                        d_hidden, again);
+  m.transformer().backward(kStream, m.weights, task.batch, activations, d_hidden, again);
+  EXPECT_EQ(again, gradient) << "blocks computed once more";
 }
 
 TEST_P(AdapterOfEveryModel, RewardsAndTheirGradientAreThoseOfTheReference) {
