@@ -14,6 +14,7 @@
 
 #include "core/error.h"
 #include "core/experiment/experiment.h"
+#include "core/stages/adapter_folder.h"
 #include "core/stages/design.h"
 #include "core/stages/inference.h"
 #include "core/stages/plan.h"
@@ -140,7 +141,8 @@ std::vector<text::Prompt> collect_prompts(const std::string& prompt, const std::
                                           const std::string& chat_template) {
   if (!prompt.empty()) return {{prompt}};
   if (file.empty()) throw ConfigurationError("generate: give --prompt TEXT or --prompts FILE.jsonl");
-  return text::read_prompts(file, [&] { return text::ChatTemplate::load(model, chat_template); });
+  return text::read_prompts(
+      file, [&] { return text::ChatTemplate::load(stages::description_folder(model), chat_template); });
 }
 
 void add_chat_template_option(CLI::App& command, std::string& choice) {
@@ -149,6 +151,10 @@ void add_chat_template_option(CLI::App& command, std::string& choice) {
   command.add_option(
       "--chat-template", choice,
       "how \"messages\" are written: a Jinja file, or " + names + "; default: the model's own");
+}
+
+void add_adapter_option(CLI::App& command, std::filesystem::path& adapter) {
+  command.add_option("--adapter", adapter, "folder of a LoRA adapter that is added to the model (PEFT)");
 }
 
 template <class Use>
@@ -229,6 +235,7 @@ int main(int argc, char** argv) {
       "Example: infalign generate --model MODEL --prompt '2 + 2 = ' --procedure majority_vote:16 "
       "--answer '[0-9]+'");
   generate->add_option("--model", generation.model, "model folder")->required();
+  add_adapter_option(*generate, generation.adapter);
   generate->add_option("--prompt", prompt, "one prompt");
   generate->add_option("--prompts", prompts, "prompts as JSON lines");
   generate->add_option("--samples", generation.samples, "answers per prompt")
@@ -259,15 +266,17 @@ int main(int argc, char** argv) {
   add_chat_template_option(*generate, chat_template);
   generate->add_flag("--json", generation.json, "one JSON object a line");
 
+  stages::ScoreOptions scoring;
   auto* score = app.add_subcommand("score",
                                    "Log-probabilities and, with a reward head, rewards, as JSON lines.\n"
                                    "Example: echo '{\"text\": \"Once upon a time\"}' | infalign score "
                                    "--model data/storyteller --inputs -");
-  score->add_option("--model", model, "model folder")->required();
+  score->add_option("--model", scoring.model, "model folder")->required();
+  add_adapter_option(*score, scoring.adapter);
   score->add_option("--inputs", inputs, "JSON lines; - is standard input")->capture_default_str();
   score->add_flag("--json", json, "accepted for symmetry: the output is always JSON lines");
 
-  add_chat_template_option(*score, chat_template);
+  add_chat_template_option(*score, scoring.chat_template);
 
   auto* tokenize =
       app.add_subcommand("tokenize",
@@ -306,7 +315,7 @@ int main(int argc, char** argv) {
       stages::generate(on, generation, std::cout);
     } else if (score->parsed()) {
       with_input(inputs, [&](std::istream& in, const std::string& name) {
-        stages::score(on, model, chat_template, in, name, std::cout);
+        stages::score(on, scoring, in, name, std::cout);
       });
     } else if (tokenize->parsed()) {
       with_input(inputs, [&](std::istream& in, const std::string& name) {

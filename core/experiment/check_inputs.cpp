@@ -115,8 +115,11 @@ class InputChecker : Checker {
     std::error_code ignored;
     if (!fs::exists(folder, ignored)) {
       refuse(path, "there is no folder " + folder.string() + variable_hint(path));
-    } else if (!fs::exists(folder / "config.json", ignored)) {
-      refuse(path, folder.string() + " is not a Hugging Face model folder: it has no config.json");
+    } else if (!fs::exists(folder / "config.json", ignored) &&
+               !fs::exists(folder / "adapter_config.json", ignored)) {
+      refuse(path, folder.string() +
+                       " is not a Hugging Face model folder: it has no config.json, nor the "
+                       "adapter_config.json of an adapter");
     }
   }
 
@@ -252,6 +255,9 @@ class InputChecker : Checker {
         refuse("stages", stage_name(stage) + " needs a model, and synthetic has none; leave it out");
     }
     if (!e_.model.reference.empty()) refuse("model.reference", "synthetic takes its place; keep one of them");
+    for (const Variant& variant : e_.alignment.variants)
+      if (variant.lora.enabled() && sound({"alignment.lora.rank"}))
+        return refuse("alignment.lora.rank", "needs a model, and synthetic has none; use 0");
     if (!e_.prompts.train.empty()) refuse("prompts.train", "synthetic takes its place; keep one of them");
   }
 

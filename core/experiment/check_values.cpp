@@ -42,6 +42,7 @@ class ValueChecker : Checker {
     check_batches();
     check_variants();
     check_optimizers();
+    check_export();
   }
 
  private:
@@ -253,6 +254,13 @@ class ValueChecker : Checker {
                        std::to_string(e_.calibration.rollouts_per_prompt) +
                        " rollouts per prompt can tell apart; add rollouts or aim lower");
     }
+  }
+
+  void check_export() {
+    const bool adapted =
+        std::ranges::any_of(e_.alignment.variants, [](const Variant& v) { return v.lora.enabled(); });
+    if (e_.exported.lora == "adapter" && !adapted && sound({"export.lora", "alignment"}))
+      warn("export.lora", "has no effect: no policy is an adapter (alignment.lora.rank)");
   }
 
   void check_optimizers() {

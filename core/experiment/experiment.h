@@ -30,6 +30,17 @@ struct OptimizerSettings {
   bool operator==(const OptimizerSettings&) const = default;
 };
 
+/// `lora:` in a section that trains: an adapter of low rank is trained in the place of the model's own
+/// weights.
+struct Lora {
+  std::int64_t rank = 0;        // 0: none
+  std::optional<double> alpha;  // none: 2 x rank
+  std::vector<std::string> targets = {"all-linear"};
+
+  bool enabled() const { return rank > 0; }
+  bool operator==(const Lora&) const = default;
+};
+
 /// Where rewards come from: folders with a score head, combined if there are several, or a program. In a file
 /// a path or a list of paths stands for `models` alone.
 struct RewardChoice {
@@ -63,6 +74,7 @@ struct Finetune {
   std::int64_t steps = 1000, sequences_per_step = 16, sequence_length = 256;
   double heldout_fraction = 0.02;
   OptimizerSettings optimizer;
+  Lora lora;
 
   bool operator==(const Finetune&) const = default;
 };
@@ -77,6 +89,7 @@ struct Reward {
   std::string too_long = "truncate";  // truncate | drop what is longer than max_tokens
   double heldout_fraction = 0.1;
   OptimizerSettings optimizer;
+  Lora lora;
   std::uint64_t seed_offset = 0;  // another initialisation for a judge
 
   bool operator==(const Reward&) const = default;
@@ -154,6 +167,7 @@ struct Variant {
   std::optional<double> beta;  // exactly one of beta and target_kl
   std::optional<double> target_kl;
   OptimizerSettings optimizer;  // the alignment's, unless overridden
+  Lora lora;                    // likewise
 
   bool operator==(const Variant&) const = default;
 };
@@ -175,6 +189,18 @@ struct Evaluation {
   std::int64_t examples = 5;             // prompts shown side by side in the report
 
   bool operator==(const Evaluation&) const = default;
+};
+
+struct Memory {
+  bool recompute_activations = false;
+
+  bool operator==(const Memory&) const = default;
+};
+
+struct Export {
+  std::string lora = "merged";  // merged | adapter: what is written of a policy that is an adapter
+
+  bool operator==(const Export&) const = default;
 };
 
 struct Distributed {
@@ -210,6 +236,8 @@ struct Experiment {
   Calibration calibration;
   Alignment alignment;
   Evaluation evaluation;
+  Export exported;
+  Memory memory;
   Distributed distributed;
   Checkpoint checkpoint;
 

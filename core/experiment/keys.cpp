@@ -40,6 +40,19 @@ void append(std::vector<Key>& keys, OptimizerSettings& o) {
   keys.insert(keys.end(), optimizer.begin(), optimizer.end());
 }
 
+Section describe(Lora& l) {
+  return {
+      .name = "lora",
+      .meaning =
+          "Training an adapter of low rank in the place of the model's own weights (LoRA; "
+          "[how](lora.md)).",
+      .keys = {{"rank", &l.rank, at_least(0), "Of the adapter's matrices; 0: none, all weights are trained."},
+               {"alpha", &l.alpha, above(0), "The adapter counts alpha / rank times; none: 2 x rank."},
+               {"targets", &l.targets, anything(),
+                "The modules that are adapted, by the names of the model's family (q_proj, v_proj, ...); "
+                "all-linear: every matrix of the layers."}}};
+}
+
 Section describe(const std::string& name, const std::string& meaning, RewardChoice& r) {
   const bool is_short = r.models.size() <= 1 && r == RewardChoice{.models = r.models};
   return {.name = name,
@@ -51,7 +64,7 @@ Section describe(const std::string& name, const std::string& meaning, RewardChoi
                     "What several models make of their rewards; lower_bound: mean - kappa x standard "
                     "deviation over the models."},
                    {"kappa", &r.kappa, at_least(0), "Of lower_bound."},
-                   {"command", &r.command, anything(),
+                   {"command", &r.command, program(),
                     "A program and its arguments that reads JSON lines of prompts and responses and writes "
                     "rewards ([rewards](rewards.md)). Give this or models."},
                    {"timeout", &r.timeout, above(0),
@@ -103,6 +116,7 @@ Section describe(Finetune& f) {
                {"heldout_fraction", &f.heldout_fraction, at_least(0).below(1),
                 "Share of the documents kept aside to measure the loss."}}};
   append(section.keys, f.optimizer);
+  section.sections.push_back(describe(f.lora));
   return section;
 }
 
@@ -129,6 +143,7 @@ Section describe(const std::string& name, const std::string& meaning, Reward& r)
   section.keys.push_back(
       {"seed_offset", &r.seed_offset, anything(),
        "Added to the seed: another initialisation and order, so that a judge errs differently."});
+  section.sections.push_back(describe(r.lora));
   return section;
 }
 
@@ -268,6 +283,7 @@ Section describe(Alignment& a) {
        "The run fails after so many steps skipped for a gradient that was not finite."}};
   const auto after_target = std::ranges::find(section.keys, "target_kl", &Key::name) + 1;
   section.keys.insert(after_target, own.begin(), own.end());
+  section.sections.push_back(describe(a.shared.lora));
 
   Section variants{.name = "variants",
                    .meaning =
@@ -285,6 +301,24 @@ Section describe(Evaluation& e) {
           .keys = {{"samples_per_prompt", &e.samples_per_prompt, at_least(2),
                     "M, responses of each policy to each prompt; at least inference.n."},
                    {"examples", &e.examples, at_least(0), "Prompts shown side by side in the report."}}};
+}
+
+Section describe(Export& e) {
+  return {
+      .name = "export",
+      .meaning = "What the export stage writes.",
+      .keys = {{"lora", &e.lora, one_of({"merged", "adapter"}),
+                "Of a policy that was trained as an adapter: a model folder with the adapter added to its "
+                "weights, or a folder of the adapter alone, as PEFT loads it."}}};
+}
+
+Section describe(Memory& m) {
+  return {
+      .name = "memory",
+      .meaning = "What memory is saved at the cost of time ([how](memory.md)).",
+      .keys = {{"recompute_activations", &m.recompute_activations, anything(),
+                "Whether training keeps only the input of each block and computes the block once more for "
+                "its gradient: the same bits, for up to a third more work."}}};
 }
 
 Section describe(Distributed& d) {
@@ -314,6 +348,7 @@ Section describe(Variant& variant) {
                             "Names the variant's folders and curves; default: its transform."}},
                   .alternatives = {"beta", "target_kl"}};
   for (Key& key : variant_keys(variant)) section.keys.push_back(std::move(key));
+  section.sections.push_back(describe(variant.lora));
   return section;
 }
 
@@ -357,6 +392,8 @@ Section describe(Experiment& e) {
   root.sections.push_back(describe(e.calibration));
   root.sections.push_back(describe(e.alignment));
   root.sections.push_back(describe(e.evaluation));
+  root.sections.push_back(describe(e.exported));
+  root.sections.push_back(describe(e.memory));
   root.sections.push_back(describe(e.distributed));
   root.sections.push_back(describe(e.checkpoint));
   return root;

@@ -50,22 +50,38 @@ void write_table(const std::vector<Key>& keys, std::string& text) {
   }
 }
 
+bool same_keys(const Section& a, const Section& b) {
+  return std::ranges::equal(
+      a.keys, b.keys, [](const Key& x, const Key& y) { return x.name == y.name && x.meaning == y.meaning; });
+}
+
 /// The name of a section of `root` before `section` with the same keys, or "".
 std::string twin_of(const Section& section, const Section& root) {
-  const auto same = [](const Key& a, const Key& b) { return a.name == b.name && a.meaning == b.meaning; };
   for (const Section& other : root.sections) {
     if (other.name == section.name) return "";
-    if (std::ranges::equal(other.keys, section.keys, same)) return other.name;
+    if (same_keys(other, section)) return other.name;
   }
   return "";
 }
 
-/// A section inside a section: with keys of its own, or with those of the section before or around it.
-void write_inner(const Section& inner, const Section& around, const std::string& path, std::string& text) {
+/// The path of a section inside a section of `root`, before the one at `path`, with the same keys, or "".
+std::string inner_twin_of(const Section& inner, const std::string& path, const Section& root) {
+  for (const Section& section : root.sections)
+    for (const Section& other : section.sections) {
+      const std::string other_path = joined(section.name, other.name);
+      if (other_path == path) return "";
+      if (same_keys(other, inner)) return other_path;
+    }
+  return "";
+}
+
+/// A section inside a section: with keys of its own, or with those of one before or around it.
+void write_inner(const Section& inner, const Section& around, const std::string& path, const Section& root,
+                 std::string& text) {
   text += "\n## " + path + "\n\n" + inner.meaning + "\n";
-  const std::string twin = twin_of(inner, around);
+  const std::string twin = inner_twin_of(inner, path, root);
   if (!twin.empty()) {
-    text += "\nIts keys are those of `" + joined(around.name, twin) + "`.\n";
+    text += "\nIts keys are those of `" + twin + "`.\n";
     return;
   }
   if (around.find(inner.keys.front().name) == nullptr) return write_table(inner.keys, text);
@@ -86,6 +102,8 @@ void write_list(const Section& list, const Section& around, const std::string& p
       inherited += (inherited.empty() ? "`" : ", `") + key.name + "`";
     }
   }
+  for (const Section& section : list.sections.front().sections)
+    inherited += (inherited.empty() ? "`" : ", `") + section.name + "`";
   write_table(own, text);
   text += "\nAn entry inherits from `" + around.name + "` what it does not set of " + inherited + ".\n";
 }
@@ -101,15 +119,17 @@ std::string configuration_reference() {
   write_table(root.keys, text);
   for (const Section& section : root.sections) {
     text += "\n## " + section.name + "\n\n" + section.meaning + "\n";
-    const std::string twin = twin_of(section, root);
-    if (twin.empty()) {
-      write_table(section.keys, text);
-    } else {
+    if (const std::string twin = twin_of(section, root); !twin.empty()) {
       text += "\nIts keys are those of `" + twin + "`.\n";
+      continue;
     }
+    write_table(section.keys, text);
     for (const Section& inner : section.sections) {
-      const auto write = inner.is_list ? write_list : write_inner;
-      write(inner, section, section.name + "." + inner.name, text);
+      const std::string path = section.name + "." + inner.name;
+      if (inner.is_list)
+        write_list(inner, section, path, text);
+      else
+        write_inner(inner, section, path, root, text);
     }
   }
   return text;

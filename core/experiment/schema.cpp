@@ -79,7 +79,7 @@ std::string type_name(const Target& target) {
           [](const bool*) { return "true or false"; }, [](const std::vector<Stage>*) { return "list"; },
           [](const std::vector<double>*) { return "list of numbers"; },
           [](const std::vector<std::filesystem::path>*) { return "path or list of paths"; },
-          [](const std::vector<std::string>*) { return "list of texts"; }},
+          [](const std::vector<std::string>*) { return "text or list of texts"; }},
       target);
 }
 
@@ -166,6 +166,12 @@ Rule one_of(std::vector<std::string> choices) {
   return rule;
 }
 
+Rule program() {
+  Rule rule;
+  rule.program = true;
+  return rule;
+}
+
 const Key* Section::find(const std::string& key) const {
   const auto found = std::ranges::find(keys, key, &Key::name);
   return found == keys.end() ? nullptr : &*found;
@@ -173,6 +179,7 @@ const Key* Section::find(const std::string& key) const {
 
 std::string type_of(const Key& key) {
   const bool is_list = std::holds_alternative<std::vector<Stage>*>(key.target);
+  if (key.rule.program) return "list of texts";
   if (key.rule.choices.empty()) return type_name(key.target) + rule_text(key.rule);
   return (is_list ? "a list of: " : "one of ") + join(key.rule.choices);
 }
@@ -202,6 +209,12 @@ std::string assign(const Key& key, const std::string& text, const std::filesyste
                    if (!text.empty()) field->push_back(absolute_path(text, folder));
                    return "";
                  },
+                 [&](std::vector<std::string>* field) -> std::string {
+                   if (key.rule.program) return expected(key, text);
+                   if (text.empty()) return "must not be empty";
+                   field->assign(1, text);
+                   return "";
+                 },
                  [&](double* field) { return set(*field, parse_number(text)); },
                  [&](std::optional<double>* field) { return set(*field, parse_number(text)); },
                  [&](std::int64_t* field) { return set(*field, parse_whole<std::int64_t>(text)); },
@@ -224,7 +237,14 @@ std::string assign(const Key& key, const std::vector<std::string>& items,
     for (const std::string& item : items) (*paths)->push_back(absolute_path(item, folder));
     return "";
   }
-  if (auto* const* words = std::get_if<std::vector<std::string>*>(&key.target)) {
+  auto* const* words = std::get_if<std::vector<std::string>*>(&key.target);
+  if (words != nullptr && !key.rule.program) {
+    if (items.empty() || std::ranges::count(items, "") > 0)
+      return "expected " + type_of(key) + "; found " + (items.empty() ? "an empty list" : "an empty text");
+    **words = items;
+    return "";
+  }
+  if (words != nullptr) {
     if (items.empty() || items.front().empty())
       return "expected a program and its arguments, such as [python3, reward.py]; found " +
              std::string(items.empty() ? "an empty list" : "an empty name");

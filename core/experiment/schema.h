@@ -28,6 +28,7 @@ struct Rule {
   bool low_excluded = false, high_excluded = false;
   std::vector<std::string> choices;
   bool required = false;
+  bool program = false;  // a list of texts is a program and its arguments
 
   Rule at_most(double value) const;
   Rule below(double value) const;
@@ -39,6 +40,7 @@ Rule required();
 Rule at_least(double value);
 Rule above(double value);
 Rule one_of(std::vector<std::string> choices);
+Rule program();
 
 struct Key {
   std::string name;
@@ -63,9 +65,8 @@ struct Section {
 std::string type_of(const Key& key);
 
 /// Fills the key's field from a scalar's (or, for lists, the items') text. Returns what is wrong, or "".
-/// A relative path becomes absolute, counted from `folder`; in a list of texts, which is a program and its
-/// arguments, so does what names a file there, but not a program without a slash, which is looked for in
-/// PATH.
+/// A relative path becomes absolute, counted from `folder`; of a program and its arguments, so does what
+/// names a file there, but not a program without a slash, which is looked for in PATH.
 std::string assign(const Key& key, const std::string& text, const std::filesystem::path& folder);
 std::string assign(const Key& key, const std::vector<std::string>& items,
                    const std::filesystem::path& folder);

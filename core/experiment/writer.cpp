@@ -1,5 +1,7 @@
 #include "core/experiment/writer.h"
 
+#include <algorithm>
+
 #include "core/experiment/keys.h"
 
 namespace infalign::experiment {
@@ -7,17 +9,27 @@ namespace {
 
 void write_section(const Section& section, const std::string& indent, std::string& yaml);
 
-/// The entries of a list; keys that say what `around` says are inherited and left out.
-void write_entries(const Section& list, const Section& around, const std::string& indent, std::string& yaml) {
-  for (const Section& entry : list.sections) {
-    std::string lead = indent + "- ";
-    for (const Key& key : entry.keys) {
-      const Key* inherited = around.find(key.name);
-      if (inherited != nullptr && to_yaml(*inherited) == to_yaml(key)) continue;
-      yaml += lead + key.name + ": " + to_yaml(key) + "\n";
-      lead = indent + "  ";
-    }
+/// The keys of `section` that do not say what `around` says; of what is inside, the same.
+void write_differences(const Section& section, const Section& around, std::string lead,
+                       const std::string& indent, std::string& yaml) {
+  for (const Key& key : section.keys) {
+    const Key* inherited = around.find(key.name);
+    if (inherited != nullptr && to_yaml(*inherited) == to_yaml(key)) continue;
+    yaml += lead + key.name + ": " + to_yaml(key) + "\n";
+    lead = indent;
   }
+  for (const Section& child : section.sections) {
+    const auto inherited = std::ranges::find(around.sections, child.name, &Section::name);
+    std::string inside;
+    write_differences(child, *inherited, indent + "  ", indent + "  ", inside);
+    if (!inside.empty()) yaml += lead + child.name + ":\n" + inside, lead = indent;
+  }
+}
+
+/// The entries of a list; what says what `around` says is inherited and left out.
+void write_entries(const Section& list, const Section& around, const std::string& indent, std::string& yaml) {
+  for (const Section& entry : list.sections)
+    write_differences(entry, around, indent + "- ", indent + "  ", yaml);
 }
 
 void write_section(const Section& section, const std::string& indent, std::string& yaml) {

@@ -38,9 +38,10 @@ double forward_operations(const ModelConfig& config, const Pass& pass) {
   return blocks + attention + head;
 }
 
-double training_operations(const ModelConfig& config, const Pass& pass) {
+double training_operations(const ModelConfig& config, const Pass& pass, Trained trained, Keep keep) {
   const auto [blocks, attention, head] = operations(config, pass);
-  return 3 * blocks + 3.5 * attention + 3 * head;
+  const double times = trained == Trained::kAll ? 3 : 2, again = keep == Keep::kBlockInputs ? 1 : 0;
+  return (times + again) * blocks + (3.5 + again) * attention + times * head;
 }
 
 double measure_speed(const ModelConfig& config, std::int64_t T, kernels::Precision precision) {

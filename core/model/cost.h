@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/model/model_config.h"
+#include "core/model/transformer.h"
 #include "kernels/linear/linear.h"
 
 namespace infalign::model {
@@ -26,8 +27,16 @@ struct Pass {
 /// windows are not looked at: pairs that they leave out count.
 double forward_operations(const ModelConfig& config, const Pass& pass);
 
-/// Forward and backward: every product is done three times; attention computes its scores once more.
-double training_operations(const ModelConfig& config, const Pass& pass);
+/// What of a model is trained.
+enum class Trained {
+  kAll,
+  kAdapter,  // little beside the products with the frozen weights, whose own gradient is not computed
+};
+
+/// Forward and backward: every product is done three times, two where weights are frozen; attention computes
+/// its scores once more. With `keep` kBlockInputs the blocks are done once more.
+double training_operations(const ModelConfig& config, const Pass& pass, Trained trained = Trained::kAll,
+                           Keep keep = Keep::kEverything);
 
 /// Operations per second of this process in the largest product of the model's blocks, for T tokens, on the
 /// threads that kernels use; takes about a fifth of a second.

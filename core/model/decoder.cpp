@@ -158,7 +158,8 @@ std::span<const float> Decoder::step(const kernels::Stream& on, const Weights& w
                               attended_.data());
     pieces.attention_out(n, i, attended_.data(), raw_branch, branch_.data());
     normalise(branch_.data(), at.feed_forward_norm, normed_);
-    pieces.feed_forward(n, i, normed_.data(), gate_up_.data(), gated_.data(), raw_branch, branch_.data());
+    pieces.feed_forward_in(n, i, normed_.data(), gate_up_.data(), gated_.data());
+    pieces.feed_forward_out(n, i, gated_.data(), raw_branch, branch_.data());
   }
   normalise(branch_.data(), layout.final_norm(), hidden_);
   return {hidden_.data(), static_cast<std::size_t>(n * C)};

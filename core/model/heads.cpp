@@ -13,9 +13,8 @@ float* row_of(float* rows, std::int32_t row, std::int64_t C) { return rows + row
 const float* row_of(const float* rows, std::int32_t row, std::int64_t C) { return rows + row * C; }
 
 const float* score_weight(const Transformer& transformer, const Weights& weights) {
-  const std::int64_t at = transformer.layout().score();
-  if (at < 0) throw std::logic_error("score_rows: the model has no score head");
-  return weights.at(at);
+  if (transformer.layout().score() < 0) throw std::logic_error("score_rows: the model has no score head");
+  return weights.score(transformer.layout());
 }
 
 void require_head(const Transformer& transformer) {
@@ -55,10 +54,11 @@ void TokenLogProbabilities::forward_backward(const kernels::Stream& on, const Tr
   const std::int64_t C = transformer.config().hidden_size;
   gather(transformer, activations, targets);
   d_gathered_.reserve(static_cast<std::size_t>(count_ * C));
-  kernels::head_forward_backward(
-      on, count_, C, transformer.config().vocab_size, gathered_.data(), weights.head(), targets.tokens.data(),
-      1.0f / temperature, d_values.data(), log_probability_.data(), d_gathered_.data(),
-      gradient.data() + transformer.layout().head(), transformer.config().logit_softcap);
+  float* d_head = weights.adapter() == nullptr ? gradient.data() + transformer.layout().head() : nullptr;
+  kernels::head_forward_backward(on, count_, C, transformer.config().vocab_size, gathered_.data(),
+                                 weights.head(), targets.tokens.data(), 1.0f / temperature, d_values.data(),
+                                 log_probability_.data(), d_gathered_.data(), d_head,
+                                 transformer.config().logit_softcap);
   std::fill(d_hidden.begin(), d_hidden.end(), 0.0f);
   for (std::int64_t i = 0; i < count_; ++i) {
     const float* from = d_gathered_.data() + i * C;
@@ -94,7 +94,8 @@ void score_rows_backward(const Transformer& transformer, const Weights& weights,
                          std::span<float> gradient) {
   const std::int64_t C = transformer.config().hidden_size;
   const float* weight = score_weight(transformer, weights);
-  float* d_weight = gradient.data() + transformer.layout().score();
+  const AdapterLayout* adapter = weights.adapter();
+  float* d_weight = gradient.data() + (adapter ? adapter->score() : transformer.layout().score());
   std::fill(d_hidden.begin(), d_hidden.end(), 0.0f);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const float* hidden = row_of(activations.hidden(), rows[i], C);

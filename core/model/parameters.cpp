@@ -41,6 +41,38 @@ void fill_normal(kernels::RandomKey key, const ParameterView& view, float deviat
 
 }  // namespace
 
+std::int64_t MatrixParts::rows() const {
+  std::int64_t sum = 0;
+  for (const Module& module : modules) sum += module.rows;
+  return sum;
+}
+
+MatrixParts parts_of(const ModelConfig& config, Matrix which) {
+  const TensorNames& names = traits_of(config.family).names;
+  const std::int64_t C = config.hidden_size, F = config.intermediate_size;
+  const std::int64_t kv_width = config.kv_heads * config.head_dim;
+  const auto name = [](std::string_view text) { return std::string(text); };
+  switch (which) {
+    case Matrix::kQkv:
+      if (!names.fused_qkv.empty())
+        return {{{name(names.fused_qkv), config.qkv_width()}}, C, config.qkv_bias};
+      return {{{name(names.q), config.q_width()}, {name(names.k), kv_width}, {name(names.v), kv_width}},
+              C,
+              config.qkv_bias};
+    case Matrix::kAttentionOut:
+      return {
+          {{name(names.attention_out), C}}, config.q_width(), config.attention_out_bias, Role::kIntoResidual};
+    case Matrix::kGateUp:
+      if (!names.fused_gate_up.empty())
+        return {{{name(names.fused_gate_up), 2 * F}}, C, config.feed_forward_bias};
+      if (!config.gated) return {{{name(names.up), F}}, C, config.feed_forward_bias};
+      return {{{name(names.gate), F}, {name(names.up), F}}, C, config.feed_forward_bias};
+    case Matrix::kDown:
+      return {{{name(names.down), C}}, F, config.feed_forward_bias, Role::kIntoResidual};
+  }
+  return {};
+}
+
 std::int64_t ParameterLayout::add(std::string name, std::vector<std::int64_t> shape, Role role,
                                   bool transposed) {
   const std::int64_t offset = size_;
@@ -60,50 +92,34 @@ NormOffsets ParameterLayout::add_norm(const ModelConfig& config, const std::stri
 void ParameterLayout::add_layer(const ModelConfig& config, std::int64_t i) {
   const TensorNames& names = traits_of(config.family).names;
   const std::string prefix = std::string(names.layers) + std::to_string(i) + ".";
-  const std::int64_t C = config.hidden_size, F = config.intermediate_size;
-
-  /// The tensors of one matrix [.., in]: names and numbers of rows.
-  struct Part {
-    std::string_view name;
-    std::int64_t rows;
-  };
-  const auto add_linear = [&](const std::vector<Part>& parts, std::int64_t in, bool bias, Role role) {
-    LinearOffsets at{.weight = size_};
-    for (const Part& part : parts)
-      add(prefix + std::string(part.name) + ".weight", {part.rows, in}, role, names.transposed);
-    if (!bias) return at;
+  LayerOffsets layer;
+  const auto add_linear = [&](Matrix which) {
+    const MatrixParts parts = parts_of(config, which);
+    LinearOffsets& at = layer.matrix[which];
+    at.weight = size_;
+    for (const auto& [name, rows] : parts.modules)
+      add(prefix + name + ".weight", {rows, parts.in}, parts.role, names.transposed);
+    if (!parts.bias) return;
     at.bias = size_;
-    for (const Part& part : parts) add(prefix + std::string(part.name) + ".bias", {part.rows}, Role::kBias);
-    return at;
+    for (const auto& [name, rows] : parts.modules) add(prefix + name + ".bias", {rows}, Role::kBias);
   };
   const auto add_layer_norm = [&](std::string_view name) {
     return add_norm(config, prefix + std::string(name));
   };
 
-  const std::int64_t kv_width = config.kv_heads * config.head_dim;
-  const std::vector<Part> qkv =
-      names.fused_qkv.empty()
-          ? std::vector<Part>{{names.q, config.q_width()}, {names.k, kv_width}, {names.v, kv_width}}
-          : std::vector<Part>{{names.fused_qkv, config.qkv_width()}};
-  std::vector<Part> gate_up = {{names.up, F}};
-  if (config.gated) gate_up = {{names.gate, F}, {names.up, F}};
-  if (!names.fused_gate_up.empty()) gate_up = {{names.fused_gate_up, 2 * F}};
-
-  LayerOffsets layer;
   layer.input_norm = add_layer_norm(names.input_norm);
-  layer.qkv = add_linear(qkv, C, config.qkv_bias, Role::kMatrix);
+  add_linear(Matrix::kQkv);
   if (config.qk_norms) {
     layer.q_norm =
         add(prefix + std::string(names.q_norm) + ".weight", {config.head_dim}, Role::kHeadNormWeight);
     layer.k_norm =
         add(prefix + std::string(names.k_norm) + ".weight", {config.head_dim}, Role::kHeadNormWeight);
   }
-  layer.attention_out = add_linear({{names.attention_out, C}}, config.q_width(), config.attention_out_bias,
-                                   Role::kIntoResidual);
+  add_linear(Matrix::kAttentionOut);
   if (config.norms_after_branches) layer.attention_after_norm = add_layer_norm(names.attention_after_norm);
   layer.feed_forward_norm = add_layer_norm(names.feed_forward_norm);
-  layer.gate_up = add_linear(gate_up, C, config.feed_forward_bias, Role::kMatrix);
-  layer.down = add_linear({{names.down, C}}, F, config.feed_forward_bias, Role::kIntoResidual);
+  add_linear(Matrix::kGateUp);
+  add_linear(Matrix::kDown);
   if (config.norms_after_branches)
     layer.feed_forward_after_norm = add_layer_norm(names.feed_forward_after_norm);
   layers_.push_back(layer);

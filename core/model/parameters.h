@@ -3,6 +3,7 @@
 // buffer.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -44,12 +45,37 @@ struct LinearOffsets {
   std::int64_t weight = kAbsent, bias = kAbsent;
 };
 
-/// Offsets of what the forward pass reads; q, k, v and gate, up stand next to each other, so that each group
-/// is one matrix with one bias: qkv [(heads + 2 kv_heads) head_dim, C], gate_up [2F, C] ([F, C] not gated).
+/// The matrices of a layer. q, k, v and gate, up stand next to each other, so that each group is one matrix
+/// with one bias: qkv [(heads + 2 kv_heads) head_dim, C], gate_up [2F, C] ([F, C] not gated).
+enum class Matrix { kQkv, kAttentionOut, kGateUp, kDown };
+constexpr std::array kMatrices = {Matrix::kQkv, Matrix::kAttentionOut, Matrix::kGateUp, Matrix::kDown};
+/// One of something for each of them.
+template <class T>
+struct OfEachMatrix : std::array<T, kMatrices.size()> {
+  T& operator[](Matrix which) { return this->data()[static_cast<std::size_t>(which)]; }
+  const T& operator[](Matrix which) const { return this->data()[static_cast<std::size_t>(which)]; }
+};
+
+/// What a matrix of a layer is put together from: the modules of the family, one below the other.
+struct MatrixParts {
+  struct Module {
+    std::string name;  // behind the layer's, "self_attn.q_proj"
+    std::int64_t rows = 0;
+  };
+  std::vector<Module> modules;
+  std::int64_t in = 0;  // columns
+  bool bias = false;
+  Role role = Role::kMatrix;
+
+  std::int64_t rows() const;
+};
+MatrixParts parts_of(const ModelConfig& config, Matrix which);
+
+/// Offsets of what the forward pass reads.
 struct LayerOffsets {
   NormOffsets input_norm, feed_forward_norm;
   NormOffsets attention_after_norm, feed_forward_after_norm;  // where branches end in norms
-  LinearOffsets qkv, attention_out, gate_up, down;
+  OfEachMatrix<LinearOffsets> matrix;
   std::int64_t q_norm = kAbsent, k_norm = kAbsent;  // [head_dim]
 };
 
@@ -59,6 +85,7 @@ class ParameterLayout {
 
   std::int64_t size() const { return size_; }  // values in the flat buffer
   const std::vector<ParameterView>& views() const { return views_; }
+  std::int64_t layers() const { return std::ssize(layers_); }
   const LayerOffsets& layer(std::int64_t i) const { return layers_[static_cast<std::size_t>(i)]; }
   std::int64_t embedding() const { return embedding_; }
   std::int64_t positions() const { return positions_; }  // [max_positions, C]; -1 where they are rotary

@@ -57,6 +57,7 @@ void Pieces::embed_backward(std::int64_t T, const std::int32_t* tokens, const st
                             float* d_out, float* gradient) const {
   const ParameterLayout& layout = transformer_.layout();
   const std::int64_t C = config_.hidden_size;
+  if (weights_.adapter() != nullptr) return;  // nothing below is trained
   if (config_.learned_positions)
     kernels::embedding_backward(on_, T, C, positions, d_out, gradient + layout.positions());
   if (config_.embedding_scale != 1) kernels::embedding_scale(on_, T * C, config_.embedding_scale, d_out);
@@ -81,25 +82,33 @@ void Pieces::normalise_backward(std::int64_t T, const NormOffsets& norm, const f
   const std::int64_t C = config_.hidden_size;
   if (config_.norm == Norm::kLayer) {
     kernels::layer_norm_backward(on_, T, C, d_out, residual, weights_.at(norm.weight), inverse_rms,
-                                 d_residual, gradient + norm.weight, gradient + norm.bias);
+                                 d_residual, own(gradient, norm.weight), own(gradient, norm.bias));
   } else {
     kernels::rms_norm_backward(on_, T, C, d_out, residual, weights_.norm(norm.weight), inverse_rms,
-                               d_residual, gradient + norm.weight);
+                               d_residual, own(gradient, norm.weight));
   }
 }
 
-void Pieces::linear(std::int64_t T, std::int64_t n, const kernels::Linear& matrix, const LinearOffsets& at,
-                    const float* in, float* out) const {
-  matrix.forward(on_, T, in, out);
-  if (at.bias != kAbsent) kernels::bias_forward(on_, T, n, weights_.at(at.bias), out);
+void Pieces::linear(std::int64_t T, std::int64_t layer, Matrix which, const float* in, float* out) const {
+  weights_.matrix(layer, which).forward(on_, T, in, out);
+  if (weights_.adapter() != nullptr) weights_.update(layer, which).forward(on_, T, in, out);
+  if (const std::int64_t bias = transformer_.layout().layer(layer).matrix[which].bias; bias != kAbsent)
+    kernels::bias_forward(on_, T, parts_of(config_, which).rows(), weights_.at(bias), out);
 }
 
-void Pieces::linear_backward(std::int64_t T, std::int64_t n, const kernels::Linear& matrix,
-                             const LinearOffsets& at, const float* d_out, const float* in, float* d_in,
-                             float* gradient) const {
+void Pieces::linear_backward(std::int64_t T, std::int64_t layer, Matrix which, const float* d_out,
+                             const float* in, float* d_in, float* gradient) const {
+  const kernels::Linear& matrix = weights_.matrix(layer, which);
+  const LinearOffsets& at = transformer_.layout().layer(layer).matrix[which];
   matrix.backward_input(on_, T, d_out, d_in);
+  if (const AdapterLayout* adapter = weights_.adapter()) {
+    const AdapterLayout::Update& update = adapter->update(layer, which);
+    weights_.update(layer, which).backward(on_, T, d_out, in, d_in, gradient + update.a, gradient + update.b);
+    return;
+  }
   matrix.backward_weight(on_, T, d_out, in, gradient + at.weight);
-  if (at.bias != kAbsent) kernels::bias_backward(on_, T, n, d_out, gradient + at.bias);
+  if (at.bias != kAbsent)
+    kernels::bias_backward(on_, T, parts_of(config_, which).rows(), d_out, gradient + at.bias);
 }
 
 void Pieces::rotate(kernels::Rotation rotation, std::int64_t T, std::int64_t layer,
@@ -112,7 +121,7 @@ void Pieces::rotate(kernels::Rotation rotation, std::int64_t T, std::int64_t lay
 void Pieces::queries_keys_values(std::int64_t T, std::int64_t layer, const std::int32_t* positions,
                                  const float* in, const BeforeNorm& raw, float* qkv) const {
   const LayerOffsets& at = transformer_.layout().layer(layer);
-  linear(T, config_.qkv_width(), weights_.layer(layer).qkv, at.qkv, in, config_.qk_norms ? raw.rows : qkv);
+  linear(T, layer, Matrix::kQkv, in, config_.qk_norms ? raw.rows : qkv);
   if (config_.qk_norms) {
     kernels::qk_norm_forward(on_, transformer_.attention_shape(layer), T, config_.norm_epsilon, raw.rows,
                              weights_.at(at.q_norm), weights_.at(at.k_norm), qkv, raw.inverse_rms);
@@ -127,65 +136,64 @@ void Pieces::queries_keys_values_backward(std::int64_t T, std::int64_t layer, co
   rotate(kernels::Rotation::kBackward, T, layer, positions, d_qkv);
   if (config_.qk_norms) {
     kernels::qk_norm_backward(on_, transformer_.attention_shape(layer), T, raw.rows, weights_.at(at.q_norm),
-                              weights_.at(at.k_norm), raw.inverse_rms, d_qkv, gradient + at.q_norm,
-                              gradient + at.k_norm);
+                              weights_.at(at.k_norm), raw.inverse_rms, d_qkv, own(gradient, at.q_norm),
+                              own(gradient, at.k_norm));
   }
-  linear_backward(T, config_.qkv_width(), weights_.layer(layer).qkv, at.qkv, d_qkv, in, d_in, gradient);
+  linear_backward(T, layer, Matrix::kQkv, d_qkv, in, d_in, gradient);
 }
 
-void Pieces::end_branch(std::int64_t T, const kernels::Linear& matrix, const LinearOffsets& at,
-                        const NormOffsets& norm, const float* in, const BeforeNorm& raw, float* out) const {
+void Pieces::end_branch(std::int64_t T, std::int64_t layer, Matrix which, const NormOffsets& norm,
+                        const float* in, const BeforeNorm& raw, float* out) const {
   const bool normed = norm.weight != kAbsent;
-  linear(T, config_.hidden_size, matrix, at, in, normed ? raw.rows : out);
+  linear(T, layer, which, in, normed ? raw.rows : out);
   if (normed) normalise(T, norm, raw.rows, nullptr, out, raw.inverse_rms);
 }
 
-void Pieces::end_branch_backward(std::int64_t T, const kernels::Linear& matrix, const LinearOffsets& at,
-                                 const NormOffsets& norm, const float* d_out, const float* in,
-                                 const BeforeNorm& raw, float* d_raw, float* d_in, float* gradient) const {
-  const std::int64_t C = config_.hidden_size;
+void Pieces::end_branch_backward(std::int64_t T, std::int64_t layer, Matrix which, const NormOffsets& norm,
+                                 const float* d_out, const float* in, const BeforeNorm& raw, float* d_raw,
+                                 float* d_in, float* gradient) const {
   if (norm.weight != kAbsent) {
-    std::fill_n(d_raw, T * C, 0.0f);
+    std::fill_n(d_raw, T * config_.hidden_size, 0.0f);
     normalise_backward(T, norm, d_out, raw.rows, raw.inverse_rms, d_raw, gradient);
     d_out = d_raw;
   }
-  linear_backward(T, C, matrix, at, d_out, in, d_in, gradient);
+  linear_backward(T, layer, which, d_out, in, d_in, gradient);
 }
 
 void Pieces::attention_out(std::int64_t T, std::int64_t layer, const float* attended, const BeforeNorm& raw,
                            float* out) const {
-  const LayerOffsets& at = transformer_.layout().layer(layer);
-  end_branch(T, weights_.layer(layer).attention_out, at.attention_out, at.attention_after_norm, attended, raw,
-             out);
+  end_branch(T, layer, Matrix::kAttentionOut, transformer_.layout().layer(layer).attention_after_norm,
+             attended, raw, out);
 }
 
 void Pieces::attention_out_backward(std::int64_t T, std::int64_t layer, const float* d_out,
                                     const float* attended, const BeforeNorm& raw, float* d_raw,
                                     float* d_attended, float* gradient) const {
-  const LayerOffsets& at = transformer_.layout().layer(layer);
-  end_branch_backward(T, weights_.layer(layer).attention_out, at.attention_out, at.attention_after_norm,
-                      d_out, attended, raw, d_raw, d_attended, gradient);
+  end_branch_backward(T, layer, Matrix::kAttentionOut,
+                      transformer_.layout().layer(layer).attention_after_norm, d_out, attended, raw, d_raw,
+                      d_attended, gradient);
 }
 
-void Pieces::feed_forward(std::int64_t T, std::int64_t layer, const float* in, float* gate_up, float* gated,
-                          const BeforeNorm& raw, float* out) const {
-  const LayerOffsets& at = transformer_.layout().layer(layer);
-  const LayerMatrices& matrices = weights_.layer(layer);
-  linear(T, config_.gate_up_width(), matrices.gate_up, at.gate_up, in, gate_up);
+void Pieces::feed_forward_in(std::int64_t T, std::int64_t layer, const float* in, float* gate_up,
+                             float* gated) const {
+  linear(T, layer, Matrix::kGateUp, in, gate_up);
   activate(on_, config_, T, gate_up, gated);
-  end_branch(T, matrices.down, at.down, at.feed_forward_after_norm, gated, raw, out);
+}
+
+void Pieces::feed_forward_out(std::int64_t T, std::int64_t layer, const float* gated, const BeforeNorm& raw,
+                              float* out) const {
+  end_branch(T, layer, Matrix::kDown, transformer_.layout().layer(layer).feed_forward_after_norm, gated, raw,
+             out);
 }
 
 void Pieces::feed_forward_backward(std::int64_t T, std::int64_t layer, const float* d_out, const float* in,
                                    const float* gate_up, const float* gated, const BeforeNorm& raw,
                                    float* d_raw, float* d_gated, float* d_gate_up, float* d_in,
                                    float* gradient) const {
-  const LayerOffsets& at = transformer_.layout().layer(layer);
-  const LayerMatrices& matrices = weights_.layer(layer);
-  end_branch_backward(T, matrices.down, at.down, at.feed_forward_after_norm, d_out, gated, raw, d_raw,
-                      d_gated, gradient);
+  end_branch_backward(T, layer, Matrix::kDown, transformer_.layout().layer(layer).feed_forward_after_norm,
+                      d_out, gated, raw, d_raw, d_gated, gradient);
   activate_backward(on_, config_, T, gate_up, d_gated, d_gate_up);
-  linear_backward(T, config_.gate_up_width(), matrices.gate_up, at.gate_up, d_gate_up, in, d_in, gradient);
+  linear_backward(T, layer, Matrix::kGateUp, d_gate_up, in, d_in, gradient);
 }
 
 }  // namespace infalign::model

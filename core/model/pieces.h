@@ -35,14 +35,16 @@ class Pieces {
   /// out [T, C]: the product that ends attention, and the norm after it; `raw` [T, C] is the product.
   void attention_out(std::int64_t T, std::int64_t layer, const float* attended, const BeforeNorm& raw,
                      float* out) const;
-  /// out [T, C]: the feed-forward block, with gate_up [T, gate_up_width] and gated [T, F] on the way; `raw`
-  /// [T, C] is the product before the norm at its end.
-  void feed_forward(std::int64_t T, std::int64_t layer, const float* in, float* gate_up, float* gated,
-                    const BeforeNorm& raw, float* out) const;
+  /// gated [T, F]: the feed-forward block up to its last product, with gate_up [T, gate_up_width] on the way.
+  void feed_forward_in(std::int64_t T, std::int64_t layer, const float* in, float* gate_up,
+                       float* gated) const;
+  /// out [T, C]: its last product, and the norm after it; `raw` [T, C] is the product.
+  void feed_forward_out(std::int64_t T, std::int64_t layer, const float* gated, const BeforeNorm& raw,
+                        float* out) const;
 
   // Backward, in the order in which they are needed. Gradients of rows are overwritten but for d_residual,
-  // which is added to, and those of parameters are added to `gradient`. `d_raw` [T, C] is scratch where norms
-  // follow branches.
+  // which is added to, and those of the trained parameters, the model's own or its adapter's, are added to
+  // `gradient`. `d_raw` [T, C] is scratch where norms follow branches.
 
   void normalise_backward(std::int64_t T, const NormOffsets& norm, const float* d_out, const float* residual,
                           const float* inverse_rms, float* d_residual, float* gradient) const;
@@ -62,17 +64,20 @@ class Pieces {
  private:
   void rotate(kernels::Rotation rotation, std::int64_t T, std::int64_t layer, const std::int32_t* positions,
               float* qkv) const;
-  /// out [T, n] = in times the matrix, with its bias.
-  void linear(std::int64_t T, std::int64_t n, const kernels::Linear& matrix, const LinearOffsets& at,
-              const float* in, float* out) const;
-  void linear_backward(std::int64_t T, std::int64_t n, const kernels::Linear& matrix, const LinearOffsets& at,
-                       const float* d_out, const float* in, float* d_in, float* gradient) const;
+  /// out [T, n] = in times a matrix of the layer, with its update and its bias.
+  void linear(std::int64_t T, std::int64_t layer, Matrix which, const float* in, float* out) const;
+  void linear_backward(std::int64_t T, std::int64_t layer, Matrix which, const float* d_out, const float* in,
+                       float* d_in, float* gradient) const;
   /// The end of a branch: a product, and its norm if there is one.
-  void end_branch(std::int64_t T, const kernels::Linear& matrix, const LinearOffsets& at,
-                  const NormOffsets& norm, const float* in, const BeforeNorm& raw, float* out) const;
-  void end_branch_backward(std::int64_t T, const kernels::Linear& matrix, const LinearOffsets& at,
-                           const NormOffsets& norm, const float* d_out, const float* in,
-                           const BeforeNorm& raw, float* d_raw, float* d_in, float* gradient) const;
+  void end_branch(std::int64_t T, std::int64_t layer, Matrix which, const NormOffsets& norm, const float* in,
+                  const BeforeNorm& raw, float* out) const;
+  void end_branch_backward(std::int64_t T, std::int64_t layer, Matrix which, const NormOffsets& norm,
+                           const float* d_out, const float* in, const BeforeNorm& raw, float* d_raw,
+                           float* d_in, float* gradient) const;
+  /// Where the gradient of the model's own parameter at `offset` goes: nowhere, null, where it is frozen.
+  float* own(float* gradient, std::int64_t offset) const {
+    return weights_.adapter() == nullptr ? gradient + offset : nullptr;
+  }
 
   const kernels::Stream& on_;
   const Transformer& transformer_;

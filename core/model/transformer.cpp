@@ -40,9 +40,28 @@ void gather(std::span<const std::int32_t> rows, std::int64_t width, const float*
 
 }  // namespace
 
+namespace {
+
+bool keeps_keys_values(Keep keep) { return keep == Keep::kKeysValues || keep == Keep::kEverything; }
+bool keeps_block_inputs(Keep keep) { return keep == Keep::kBlockInputs || keep == Keep::kEverything; }
+
+}  // namespace
+
 const float* Activations::qkv(std::int64_t layer) const {
-  if (kept_ == Keep::kNothing) throw std::logic_error("Activations::qkv: keys and values were not kept");
+  if (!keeps_keys_values(kept_)) throw std::logic_error("Activations::qkv: keys and values were not kept");
   return layers_[static_cast<std::size_t>(layer)].qkv.data();
+}
+
+Activations::Layer& Activations::block(std::int64_t layer) {
+  return layers_[kept_ == Keep::kEverything ? static_cast<std::size_t>(layer) : 0];
+}
+
+kernels::Buffer<float>& Activations::stream(std::int64_t layer) {
+  return layers_[keeps_block_inputs(kept_) ? static_cast<std::size_t>(layer) : 0].residual_in;
+}
+
+kernels::Buffer<float>& Activations::kept_qkv(std::int64_t layer) {
+  return layers_[keeps_keys_values(kept_) ? static_cast<std::size_t>(layer) : 0].qkv;
 }
 
 template <class Visit>
@@ -52,9 +71,9 @@ void Activations::for_each_buffer(const ModelConfig& config, Keep keep, Visit&& 
   if (layers_.size() < layers) layers_.resize(layers);
   for (std::size_t i = 0; i < layers; ++i) {
     Layer& layer = layers_[i];
-    visit(layer.qkv, config.qkv_width());
+    if (i == 0 || keeps_keys_values(keep)) visit(layer.qkv, config.qkv_width());
+    if (i == 0 || keeps_block_inputs(keep)) visit(layer.residual_in, C);
     if (i > 0 && keep != Keep::kEverything) continue;
-    visit(layer.residual_in, C);
     visit(layer.residual_mid, C);
     visit(layer.normed, C);
     visit(layer.mid_normed, C);
@@ -78,7 +97,7 @@ void Activations::for_each_buffer(const ModelConfig& config, Keep keep, Visit&& 
   visit(residual_, C);
   visit(hidden_, C);
   visit(inverse_rms_, 1);
-  if (keep != Keep::kEverything) return;
+  if (!keeps_block_inputs(keep)) return;
   visit(d_.residual, C);
   visit(d_.normed, C);
   visit(d_.qkv, config.qkv_width());
@@ -140,26 +159,18 @@ void Transformer::run(const kernels::Stream& on, const Weights& weights, const P
   if (T == 0) return;
 
   const Pieces pieces(on, *this, weights);
-  // What is not kept is computed in the first layer's buffers.
-  const auto block = [&](std::int64_t i) -> Activations::Layer& {
-    return activations.layers_[keep == Keep::kEverything ? static_cast<std::size_t>(i) : 0];
-  };
+  const auto stream_of = [&](std::int64_t i) { return activations.stream(i).data(); };
 
-  pieces.embed(T, batch.tokens.data(), batch.positions.data(), block(0).residual_in.data());
-  pieces.normalise(T, layout_.layer(0).input_norm, block(0).residual_in.data(), nullptr,
-                   block(0).normed.data(), block(0).inverse_rms.data());
+  pieces.embed(T, batch.tokens.data(), batch.positions.data(), stream_of(0));
+  pieces.normalise(T, layout_.layer(0).input_norm, stream_of(0), nullptr, activations.block(0).normed.data(),
+                   activations.block(0).inverse_rms.data());
   for (std::int64_t i = 0; i < config_.layers; ++i) {
-    Activations::Layer& layer = block(i);
+    Activations::Layer& layer = activations.block(i);
     const bool last = i + 1 == config_.layers;
-    float* qkv = keep == Keep::kNothing ? layer.qkv.data()
-                                        : activations.layers_[static_cast<std::size_t>(i)].qkv.data();
 
-    pieces.queries_keys_values(T, i, batch.positions.data(), layer.normed.data(),
-                               {layer.raw_qkv.data(), layer.qk_inverse_rms.data()}, qkv);
-    kernels::attention_forward(on, attention_shape(i), batch.segments, qkv, layer.attended.data(),
-                               layer.log_sum_exp.data());
+    attend(on, pieces, batch, i, layer, activations.kept_qkv(i).data());
     const float* attended = layer.attended.data();
-    const float* stream = layer.residual_in.data();
+    const float* stream = stream_of(i);
     if (last && rows) {  // rows attend to no others from here on
       gather(*rows, config_.q_width(), attended, activations.chosen_attended_);
       gather(*rows, C, stream, activations.chosen_stream_);
@@ -167,28 +178,43 @@ void Transformer::run(const kernels::Stream& on, const Weights& weights, const P
       stream = activations.chosen_stream_.data();
       T = std::ssize(*rows);
     }
-    pieces.attention_out(T, i, attended, {layer.raw_attention.data(), layer.attention_inverse_rms.data()},
-                         layer.residual_mid.data());
-    pieces.normalise(T, layout_.layer(i).feed_forward_norm, layer.residual_mid.data(), stream,
-                     layer.mid_normed.data(), layer.mid_inverse_rms.data());
+    gate(pieces, T, i, attended, stream, layer);
 
-    float* residual = last ? activations.residual_.data() : block(i + 1).residual_in.data();
-    pieces.feed_forward(T, i, layer.mid_normed.data(), layer.gate_up.data(), layer.gated.data(),
-                        {layer.raw_feed_forward.data(), layer.feed_forward_inverse_rms.data()}, residual);
+    float* residual = last ? activations.residual_.data() : stream_of(i + 1);
+    pieces.feed_forward_out(T, i, layer.gated.data(),
+                            {layer.raw_feed_forward.data(), layer.feed_forward_inverse_rms.data()}, residual);
     pieces.normalise(T, last ? layout_.final_norm() : layout_.layer(i + 1).input_norm, residual,
                      layer.residual_mid.data(),
-                     last ? activations.hidden_.data() : block(i + 1).normed.data(),
-                     last ? activations.inverse_rms_.data() : block(i + 1).inverse_rms.data());
+                     last ? activations.hidden_.data() : activations.block(i + 1).normed.data(),
+                     last ? activations.inverse_rms_.data() : activations.block(i + 1).inverse_rms.data());
   }
+}
+
+void Transformer::attend(const kernels::Stream& on, const Pieces& pieces, const PackedBatch& batch,
+                         std::int64_t i, Activations::Layer& layer, float* qkv) const {
+  pieces.queries_keys_values(batch.size(), i, batch.positions.data(), layer.normed.data(),
+                             {layer.raw_qkv.data(), layer.qk_inverse_rms.data()}, qkv);
+  kernels::attention_forward(on, attention_shape(i), batch.segments, qkv, layer.attended.data(),
+                             layer.log_sum_exp.data());
+}
+
+void Transformer::gate(const Pieces& pieces, std::int64_t T, std::int64_t i, const float* attended,
+                       const float* stream, Activations::Layer& layer) const {
+  pieces.attention_out(T, i, attended, {layer.raw_attention.data(), layer.attention_inverse_rms.data()},
+                       layer.residual_mid.data());
+  pieces.normalise(T, layout_.layer(i).feed_forward_norm, layer.residual_mid.data(), stream,
+                   layer.mid_normed.data(), layer.mid_inverse_rms.data());
+  pieces.feed_forward_in(T, i, layer.mid_normed.data(), layer.gate_up.data(), layer.gated.data());
 }
 
 void Transformer::backward(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch,
                            Activations& activations, std::span<const float> d_hidden,
                            std::span<float> gradient) const {
   const std::int64_t T = batch.size();
-  if (activations.kept_ != Keep::kEverything || activations.tokens_ != T) {
+  if (!keeps_block_inputs(activations.kept_) || activations.tokens_ != T) {
     throw std::logic_error(
-        "Transformer::backward: needs a forward pass that kept everything of the same batch");
+        "Transformer::backward: needs a forward pass of the same batch that kept everything, or the blocks' "
+        "inputs");
   }
   if (T == 0) return;
   Activations::Gradients& d = activations.d_;
@@ -199,26 +225,35 @@ void Transformer::backward(const kernels::Stream& on, const Weights& weights, co
                             activations.inverse_rms_.data(), d.residual.data(), gradient.data());
   for (std::int64_t i = config_.layers - 1; i >= 0; --i) {
     const LayerOffsets& at = layout_.layer(i);
-    Activations::Layer& layer = activations.layers_[static_cast<std::size_t>(i)];
+    Activations::Layer& layer = activations.block(i);
+    float* stream = activations.stream(i).data();
+    float* qkv = activations.kept_qkv(i).data();
+    const BeforeNorm raw_feed_forward{layer.raw_feed_forward.data(), layer.feed_forward_inverse_rms.data()};
+    // The last block's values are still there.
+    if (activations.kept_ == Keep::kBlockInputs && i + 1 < config_.layers) {
+      pieces.normalise(T, at.input_norm, stream, nullptr, layer.normed.data(), layer.inverse_rms.data());
+      attend(on, pieces, batch, i, layer, qkv);
+      gate(pieces, T, i, layer.attended.data(), stream, layer);
+      if (config_.norms_after_branches)
+        pieces.feed_forward_out(T, i, layer.gated.data(), raw_feed_forward, d.normed.data());
+    }
 
-    pieces.feed_forward_backward(
-        T, i, d.residual.data(), layer.mid_normed.data(), layer.gate_up.data(), layer.gated.data(),
-        {layer.raw_feed_forward.data(), layer.feed_forward_inverse_rms.data()}, d.raw.data(), d.gated.data(),
-        d.gate_up.data(), d.normed.data(), gradient.data());
+    pieces.feed_forward_backward(T, i, d.residual.data(), layer.mid_normed.data(), layer.gate_up.data(),
+                                 layer.gated.data(), raw_feed_forward, d.raw.data(), d.gated.data(),
+                                 d.gate_up.data(), d.normed.data(), gradient.data());
     pieces.normalise_backward(T, at.feed_forward_norm, d.normed.data(), layer.residual_mid.data(),
                               layer.mid_inverse_rms.data(), d.residual.data(), gradient.data());
 
     pieces.attention_out_backward(T, i, d.residual.data(), layer.attended.data(),
                                   {layer.raw_attention.data(), layer.attention_inverse_rms.data()},
                                   d.raw.data(), d.attended.data(), gradient.data());
-    kernels::attention_backward(on, attention_shape(i), batch.segments, T, layer.qkv.data(),
-                                layer.attended.data(), layer.log_sum_exp.data(), d.attended.data(),
-                                d.qkv.data());
+    kernels::attention_backward(on, attention_shape(i), batch.segments, T, qkv, layer.attended.data(),
+                                layer.log_sum_exp.data(), d.attended.data(), d.qkv.data());
     pieces.queries_keys_values_backward(T, i, batch.positions.data(),
                                         {layer.raw_qkv.data(), layer.qk_inverse_rms.data()},
                                         layer.normed.data(), d.qkv.data(), d.normed.data(), gradient.data());
-    pieces.normalise_backward(T, at.input_norm, d.normed.data(), layer.residual_in.data(),
-                              layer.inverse_rms.data(), d.residual.data(), gradient.data());
+    pieces.normalise_backward(T, at.input_norm, d.normed.data(), stream, layer.inverse_rms.data(),
+                              d.residual.data(), gradient.data());
   }
   pieces.embed_backward(T, batch.tokens.data(), batch.positions.data(), d.residual.data(), gradient.data());
 }

@@ -16,8 +16,15 @@
 
 namespace infalign::model {
 
+class Pieces;
+
 /// What a forward pass leaves behind besides the hidden states.
-enum class Keep { kNothing, kKeysValues, kEverything };
+enum class Keep {
+  kNothing,
+  kKeysValues,
+  kBlockInputs,  // enough for a backward pass, which computes each block once more (Chen et al. 2016)
+  kEverything,   // all that a backward pass reads
+};
 
 /// Memory of one forward pass, kept for its backward pass and reused by the next.
 class Activations {
@@ -60,7 +67,13 @@ class Activations {
   template <class Visit>
   void for_each_buffer(const ModelConfig& config, Keep keep, Visit&& visit);
 
-  std::vector<Layer> layers_;                               // all compute in the first but for what is kept
+  /// Where a layer's block computes, and its input and its q-k-v: in the layer's own buffers what is kept, in
+  /// the first layer's what is not.
+  Layer& block(std::int64_t layer);
+  kernels::Buffer<float>& stream(std::int64_t layer);
+  kernels::Buffer<float>& kept_qkv(std::int64_t layer);
+
+  std::vector<Layer> layers_;
   kernels::Buffer<float> residual_, hidden_, inverse_rms_;  // of the final norm: [T, C], [T, C], [T]
   kernels::Buffer<float> chosen_attended_, chosen_stream_;  // of Transformer::score's rows
   Gradients d_;
@@ -100,8 +113,9 @@ class Transformer {
   std::vector<float> score(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch,
                            std::span<const std::int32_t> rows, Activations& activations) const;
 
-  /// From d_hidden [T, C] (gradient of activations.hidden()) adds the parameters' gradient to `gradient`.
-  /// Needs a forward pass with Keep::kEverything on the same batch and parameters.
+  /// From d_hidden [T, C] (gradient of activations.hidden()) adds the gradient of the trained parameters, the
+  /// model's [layout().size()] or its adapter's, to `gradient`. Needs a forward pass on the same batch and
+  /// parameters that kept everything, or the blocks' inputs: the same bits, for a third more work.
   void backward(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch,
                 Activations& activations, std::span<const float> d_hidden, std::span<float> gradient) const;
 
@@ -109,6 +123,13 @@ class Transformer {
   /// The forward pass; with `rows`, the last hidden states are those of these rows only, side by side.
   void run(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch, Keep keep,
            std::optional<std::span<const std::int32_t>> rows, Activations& activations) const;
+
+  /// A block's attention, from layer.normed to layer.attended.
+  void attend(const kernels::Stream& on, const Pieces& pieces, const PackedBatch& batch, std::int64_t i,
+              Activations::Layer& layer, float* qkv) const;
+  /// The rest of a block, for T rows of `attended` and of the stream, up to layer.gated.
+  void gate(const Pieces& pieces, std::int64_t T, std::int64_t i, const float* attended, const float* stream,
+            Activations::Layer& layer) const;
 
   ModelConfig config_;
   ParameterLayout layout_;

@@ -7,17 +7,6 @@
 namespace infalign::model {
 namespace {
 
-/// Calls visit(member of LayerMatrices, offset, n, k) for each matrix [n, k] of a layer: the one list of
-/// them.
-template <class Visit>
-void for_each_matrix(const ModelConfig& config, const LayerOffsets& at, Visit&& visit) {
-  const std::int64_t C = config.hidden_size, F = config.intermediate_size;
-  visit(&LayerMatrices::qkv, at.qkv.weight, config.qkv_width(), C);
-  visit(&LayerMatrices::attention_out, at.attention_out.weight, C, config.q_width());
-  visit(&LayerMatrices::gate_up, at.gate_up.weight, config.gate_up_width(), C);
-  visit(&LayerMatrices::down, at.down.weight, C, F);
-}
-
 /// Calls visit(offset) for the weight [C] of each norm of the residual stream.
 template <class Visit>
 void for_each_norm(const ParameterLayout& layout, const ModelConfig& config, Visit&& visit) {
@@ -35,36 +24,54 @@ void for_each_norm(const ParameterLayout& layout, const ModelConfig& config, Vis
 void Weights::prepare(const kernels::Stream& on, const ParameterLayout& layout, const ModelConfig& config,
                       std::span<const float> parameters, kernels::Use use, kernels::Precision precision) {
   if (std::ssize(parameters) != layout.size()) throw std::logic_error("Weights: not this model's parameters");
-  parameters_ = parameters;
-  layers_.resize(static_cast<std::size_t>(config.layers));
-  for (std::int64_t i = 0; i < config.layers; ++i) {
-    LayerMatrices& layer = layers_[static_cast<std::size_t>(i)];
-    for_each_matrix(config, layout.layer(i),
-                    [&](auto matrix, std::int64_t offset, std::int64_t n, std::int64_t k) {
-                      (layer.*matrix).prepare(on, n, k, at(offset), precision, use);
-                    });
-  }
+  if (!base_ || base_.use_count() > 1) base_ = std::make_shared<Base>();
+  adapter_ = nullptr;
+  base_->parameters = parameters;
+  base_->layers.resize(static_cast<std::size_t>(config.layers));
+  for (std::int64_t i = 0; i < config.layers; ++i)
+    for (const Matrix which : kMatrices) {
+      const MatrixParts parts = parts_of(config, which);
+      base_->layers[static_cast<std::size_t>(i)][which].prepare(
+          on, parts.rows(), parts.in, at(layout.layer(i).matrix[which].weight), precision, use);
+    }
   if (layout.head() >= 0)
-    head_.prepare(on, config.vocab_size, config.hidden_size, at(layout.head()), precision, use);
-  norms_plus_one_.clear();
+    base_->head.prepare(on, config.vocab_size, config.hidden_size, at(layout.head()), precision, use);
+  base_->norms_plus_one.clear();
   if (config.norm != Norm::kRmsPlusOne) return;
   for_each_norm(layout, config, [&](std::int64_t offset) {
     kernels::Buffer<float> sum(static_cast<std::size_t>(config.hidden_size));
     std::transform(at(offset), at(offset) + config.hidden_size, sum.data(), [](float w) { return 1.0f + w; });
-    norms_plus_one_.emplace(offset, std::move(sum));
+    base_->norms_plus_one.emplace(offset, std::move(sum));
   });
 }
 
+void Weights::adapt(const kernels::Stream& on, const Weights& base, const AdapterLayout& adapter,
+                    std::span<const float> values) {
+  if (std::ssize(values) != adapter.size()) throw std::logic_error("Weights: not this adapter's parameters");
+  base_ = base.base_;
+  adapter_ = &adapter;
+  adapter_values_ = values;
+  updates_.resize(base_->layers.size());
+  for (std::size_t i = 0; i < updates_.size(); ++i)
+    for (const Matrix which : kMatrices)
+      adapter.prepare(on, static_cast<std::int64_t>(i), which, values, updates_[i][which]);
+}
+
 const float* Weights::norm(std::int64_t offset) const {
-  const auto found = norms_plus_one_.find(offset);
-  return found == norms_plus_one_.end() ? at(offset) : found->second.data();
+  const auto found = base_->norms_plus_one.find(offset);
+  return found == base_->norms_plus_one.end() ? at(offset) : found->second.data();
+}
+
+const float* Weights::score(const ParameterLayout& layout) const {
+  return adapter_ == nullptr ? at(layout.score()) : adapter_values_.data() + adapter_->score();
 }
 
 std::int64_t Weights::bytes(const ModelConfig& config, kernels::Use use, kernels::Precision precision) {
   std::int64_t bytes = 0;
-  for_each_matrix(config, LayerOffsets{}, [&](auto, std::int64_t, std::int64_t n, std::int64_t k) {
-    bytes += config.layers * kernels::Linear::bytes(n, k, precision, use);
-  });
+  for (const Matrix which : kMatrices) {
+    const MatrixParts parts = parts_of(config, which);
+    bytes += config.layers * kernels::Linear::bytes(parts.rows(), parts.in, precision, use);
+  }
   if (!config.score_head)
     bytes += kernels::Linear::bytes(config.vocab_size, config.hidden_size, precision, use);
   if (config.norm == Norm::kRmsPlusOne) {

@@ -1,23 +1,20 @@
-// A model's parameters, ready to compute with: the flat buffer as it is, and its matrices prepared for
-// products.
+// A model's parameters, ready to compute with: the flat buffer as it is, its matrices prepared for products,
+// and an adapter on them where there is one.
 #pragma once
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <span>
 #include <vector>
 
+#include "core/model/adapter.h"
 #include "core/model/model_config.h"
 #include "core/model/parameters.h"
 #include "kernels/device.h"
 #include "kernels/linear/linear.h"
 
 namespace infalign::model {
-
-/// The matrices of a decoder layer; q-k-v and gate-up are one each.
-struct LayerMatrices {
-  kernels::Linear qkv, attention_out, gate_up, down;
-};
 
 class Weights {
  public:
@@ -34,22 +31,45 @@ class Weights {
                std::span<const float> parameters, kernels::Use use,
                kernels::Precision precision = kernels::Precision::kFloat32);
 
+  /// The weights of `base` with an adapter on them; what is prepared of the base is shared, not copied. To be
+  /// called again whenever `values` [adapter.size()] change. Both have to stay where they are.
+  void adapt(const kernels::Stream& on, const Weights& base, const AdapterLayout& adapter,
+             std::span<const float> values);
+
   /// The parameter that begins at this offset of the flat buffer.
-  const float* at(std::int64_t offset) const { return parameters_.data() + offset; }
+  const float* at(std::int64_t offset) const { return base_->parameters.data() + offset; }
   /// What a norm multiplies with: the parameter at this offset [C], or 1 + that (Norm::kRmsPlusOne).
   const float* norm(std::int64_t offset) const;
-  const LayerMatrices& layer(std::int64_t i) const { return layers_[static_cast<std::size_t>(i)]; }
+  const kernels::Linear& matrix(std::int64_t layer, Matrix which) const {
+    return base_->layers[static_cast<std::size_t>(layer)][which];
+  }
   /// [V, C]; of a model that has a language-model head.
-  const kernels::Linear& head() const { return head_; }
+  const kernels::Linear& head() const { return base_->head; }
+
+  /// The adapter, whose parameters are the trained ones; null where all of the model's are.
+  const AdapterLayout* adapter() const { return adapter_; }
+  /// Its update of a matrix; may be empty. Of weights that have an adapter.
+  const kernels::LowRank& update(std::int64_t layer, Matrix which) const {
+    return updates_[static_cast<std::size_t>(layer)][which];
+  }
+  /// The score head [C] of a reward model with this layout: the adapter's, or the model's own.
+  const float* score(const ParameterLayout& layout) const;
 
   /// Memory that preparing takes beside the parameters.
   static std::int64_t bytes(const ModelConfig& config, kernels::Use use, kernels::Precision precision);
 
  private:
-  std::span<const float> parameters_;
-  std::vector<LayerMatrices> layers_;
-  kernels::Linear head_;
-  std::map<std::int64_t, kernels::Buffer<float>> norms_plus_one_;  // by offset
+  struct Base {
+    std::span<const float> parameters;
+    std::vector<OfEachMatrix<kernels::Linear>> layers;
+    kernels::Linear head;
+    std::map<std::int64_t, kernels::Buffer<float>> norms_plus_one;  // by offset
+  };
+
+  std::shared_ptr<Base> base_;
+  const AdapterLayout* adapter_ = nullptr;
+  std::span<const float> adapter_values_;
+  std::vector<OfEachMatrix<kernels::LowRank>> updates_;
 };
 
 }  // namespace infalign::model

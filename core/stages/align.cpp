@@ -13,6 +13,7 @@
 #include "core/experiment/writer.h"
 #include "core/stages/calibrate.h"
 #include "core/stages/shuffle.h"
+#include "core/stages/trainee.h"
 #include "core/stages/training.h"
 #include "core/stages/transformed_reward.h"
 #include "core/storage/durable.h"
@@ -102,11 +103,12 @@ std::string alignment_fingerprint(const Run& run, const Problem& problem,
   fingerprint.add(to_text(numbers)).add(to_text(variant.points)).add(variant.transform);
   fingerprint.add(experiment::section_yaml(experiment, "inference"));
   fingerprint.add(experiment.calibration.mode).add(experiment.alignment.objective);
+  fingerprint.add(to_text(variant.lora));
   return fingerprint.hex();
 }
 
 void align_variant(Run& run, Problem& problem, const alignment::Calibration& calibration,
-                   const experiment::Variant& variant, std::span<float> parameters) {
+                   const experiment::Variant& variant, std::vector<float>& parameters) {
   const auto& experiment = run.experiment;
   const auto& settings = experiment.alignment;
   const auto n = settings.samples_per_prompt;
@@ -114,7 +116,9 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
   const auto deployment = experiment::deployment(experiment.inference);
   const double samples_per_step = static_cast<double>(settings.prompts_per_step * n);
 
-  std::copy(problem.reference().begin(), problem.reference().end(), parameters.begin());
+  problem.choose_policies(variant);
+  parameters.resize(static_cast<std::size_t>(problem.parameter_count()));
+  problem.start(parameters);
   Training training(
       run,
       {"align", variant.name, settings.steps, variant.optimizer, experiment.checkpoint_folder(variant.name),
@@ -222,8 +226,8 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
   });
 }
 
-void load_aligned(const Run& run, const Problem& problem, const experiment::Variant& variant,
-                  std::span<float> parameters, double* beta) {
+void load_aligned(const Run& run, Problem& problem, const experiment::Variant& variant,
+                  std::vector<float>& parameters, double* beta) {
   const auto folder = run.experiment.checkpoint_folder(variant.name);
   const auto checkpoints = storage::list_checkpoints(folder);
   if (checkpoints.empty()) throw InputError(folder.string() + ": no checkpoint; run the align stage first");
@@ -234,6 +238,8 @@ void load_aligned(const Run& run, const Problem& problem, const experiment::Vari
       reader.info().step != run.experiment.alignment.steps)
     throw InputError(checkpoints.back().string() +
                      ": not the finished policy of this configuration; run the align stage first");
+  problem.choose_policies(variant);
+  parameters.resize(static_cast<std::size_t>(problem.parameter_count()));
   reader.read("model", problem.tensors(), {0, static_cast<std::int64_t>(parameters.size())}, parameters);
   if (beta != nullptr) *beta = from_text(state.at("beta")).at(0);
 }
@@ -242,7 +248,7 @@ void align(Run& run) {
   const auto made = make_problem(run.experiment, run.on);
   Problem& problem = *made;
   const auto calibration = load_calibration(run, problem);
-  std::vector<float> parameters(problem.reference().size());
+  std::vector<float> parameters;
   for (const auto& variant : run.experiment.alignment.variants)
     align_variant(run, problem, calibration, variant, parameters);
 }

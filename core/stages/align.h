@@ -3,24 +3,26 @@
 // transform, advantage, gradient.
 #pragma once
 
+#include <vector>
+
 #include "core/alignment/calibration.h"
 #include "core/stages/problem.h"
 #include "core/stages/run.h"
 
 namespace infalign::stages {
 
-/// Trains one variant from the reference policy; `parameters` (size of problem.reference()) receive the
-/// aligned policy on all ranks. Errors: Stopped after a checkpoint on request; std::runtime_error for a
-/// sampler-trainer gap over the limit.
+/// Trains one variant from the reference policy; `parameters` receive the aligned policy on all ranks.
+/// Errors: Stopped after a checkpoint on request; std::runtime_error for a sampler-trainer gap over the
+/// limit.
 void align_variant(Run& run, Problem& problem, const alignment::Calibration& calibration,
-                   const experiment::Variant& variant, std::span<float> parameters);
+                   const experiment::Variant& variant, std::vector<float>& parameters);
 
 /// What decides an aligned variant: a changed fingerprint trains it anew.
 std::string alignment_fingerprint(const Run& run, const Problem& problem, const experiment::Variant& variant);
 
-/// The parameters of a finished variant, from its last checkpoint. Errors: InputError when it is not there or
-/// not of this run. `beta` receives the KL weight at the end.
-void load_aligned(const Run& run, const Problem& problem, const experiment::Variant& variant,
-                  std::span<float> parameters, double* beta = nullptr);
+/// The parameters of a finished variant, whose policies are chosen, from its last checkpoint. Errors:
+/// InputError when it is not there or not of this run. `beta` receives the KL weight at the end.
+void load_aligned(const Run& run, Problem& problem, const experiment::Variant& variant,
+                  std::vector<float>& parameters, double* beta = nullptr);
 
 }  // namespace infalign::stages

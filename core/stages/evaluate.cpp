@@ -287,7 +287,7 @@ void evaluate(Run& run) {
       sample_answerer(run, problem, Answerer::kReference, kernels::Purpose::kEvaluationReference);
   progress.update(1);
   std::vector<PolicySamples> policies;
-  std::vector<float> parameters(problem.reference().size());
+  std::vector<float> parameters;
   std::vector<const PolicySamples*> previous;
   policies.reserve(variants.size());
   ordered_json entries = ordered_json::array();

@@ -1,5 +1,6 @@
 // Stages `export` and `report`: the aligned policies as Hugging Face folders that anything can serve, and the
 // page that tells of the run.
+#include "core/stages/adapter_folder.h"
 #include "core/stages/align.h"
 #include "core/stages/language_problem.h"
 #include "core/stages/report.h"
@@ -9,17 +10,29 @@
 namespace infalign::stages {
 
 void export_policies(Run& run) {
-  const LanguageProblem problem(run.experiment, run.on);
+  LanguageProblem problem(run.experiment, run.on);
   const auto& source = problem.policy_folder();
-  std::vector<float> parameters(problem.reference().size());
+  std::vector<float> parameters;
   for (const auto& variant : run.experiment.alignment.variants) {
     run.where = "stage export (variant " + variant.name + ")";
     const auto target = run.experiment.policy_folder(variant.name);
     const auto key = "export-" + variant.name;
-    const auto fingerprint = alignment_fingerprint(run, problem, variant);
+    const bool as_adapter = variant.lora.enabled() && run.experiment.exported.lora == "adapter";
+    const auto fingerprint = alignment_fingerprint(run, problem, variant) + (as_adapter ? "-adapter" : "");
     if (run.is_done(key, fingerprint, target)) continue;
     load_aligned(run, problem, variant, parameters);
-    if (run.root()) save_model_folder(source.path, target, source.transformer, parameters, source.data_type);
+    if (run.root() && as_adapter) {
+      save_adapter_folder(description_folder(source.path), target, source.transformer, *problem.adapter(),
+                          parameters);
+    } else if (run.root()) {
+      if (const auto* adapter = problem.adapter()) {
+        const auto own = source.parameters.span();
+        std::vector<float> merged(own.begin(), own.end());
+        model::merge(run.on, source.transformer.layout(), *adapter, parameters, merged);
+        parameters = std::move(merged);
+      }
+      save_model_folder(source.path, target, source.transformer, parameters, source.data_type);
+    }
     run.mark_done(key, fingerprint);
     log_line(run, "export: " + target.string());
   }

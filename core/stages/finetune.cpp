@@ -11,6 +11,7 @@
 #include "core/stages/precision.h"
 #include "core/stages/run.h"
 #include "core/stages/shuffle.h"
+#include "core/stages/trainee.h"
 #include "core/stages/training.h"
 #include "core/storage/durable.h"
 #include "core/text/records.h"
@@ -107,7 +108,8 @@ void finetune(Run& run) {
   auto folder = settings.from_scratch ? ModelFolder::fresh(settings.initial, run.experiment.seed)
                                       : ModelFolder::load(settings.initial);
   const auto& transformer = folder.transformer;
-  const auto parameters = folder.parameters.span();
+  Trainee trainee("finetune.lora", run.on, folder, settings.lora, run.experiment.seed,
+                  precision(run.experiment));
   if (settings.sequence_length > transformer.config().max_positions)
     throw ConfigurationError("finetune.sequence_length: " + std::to_string(settings.sequence_length) +
                              " exceeds the model's context of " +
@@ -116,7 +118,8 @@ void finetune(Run& run) {
   storage::Fingerprint fingerprint;
   fingerprint.add(with_dtype(fingerprint_folder(settings.initial), run.experiment))
       .add_file(settings.text)
-      .add(to_text(settings.optimizer));
+      .add(to_text(settings.optimizer))
+      .add(to_text(settings.lora));
   const std::vector<double> numbers = {static_cast<double>(run.experiment.seed),
                                        settings.from_scratch ? 1.0 : 0.0,
                                        static_cast<double>(settings.steps),
@@ -146,13 +149,12 @@ void finetune(Run& run) {
   Training training(run,
                     {"finetune", "", settings.steps, settings.optimizer,
                      run.experiment.output / "checkpoints" / ".finetune", fingerprint.hex()},
-                    tensor_places(transformer.layout()), parameters);
+                    trainee.tensors(), trainee.parameters());
   model::Activations activations;
   model::TokenLogProbabilities log_probabilities;
-  model::Weights weights;
   std::vector<float> d_hidden;
   training.run([&](std::int64_t step) {
-    transformer.prepare(run.on, parameters, kernels::Use::kTraining, precision(run.experiment), weights);
+    const auto& weights = trainee.prepare();
     const auto which = shuffled_batch(run.experiment.seed, static_cast<std::int64_t>(train_sequences.size()),
                                       settings.sequences_per_step, step - 1);
     double tokens = 0;
@@ -163,7 +165,7 @@ void finetune(Run& run) {
     for_own_micro_batches(
         run, which, per_batch, [&](std::span<const std::int64_t> own, std::int64_t batches) {
           const auto [batch, targets] = pack(train_sequences, own);
-          transformer.forward(run.on, weights, batch, model::Keep::kEverything, activations);
+          transformer.forward(run.on, weights, batch, kept_for_gradient(run.experiment), activations);
           const std::vector<float> d_values(static_cast<std::size_t>(targets.size()),
                                             static_cast<float>(-1 / tokens));
           d_hidden.resize(static_cast<std::size_t>(batch.size() * transformer.config().hidden_size));
@@ -182,6 +184,7 @@ void finetune(Run& run) {
     return StepReport{{{"tokens", static_cast<std::int64_t>(tokens)}, {"loss", loss}}, note};
   });
 
+  const auto parameters = trainee.finish();
   const double nll = mean_nll(run, transformer, parameters, heldout_sequences);
   log_line(run, "finetune: " + std::to_string(nll) + " nats a token on " + std::to_string(heldout.size()) +
                     " held-out documents -> " + target.string());

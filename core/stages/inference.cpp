@@ -8,6 +8,7 @@
 #include "core/alignment/procedures.h"
 #include "core/error.h"
 #include "core/model/generation.h"
+#include "core/stages/adapter_folder.h"
 #include "core/stages/answers.h"
 #include "core/stages/design_specs.h"
 #include "core/stages/language_problem.h"
@@ -60,7 +61,7 @@ void for_each_object(std::istream& input, const std::string& name, Visit&& visit
 class ChatRenderer {
  public:
   ChatRenderer(const std::filesystem::path& model, const std::string& choice)
-      : model_(model), template_(text::ChatTemplate::load(model, choice)) {}
+      : model_(model), template_(text::ChatTemplate::load(description_folder(model), choice)) {}
 
   std::string render(const ordered_json& object, const std::string& where) const {
     if (!template_)
@@ -113,7 +114,7 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
   const bool selects = procedure.n > 1;
   std::optional<Answers> answers;
   if (procedure.reads_answers) answers.emplace("--answer", options.answer);
-  const auto folder = ModelFolder::load(options.model);
+  const auto folder = ModelFolder::load(options.model, options.adapter);
   require_language_model(folder);
   const auto reward = reward_source(options);
 
@@ -190,9 +191,9 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
   }
 }
 
-void score(const kernels::Stream& on, const std::filesystem::path& model, const std::string& chat_template,
-           std::istream& input, const std::string& input_name, std::ostream& out) {
-  const auto folder = ModelFolder::load(model);
+void score(const kernels::Stream& on, const ScoreOptions& options, std::istream& input,
+           const std::string& input_name, std::ostream& out) {
+  const auto folder = ModelFolder::load(options.model, options.adapter);
   std::optional<ChatRenderer> chat;  // a template that is not asked for need not be understood
   const auto& transformer = folder.transformer;
   const auto weights = transformer.prepare(on, folder.parameters.span(), kernels::Use::kScoring);
@@ -211,7 +212,7 @@ void score(const kernels::Stream& on, const std::filesystem::path& model, const 
                            : folder.tokenizer.encode(object.at("text").get<std::string>());
       targets.add_sequence(batch, batch.add(ids));
     } else if (object.contains("messages")) {
-      if (!chat) chat.emplace(model, chat_template);
+      if (!chat) chat.emplace(options.model, options.chat_template);
       targets.add_sequence(batch, batch.add(folder.tokenizer.encode(chat->render(object, where), false)));
     } else {
       throw InputError(where +
@@ -238,7 +239,7 @@ void score(const kernels::Stream& on, const std::filesystem::path& model, const 
 
 void tokenize(const std::filesystem::path& model, const std::string& chat_template, std::istream& input,
               const std::string& input_name, std::ostream& out) {
-  const auto tokenizer = text::Tokenizer::load(model);
+  const auto tokenizer = text::Tokenizer::load(description_folder(model));
   std::optional<ChatRenderer> chat;
   for_each_object(input, input_name, [&](const ordered_json& object, const std::string& where) {
     if (object.contains("messages")) {

@@ -16,7 +16,7 @@
 namespace infalign::stages {
 
 struct GenerateOptions {
-  std::filesystem::path model;
+  std::filesystem::path model, adapter;  // the adapter, if any, is added to the model
   std::vector<text::Prompt> prompts;
   std::int64_t samples = 1;
   std::int64_t max_new_tokens = 64;
@@ -37,12 +37,16 @@ struct GenerateOptions {
 /// procedure that is none or lacks what it chooses by.
 void generate(const kernels::Stream& on, const GenerateOptions& options, std::ostream& out);
 
+struct ScoreOptions {
+  std::filesystem::path model, adapter;  // as in GenerateOptions
+  std::string chat_template;             // as in tokenize
+};
+
 /// Each line of `input`: {"token_ids": [...]}, {"text": ...}, {"messages": [...]} (rendered as in tokenize),
-/// or
-/// {"prompt": ..., "response": ...}; writes logprobs, nll, and reward where the model has a score head.
+/// or {"prompt": ..., "response": ...}; writes logprobs, nll, and reward where the model has a score head.
 /// Errors: InputError with the line number.
-void score(const kernels::Stream& on, const std::filesystem::path& model, const std::string& chat_template,
-           std::istream& input, const std::string& input_name, std::ostream& out);
+void score(const kernels::Stream& on, const ScoreOptions& options, std::istream& input,
+           const std::string& input_name, std::ostream& out);
 
 /// Each line of `input`: {"text": ...}, {"ids": [...]}, or {"messages": [...], "add_generation_prompt":
 /// false}; writes ids and text, of messages the text that the chat template makes of them. `chat_template` is

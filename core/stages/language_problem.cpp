@@ -4,7 +4,9 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/stages/adapter_folder.h"
 #include "core/stages/precision.h"
+#include "core/stages/trainee.h"
 #include "core/storage/durable.h"
 #include "core/text/records.h"
 #include "kernels/trace.h"
@@ -60,8 +62,12 @@ LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const
     : on_(on),
       sampling_(experiment.sampling),
       precision_(precision(experiment)),
+      keep_(kept_for_gradient(experiment)),
       reference_(ModelFolder::load(experiment.policy_start())),
-      tensors_(tensor_places(reference_.transformer.layout())),
+      has_adapters_(std::ranges::any_of(experiment.alignment.variants,
+                                        [](const auto& variant) { return variant.lora.enabled(); })),
+      seed_(experiment.seed),
+      tensors_(tensor_places(reference_.transformer.layout().views())),
       reward_(make_reward_source("model.reward", experiment.reward_source(), experiment.policy_start(), on_,
                                  precision_)),
       judge_(make_reward_source("model.judge", experiment.judge_source(), experiment.policy_start(), on_,
@@ -71,7 +77,8 @@ LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const
       generator_(reference_.transformer) {
   if (!experiment.inference.answer.empty()) answers_.emplace("inference.answer", experiment.inference.answer);
   const auto chat = [&] {
-    return text::ChatTemplate::load(experiment.policy_start(), experiment.model.chat_template);
+    return text::ChatTemplate::load(description_folder(experiment.policy_start()),
+                                    experiment.model.chat_template);
   };
   const auto read = [&](const std::filesystem::path& file, std::int64_t most) {
     return file.empty()
@@ -105,14 +112,33 @@ std::string LanguageProblem::response_text(const model::Response& response) cons
 }
 
 const model::Weights& LanguageProblem::reference_weights(kernels::Use use) {
-  const auto [entry, is_new] = reference_weights_.try_emplace(use);
-  if (is_new) entry->second = reference_.transformer.prepare(on_, reference(), use, precision_);
+  const auto [entry, is_new] = reference_weights_.try_emplace(has_adapters_ ? kernels::Use::kTraining : use);
+  if (is_new)
+    entry->second =
+        reference_.transformer.prepare(on_, reference_.parameters.span(), entry->first, precision_);
   return entry->second;
+}
+
+void LanguageProblem::choose_policies(const experiment::Variant& variant) {
+  policy_weights_ = {};
+  adapter_ = make_adapter("alignment.lora", reference_.transformer.config(), variant.lora);
+  tensors_ = tensor_places(adapter_ ? adapter_->views() : reference_.transformer.layout().views());
+}
+
+void LanguageProblem::start(std::span<float> parameters) const {
+  const auto whole = reference_.parameters.span();
+  if (adapter_)
+    model::initialise(reference_.transformer.layout(), *adapter_, seed_, whole, parameters);
+  else
+    std::copy(whole.begin(), whole.end(), parameters.begin());
 }
 
 void LanguageProblem::set_policy(std::span<const float> parameters) {
   const kernels::Span span("prepare weights");
-  reference_.transformer.prepare(on_, parameters, kernels::Use::kTraining, precision_, policy_weights_);
+  if (adapter_)
+    policy_weights_.adapt(on_, reference_weights(kernels::Use::kTraining), *adapter_, parameters);
+  else
+    reference_.transformer.prepare(on_, parameters, kernels::Use::kTraining, precision_, policy_weights_);
 }
 
 Rollouts LanguageProblem::sample(Answerer answerer, Split split, std::span<const std::int64_t> which,
@@ -201,7 +227,7 @@ double LanguageProblem::accumulate_gradient(const Rollouts& rollouts, std::span<
     d_values.insert(d_values.end(), rollouts.response(i).tokens.size(), static_cast<float>(coefficient[i]));
   d_hidden_.resize(static_cast<std::size_t>(packed.batch.size() * transformer.config().hidden_size));
 
-  transformer.forward(on_, policy_weights_, packed.batch, model::Keep::kEverything, activations_);
+  transformer.forward(on_, policy_weights_, packed.batch, keep_, activations_);
   log_probabilities_.forward_backward(on_, transformer, policy_weights_, activations_, packed.targets,
                                       static_cast<float>(sampling_.temperature), d_values, d_hidden_,
                                       gradient);

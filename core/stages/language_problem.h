@@ -43,7 +43,8 @@ class LanguageProblem final : public Problem {
   explicit LanguageProblem(const experiment::Experiment& experiment, const kernels::Stream& on);
 
   const std::vector<storage::TensorPlace>& tensors() const override { return tensors_; }
-  std::span<const float> reference() const override { return reference_.parameters.span(); }
+  void choose_policies(const experiment::Variant& variant) override;
+  void start(std::span<float> parameters) const override;
   std::int64_t prompt_count(Split split) const override;
   std::string prompt_text(Split split, std::int64_t prompt) const override;
   std::uint64_t prompt_id(Split split, std::int64_t prompt) const override;
@@ -60,6 +61,8 @@ class LanguageProblem final : public Problem {
 
   /// The folder of the reference, where policies start.
   const ModelFolder& policy_folder() const { return reference_; }
+  /// The adapter that the chosen policies are; null where they are whole models.
+  const model::AdapterLayout* adapter() const { return adapter_ ? &*adapter_ : nullptr; }
 
  private:
   struct Packed {
@@ -69,15 +72,20 @@ class LanguageProblem final : public Problem {
 
   const PromptSet& prompts(Split split) const { return split == Split::kTrain ? train_ : heldout_; }
   Packed pack(const Rollouts& rollouts) const;
-  /// The reference's weights for one use, prepared when first asked for.
+  /// The reference's weights for one use, prepared when first asked for. Policies that are adapters stand on
+  /// them, so that where there are such all uses share what is prepared for training.
   const model::Weights& reference_weights(kernels::Use use);
   std::vector<float> rewards(RewardSource& source, const Rollouts& rollouts) const;
 
   kernels::Stream on_;
   experiment::Sampling sampling_;
   kernels::Precision precision_;
+  model::Keep keep_;  // for the gradient
   ModelFolder reference_;
   std::map<kernels::Use, model::Weights> reference_weights_;
+  bool has_adapters_;  // among the variants
+  std::uint64_t seed_;
+  std::optional<model::AdapterLayout> adapter_;
   model::Weights policy_weights_;
   std::vector<storage::TensorPlace> tensors_;
   std::unique_ptr<RewardSource> reward_, judge_, reranker_;  // judge and reranker may be null

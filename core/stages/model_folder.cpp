@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/model/families.h"
+#include "core/stages/adapter_folder.h"
 #include "core/stages/model_weights.h"
 #include "core/storage/durable.h"
 
@@ -18,11 +19,24 @@ nlohmann::json read_config(const std::filesystem::path& folder) {
   return json;
 }
 
+/// Weights of a model, or of an adapter's base with the adapter added; as read_weights.
+storage::DataType read_parameters(const std::filesystem::path& folder, const model::Transformer& transformer,
+                                  Require require, std::span<float> parameters) {
+  if (!is_adapter_folder(folder)) return read_weights(folder, transformer, require, parameters);
+  const auto base = description_folder(folder);
+  if (adds_score_head(folder) && !read_model_config(base).score_head) require = Require::kAllButScore;
+  const auto type = read_weights(base, transformer, require, parameters);
+  add_adapter(folder, transformer, parameters);
+  return type;
+}
+
 }  // namespace
 
 model::ModelConfig read_model_config(const std::filesystem::path& folder) {
   if (!std::filesystem::is_directory(folder)) throw InputError(folder.string() + ": no such model folder");
-  return model::ModelConfig::from_json(read_config(folder), (folder / "config.json").string());
+  const auto base = description_folder(folder);
+  auto config = model::ModelConfig::from_json(read_config(base), (base / "config.json").string());
+  return is_adapter_folder(folder) && adds_score_head(folder) ? as_reward_model(config) : config;
 }
 
 model::ModelConfig as_reward_model(model::ModelConfig backbone) {
@@ -31,18 +45,28 @@ model::ModelConfig as_reward_model(model::ModelConfig backbone) {
   return backbone;
 }
 
-ModelFolder ModelFolder::load(const std::filesystem::path& path) {
-  model::Transformer transformer(read_model_config(path));
+ModelFolder ModelFolder::load(const std::filesystem::path& path, const std::filesystem::path& adapter) {
+  auto config = read_model_config(path);
+  const bool adds_head = !adapter.empty() && is_adapter_folder(adapter) && adds_score_head(adapter);
+  const auto require = adds_head && !config.score_head ? Require::kAllButScore : Require::kAll;
+  model::Transformer transformer(adds_head ? as_reward_model(config) : config);
   kernels::Buffer<float> parameters(static_cast<std::size_t>(transformer.layout().size()));
-  const auto type = read_weights(path, transformer, Require::kAll, parameters.span());
-  return {path, std::move(transformer), std::move(parameters), text::Tokenizer::load(path), type};
+  const auto type = read_parameters(path, transformer, require, parameters.span());
+  if (!adapter.empty()) {
+    if (!is_adapter_folder(adapter))
+      throw InputError(adapter.string() + ": not the folder of an adapter: it has no adapter_config.json");
+    add_adapter(adapter, transformer, parameters.span());
+  }
+  return {path, std::move(transformer), std::move(parameters),
+          text::Tokenizer::load(description_folder(path)), type};
 }
 
 ModelFolder ModelFolder::fresh(const std::filesystem::path& path, std::uint64_t seed) {
   model::Transformer transformer(read_model_config(path));
   kernels::Buffer<float> parameters(static_cast<std::size_t>(transformer.layout().size()));
   model::initialise(transformer.config(), transformer.layout(), seed, parameters.span());
-  return {path, std::move(transformer), std::move(parameters), text::Tokenizer::load(path)};
+  return {path, std::move(transformer), std::move(parameters),
+          text::Tokenizer::load(description_folder(path))};
 }
 
 ModelFolder load_as_reward_model(const std::filesystem::path& backbone, std::uint64_t seed) {
@@ -50,14 +74,16 @@ ModelFolder load_as_reward_model(const std::filesystem::path& backbone, std::uin
   model::Transformer transformer(config);
   kernels::Buffer<float> parameters(static_cast<std::size_t>(transformer.layout().size()));
   model::initialise(config, transformer.layout(), seed, parameters.span());
-  const auto type = read_weights(backbone, transformer, Require::kAllButScore, parameters.span());
-  return {backbone, std::move(transformer), std::move(parameters), text::Tokenizer::load(backbone), type};
+  const auto type = read_parameters(backbone, transformer, Require::kAllButScore, parameters.span());
+  return {backbone, std::move(transformer), std::move(parameters),
+          text::Tokenizer::load(description_folder(backbone)), type};
 }
 
-void save_model_folder(const std::filesystem::path& source, const std::filesystem::path& target,
+void save_model_folder(const std::filesystem::path& folder, const std::filesystem::path& target,
                        const model::Transformer& transformer, std::span<const float> parameters,
                        storage::DataType data_type) {
   namespace fs = std::filesystem;
+  const fs::path source = description_folder(folder);
   const fs::path temporary = target.string() + ".tmp";
   fs::remove_all(temporary);
   fs::create_directories(temporary);
@@ -102,12 +128,13 @@ std::string fingerprint_folder(const std::filesystem::path& path) {
   }
   storage::Fingerprint fingerprint;
   for (const auto& file : files) fingerprint.add(file.filename().string()).add_file(file);
+  if (is_adapter_folder(path)) fingerprint.add(fingerprint_folder(description_folder(path)));
   return fingerprint.hex();
 }
 
-std::vector<storage::TensorPlace> tensor_places(const model::ParameterLayout& layout) {
+std::vector<storage::TensorPlace> tensor_places(const std::vector<model::ParameterView>& views) {
   std::vector<storage::TensorPlace> places;
-  for (const auto& view : layout.views()) places.push_back({view.name, view.shape, view.offset, view.size});
+  for (const auto& view : views) places.push_back({view.name, view.shape, view.offset, view.size});
   return places;
 }
 

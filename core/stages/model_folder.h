@@ -24,14 +24,17 @@ struct ModelFolder {
   text::Tokenizer tokenizer;
   storage::DataType data_type = storage::DataType::kFloat32;  // in which the weights are stored
 
-  /// Errors: InputError naming the file for anything missing, surplus, of wrong shape or not supported.
-  static ModelFolder load(const std::filesystem::path& path);
+  /// The model of a folder, or an adapter's with the adapter added; with `adapter`, a folder too, that is
+  /// added. Errors: InputError naming the file for anything missing, surplus, of wrong shape or not
+  /// supported.
+  static ModelFolder load(const std::filesystem::path& path, const std::filesystem::path& adapter = {});
 
   /// The folder's configuration and tokenizer with weights drawn anew; it need not hold any.
   static ModelFolder fresh(const std::filesystem::path& path, std::uint64_t seed);
 };
 
-/// The model that a folder's config.json describes; the weights are not read. Errors: InputError.
+/// The model that a folder's config.json describes, or that of an adapter; the weights are not read. Errors:
+/// InputError.
 model::ModelConfig read_model_config(const std::filesystem::path& folder);
 
 /// What a reward model grown from this backbone looks like.
@@ -41,11 +44,11 @@ model::ModelConfig as_reward_model(model::ModelConfig backbone);
 /// has a score head keeps it.
 ModelFolder load_as_reward_model(const std::filesystem::path& backbone, std::uint64_t seed);
 
-/// Writes weights into `target`, a model folder like `source`: every file of `source` but its weights is
-/// copied as it is; for a reward model made of a language model, config.json is rewritten to say so: one
-/// label, and as pad_token_id, where it names none, the tokenizer's padding token or else the one that ends a
-/// sequence.
-void save_model_folder(const std::filesystem::path& source, const std::filesystem::path& target,
+/// Writes weights into `target`, a model folder like `folder` (an adapter's base, where that is one): every
+/// file of it but its weights is copied as it is; for a reward model made of a language model, config.json is
+/// rewritten to say so: one label, and as pad_token_id, where it names none, the tokenizer's padding token or
+/// else the one that ends a sequence.
+void save_model_folder(const std::filesystem::path& folder, const std::filesystem::path& target,
                        const model::Transformer& transformer, std::span<const float> parameters,
                        storage::DataType data_type);
 
@@ -53,7 +56,7 @@ void save_model_folder(const std::filesystem::path& source, const std::filesyste
 std::string fingerprint_folder(const std::filesystem::path& path);
 
 /// The layout in the terms of storage and of distributed.
-std::vector<storage::TensorPlace> tensor_places(const model::ParameterLayout& layout);
+std::vector<storage::TensorPlace> tensor_places(const std::vector<model::ParameterView>& views);
 std::vector<distributed::Interval> decayed_intervals(const std::vector<storage::TensorPlace>& tensors);
 
 }  // namespace infalign::stages

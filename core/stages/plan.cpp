@@ -10,12 +10,14 @@
 #include "core/model/generation.h"
 #include "core/model/parameters.h"
 #include "core/model/transformer.h"
+#include "core/stages/adapter_folder.h"
 #include "core/stages/evaluate.h"
 #include "core/stages/language_problem.h"
 #include "core/stages/model_folder.h"
 #include "core/stages/precision.h"
 #include "core/stages/preference_pairs.h"
 #include "core/stages/shuffle.h"
+#include "core/stages/trainee.h"
 #include "core/text/records.h"
 #include "distributed/sharded_optimizer.h"
 
@@ -63,7 +65,7 @@ class Planner {
       if (stage == Stage::kCalibrate) calibrate();
       if (stage == Stage::kAlign) align();
       if (stage == Stage::kEvaluate) evaluate();
-      if (stage == Stage::kExport) disk("policies, as float32", variants() * parameters(policy_) * kFloat);
+      if (stage == Stage::kExport) policies_on_disk();
     }
     return std::move(plan_);
   }
@@ -115,8 +117,9 @@ class Planner {
 
   void read_prompts() {
     const auto folder = described_by(e_.policy_start());
-    const auto tokenizer = text::Tokenizer::load(folder);
-    const auto chat = [&] { return text::ChatTemplate::load(folder, e_.model.chat_template); };
+    const auto described = description_folder(folder);
+    const auto tokenizer = text::Tokenizer::load(described);
+    const auto chat = [&] { return text::ChatTemplate::load(described, e_.model.chat_template); };
     const auto read = [&](const std::filesystem::path& file, std::int64_t most) {
       std::vector<std::int64_t> lengths;
       if (file.empty()) return lengths;
@@ -208,22 +211,26 @@ class Planner {
     plan_.precision = precision(e_);
     plan_.micro_batch_tokens = std::max<std::int64_t>(1, tokens);
     memory.parts.push_back({"activations of a training micro-batch",
-                            model::Activations::bytes(config, tokens, Keep::kEverything) +
+                            model::Activations::bytes(config, tokens, kept_for_gradient(e_)) +
                                 tokens * config.hidden_size * kFloat});
   }
 
   void add_models(StageMemory& memory, bool with_policy,
                   std::initializer_list<kernels::Use> reference_uses) const {
     memory.parts.push_back({"parameters: reference", parameters(policy_) * kFloat});
-    if (with_policy) memory.parts.push_back({"parameters: policy", parameters(policy_) * kFloat});
+    const auto policy = with_policy ? largest_policy() : TrainedParameters();
+    if (with_policy) memory.parts.push_back({"parameters: policy", policy.count * kFloat});
     add_scorer_parameters(memory, "reward model", reward_);
     add_scorer_parameters(memory, "judge", judge_);
     add_scorer_parameters(memory, "reranker", reranker_);
     std::int64_t prepared = 0;
     for (const auto* scorers : {&reward_, &judge_, &reranker_})
       for (const auto& config : *scorers) prepared += prepared_bytes(config, Use::kScoring);
-    for (const Use use : reference_uses) prepared += prepared_bytes(policy_, use);
-    if (with_policy) prepared += prepared_bytes(policy_, Use::kTraining);
+    if (has_adapters())  // which stand on the reference's weights
+      prepared += prepared_bytes(policy_, Use::kTraining);
+    else
+      for (const Use use : reference_uses) prepared += prepared_bytes(policy_, use);
+    prepared += policy.prepared;
     memory.parts.push_back({"matrices prepared for products", prepared});
   }
   std::int64_t prepared_bytes(const model::ModelConfig& config, kernels::Use use) const {
@@ -281,6 +288,54 @@ class Planner {
 
   std::int64_t variants() const { return std::ssize(e_.alignment.variants); }
 
+  void policies_on_disk() {
+    std::int64_t count = 0;
+    for (const auto& variant : e_.alignment.variants) {
+      const bool as_adapter = variant.lora.enabled() && e_.exported.lora == "adapter";
+      count += as_adapter ? trained_of("alignment.lora", policy_, variant.lora).count : parameters(policy_);
+    }
+    disk("policies, as float32", count * kFloat);
+  }
+
+  // What is trained: all parameters, or an adapter.
+
+  struct TrainedParameters {
+    std::int64_t count = 0, prepared = 0;  // parameters; bytes of what is prepared of them
+    bool adapter = false;
+
+    model::Trained kind() const { return adapter ? model::Trained::kAdapter : model::Trained::kAll; }
+  };
+
+  TrainedParameters trained_of(const std::string& path, const model::ModelConfig& config,
+                               const experiment::Lora& lora) const {
+    if (const auto adapter = make_adapter(path, config, lora))
+      return {adapter->size(), adapter->prepared_bytes(), true};
+    return {parameters(config), prepared_bytes(config, Use::kTraining), false};
+  }
+
+  /// Of a stage that trains one model: parameters, optimizer, prepared matrices.
+  void add_trained(StageMemory& memory, const std::string& what, const model::ModelConfig& config,
+                   const TrainedParameters& trained) const {
+    memory.parts.push_back({"parameters: " + what, parameters(config) * kFloat});
+    if (trained.adapter) memory.parts.push_back({"parameters: adapter", trained.count * kFloat});
+    add_optimizer(memory, trained.count);
+    const auto base = trained.adapter ? prepared_bytes(config, Use::kTraining) : 0;
+    memory.parts.push_back({"matrices prepared for products", base + trained.prepared});
+  }
+
+  /// Of the variants the one that takes most.
+  TrainedParameters largest_policy() const {
+    TrainedParameters largest;
+    for (const auto& variant : e_.alignment.variants)
+      if (const auto trained = trained_of("alignment.lora", policy_, variant.lora);
+          trained.count > largest.count)
+        largest = trained;
+    return largest;
+  }
+  bool has_adapters() const {
+    return std::ranges::any_of(e_.alignment.variants, [](const auto& v) { return v.lora.enabled(); });
+  }
+
   // The stages.
 
   void finetune() {
@@ -297,19 +352,19 @@ class Planner {
     work.items = settings.sequences_per_step;
     work.micro_batches = ceil_divide(settings.sequences_per_step, per_batch);
     work.tokens = sequences * pass.tokens;
-    work.operations = model::training_operations(policy_, pass * sequences);
+    const auto trained = trained_of("finetune.lora", policy_, settings.lora);
+    work.operations =
+        model::training_operations(policy_, pass * sequences, trained.kind(), kept_for_gradient(e_));
     plan_.work.push_back(work);
 
     auto& memory = add_memory("finetune");
-    memory.parts.push_back({"parameters: policy", parameters(policy_) * kFloat});
-    add_optimizer(memory, parameters(policy_));
-    memory.parts.push_back({"matrices prepared for products", prepared_bytes(policy_, Use::kTraining)});
+    add_trained(memory, "policy", policy_, trained);
     add_training_activations(memory, policy_, per_batch * length);
     memory.parts.push_back(
         {"head scratch", model::TokenLogProbabilities::bytes(policy_, per_batch * (length - 1), true)});
     // The documents while they are read, later their ids in their place.
     memory.parts.push_back({"text", 2 * text_size(settings.text)});
-    checkpoints_on_disk("finetune", parameters(policy_), 1);
+    checkpoints_on_disk("finetune", trained.count, 1);
     disk("models/finetuned", parameters(policy_) * kFloat);
   }
 
@@ -322,10 +377,11 @@ class Planner {
 
   void reward(const std::string& name, const experiment::Reward& settings) {
     const auto folder = described_by(e_.backbone(settings));
+    const auto described = description_folder(folder);
     const auto config = as_reward_model(read_model_config(folder));
     const auto data =
-        read_preference_pairs(settings, text::Tokenizer::load(folder), config.max_positions,
-                              [&] { return text::ChatTemplate::load(folder, e_.model.chat_template); });
+        read_preference_pairs(settings, text::Tokenizer::load(described), config.max_positions,
+                              [&] { return text::ChatTemplate::load(described, e_.model.chat_template); });
     const auto per_batch = pairs_per_micro_batch(settings, e_.distributed);
     const auto count = std::ssize(data.train);
     const auto pass_of = [&](std::int64_t pair) {
@@ -351,26 +407,25 @@ class Planner {
         visit(pass);
       }
     };
+    const auto trained = trained_of(name + ".lora", config, settings.lora);
     ShuffledBatches order(e_.seed + settings.seed_offset, count);
     for (std::int64_t step = 0; step < work.steps; ++step) {
       auto which = order.batch(settings.pairs_per_step, step);
       for (auto& i : which) i = data.train[static_cast<std::size_t>(i)];
       batches(which, [&](const Pass& pass) {
         work.tokens += pass.tokens;
-        work.operations += model::training_operations(config, pass);
+        work.operations += model::training_operations(config, pass, trained.kind(), kept_for_gradient(e_));
       });
     }
     auto& memory = add_memory(name);
-    memory.parts.push_back({"parameters: " + name + " model", parameters(config) * kFloat});
-    add_optimizer(memory, parameters(config));
-    memory.parts.push_back({"matrices prepared for products", prepared_bytes(config, Use::kTraining)});
+    add_trained(memory, name + " model", config, trained);
     add_training_activations(memory, config, largest);
     batches(data.heldout, [&](const Pass& pass) {
       work.tokens += pass.tokens;
       work.operations += model::forward_operations(config, pass);
     });
     plan_.work.push_back(work);
-    checkpoints_on_disk(name, parameters(config), 1);
+    checkpoints_on_disk(name, trained.count, 1);
     disk("models/" + name, parameters(config) * kFloat);
   }
 
@@ -403,21 +458,24 @@ class Planner {
     auto& work = add_work("align", load, n, variants(), settings.steps);
     const auto pass = policy_pass(load, n);
     // Sampled by the policy, read by the reward model and the reference, trained on.
-    work.operations = static_cast<double>(variants()) * (2 * model::forward_operations(policy_, pass) +
-                                                         scoring_operations(scorer_pass(load, n), false) +
-                                                         model::training_operations(policy_, pass));
+    for (const auto& variant : e_.alignment.variants) {
+      const auto kind = variant.lora.enabled() ? model::Trained::kAdapter : model::Trained::kAll;
+      work.operations += 2 * model::forward_operations(policy_, pass) +
+                         scoring_operations(scorer_pass(load, n), false) +
+                         model::training_operations(policy_, pass, kind, kept_for_gradient(e_));
+    }
     auto& memory = add_memory("align");
     if (e_.calibration.fresh)
       add_models(memory, true, {Use::kScoring, Use::kSampling});
     else
       add_models(memory, true, {Use::kScoring});
-    add_optimizer(memory, parameters(policy_));
+    add_optimizer(memory, largest_policy().count);
     add_training_activations(memory, policy_, packed_tokens(load, n));
     add_sampling(memory, load, n, false);
     memory.parts.push_back(
         {"head scratch", model::TokenLogProbabilities::bytes(policy_, targets(load, n), true)});
     memory.parts.push_back({"calibration table", calibration_table()});
-    checkpoints_on_disk("align", parameters(policy_), variants());
+    checkpoints_on_disk("align", largest_policy().count, variants());
   }
 
   void evaluate() {

@@ -1,17 +1,23 @@
-// In what the experiment's products are: the configuration's word for it, and what it means for kernels and
-// for fingerprints.
+// How the experiment computes: in what its products are and what is kept of a forward pass, from the
+// configuration's words to what they mean for kernels, models and fingerprints.
 #pragma once
 
 #include <string>
 
 #include "core/error.h"
 #include "core/experiment/experiment.h"
+#include "core/model/transformer.h"
 #include "kernels/precision.h"
 
 namespace infalign::stages {
 
 inline kernels::Precision precision(const experiment::Experiment& experiment) {
   return experiment.dtype == "bfloat16" ? kernels::Precision::kBfloat16 : kernels::Precision::kFloat32;
+}
+
+/// What a forward pass keeps for the gradient.
+inline model::Keep kept_for_gradient(const experiment::Experiment& experiment) {
+  return experiment.memory.recompute_activations ? model::Keep::kBlockInputs : model::Keep::kEverything;
 }
 
 /// A fingerprint of what was computed in the experiment's precision.

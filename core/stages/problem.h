@@ -50,10 +50,14 @@ class Problem {
  public:
   virtual ~Problem() = default;
 
+  /// The policies from here on are those of this variant, which may train an adapter of its own. Errors:
+  /// ConfigurationError for one that the model cannot have.
+  virtual void choose_policies(const experiment::Variant&) {}
   /// The flat parameter buffer of policies.
   virtual const std::vector<storage::TensorPlace>& tensors() const = 0;
-  /// pi_ref, frozen; the policy starts there.
-  virtual std::span<const float> reference() const = 0;
+  std::int64_t parameter_count() const { return tensors().back().offset + tensors().back().size; }
+  /// The parameters [parameter_count()] with which the policy is pi_ref, where training starts.
+  virtual void start(std::span<float> parameters) const = 0;
 
   virtual std::int64_t prompt_count(Split split) const = 0;
   virtual std::string prompt_text(Split split, std::int64_t prompt) const = 0;

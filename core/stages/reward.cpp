@@ -7,11 +7,13 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "core/stages/adapter_folder.h"
 #include "core/stages/model_folder.h"
 #include "core/stages/precision.h"
 #include "core/stages/preference_pairs.h"
 #include "core/stages/run.h"
 #include "core/stages/shuffle.h"
+#include "core/stages/trainee.h"
 #include "core/stages/training.h"
 #include "core/storage/durable.h"
 
@@ -76,7 +78,8 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
       .add(settings.part)
       .add(settings.too_long)
       .add(run.experiment.model.chat_template)
-      .add(to_text(settings.optimizer));
+      .add(to_text(settings.optimizer))
+      .add(to_text(settings.lora));
   const std::vector<double> numbers = {static_cast<double>(seed),
                                        static_cast<double>(settings.epochs),
                                        static_cast<double>(settings.pairs_per_step),
@@ -91,10 +94,11 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
 
   auto folder = load_as_reward_model(backbone, seed);
   const auto& transformer = folder.transformer;
-  const auto parameters = folder.parameters.span();
-  const auto data = read_preference_pairs(
-      settings, folder.tokenizer, transformer.config().max_positions,
-      [&] { return text::ChatTemplate::load(backbone, run.experiment.model.chat_template); });
+  Trainee trainee(name + ".lora", run.on, folder, settings.lora, seed, precision(run.experiment));
+  const auto data =
+      read_preference_pairs(settings, folder.tokenizer, transformer.config().max_positions, [&] {
+        return text::ChatTemplate::load(description_folder(backbone), run.experiment.model.chat_template);
+      });
   if (!data.too_long().empty()) log_line(run, name + ": " + data.too_long());
   const auto& pairs = data.pairs;
   const auto& train_pairs = data.train;
@@ -104,15 +108,11 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
   Training training(run,
                     {name, "", steps, settings.optimizer,
                      run.experiment.output / "checkpoints" / ("." + name), fingerprint.hex()},
-                    tensor_places(transformer.layout()), parameters);
+                    trainee.tensors(), trainee.parameters());
   model::Activations activations;
-  model::Weights weights;
-  const auto prepare_weights = [&] {
-    transformer.prepare(run.on, parameters, kernels::Use::kTraining, precision(run.experiment), weights);
-  };
   std::vector<float> d_hidden;
   training.run([&](std::int64_t step) {
-    prepare_weights();
+    const auto& weights = trainee.prepare();
     auto which = shuffled_batch(seed, static_cast<std::int64_t>(train_pairs.size()), settings.pairs_per_step,
                                 step - 1);
     for (auto& i : which) i = train_pairs[static_cast<std::size_t>(i)];
@@ -121,7 +121,7 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
     for_own_micro_batches(
         run, which, per_batch, [&](std::span<const std::int64_t> batch_pairs, std::int64_t batches) {
           const auto packed = pack(pairs, batch_pairs);
-          transformer.forward(run.on, weights, packed.batch, model::Keep::kEverything, activations);
+          transformer.forward(run.on, weights, packed.batch, kept_for_gradient(run.experiment), activations);
           const auto rewards = model::score_rows(transformer, weights, activations, packed.rows);
           sums.push_back(sum_pairs(rewards));
           tokens.push_back(static_cast<double>(packed.batch.size()));
@@ -151,7 +151,7 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
         note};
   });
 
-  prepare_weights();
+  const auto& weights = trainee.prepare();
   std::vector<PairSums> sums;
   for_own_micro_batches(
       run, heldout_pairs, per_batch, [&](std::span<const std::int64_t> batch_pairs, std::int64_t) {
@@ -161,7 +161,7 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
   const auto total = gathered_sums(run, sums);
   const double count = std::max<double>(1, static_cast<double>(heldout_pairs.size()));
   if (run.root()) {
-    save_model_folder(backbone, target, transformer, parameters, folder.data_type);
+    save_model_folder(backbone, target, transformer, trainee.finish(), folder.data_type);
     nlohmann::ordered_json summary{{"heldout_pairs", heldout_pairs.size()},
                                    {"heldout_accuracy", total.correct / count},
                                    {"heldout_loss", total.loss / count},

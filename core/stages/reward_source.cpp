@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/stages/adapter_folder.h"
 #include "core/stages/reward_command.h"
 #include "core/storage/durable.h"
 
@@ -12,7 +13,10 @@ namespace infalign::stages {
 namespace {
 
 bool same_tokenizer(const std::filesystem::path& a, const std::filesystem::path& b) {
-  return storage::read_file(a / "tokenizer.json") == storage::read_file(b / "tokenizer.json");
+  const auto tokenizer = [](const std::filesystem::path& folder) {
+    return storage::read_file(description_folder(folder) / "tokenizer.json");
+  };
+  return tokenizer(a) == tokenizer(b);
 }
 
 Combination combination_of(const std::string& name) {

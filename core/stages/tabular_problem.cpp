@@ -107,7 +107,8 @@ Rollouts TabularProblem::sample(Answerer answerer, Split split, std::span<const 
   rollouts.prompts.assign(prompts.begin(), prompts.end());
   rollouts.samples = n;
   for (const auto prompt : prompts) {
-    const auto p = probabilities(answerer == Answerer::kReference ? reference() : policy_, prompt);
+    const auto p = probabilities(
+        answerer == Answerer::kReference ? std::span<const float>(reference_) : policy_, prompt);
     std::vector<double> cumulative(p.size());
     double sum = 0;
     for (std::size_t i = 0; i < p.size(); ++i) cumulative[i] = sum += p[i];

@@ -4,6 +4,7 @@
 // a model.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "core/stages/problem.h"
@@ -28,7 +29,9 @@ class TabularProblem : public Problem {
       : TabularProblem(Tables{std::move(rewards), {}}) {}
 
   const std::vector<storage::TensorPlace>& tensors() const override { return tensors_; }
-  std::span<const float> reference() const override { return reference_; }
+  void start(std::span<float> parameters) const override {
+    std::copy(reference_.begin(), reference_.end(), parameters.begin());
+  }
   std::int64_t prompt_count(Split) const override { return static_cast<std::int64_t>(tables_.reward.size()); }
   std::string prompt_text(Split, std::int64_t prompt) const override {
     return "table " + std::to_string(prompt);

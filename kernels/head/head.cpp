@@ -165,7 +165,8 @@ void head_forward_backward(const Stream& on, std::int64_t n, std::int64_t C, std
                                           d_log_probability + row, log_probability + row);
                    });
                    weight.backward_input(on, rows, logits, d_hidden + first * C);
-                   weight.backward_weight(on, rows, logits, hidden + first * C, d_weight);
+                   if (d_weight != nullptr)
+                     weight.backward_weight(on, rows, logits, hidden + first * C, d_weight);
                  });
 }
 

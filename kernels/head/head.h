@@ -22,7 +22,8 @@ void head_forward(const Stream& on, std::int64_t n, std::int64_t C, std::int64_t
                   float* log_probability, float softcap = 0);
 
 /// Both passes, for d_log_probability [n] known beforehand: log_probability as above, d_hidden [n, C] is
-/// overwritten, d_weight [V, C] is added to. `weight` is prepared for training.
+/// overwritten, d_weight [V, C] is added to, or null where the head is frozen. `weight` is prepared for
+/// training.
 void head_forward_backward(const Stream& on, std::int64_t n, std::int64_t C, std::int64_t V,
                            const float* hidden, const Linear& weight, const std::int32_t* target,
                            float inverse_temperature, const float* d_log_probability, float* log_probability,

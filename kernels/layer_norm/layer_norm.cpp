@@ -99,6 +99,7 @@ void layer_norm_backward(const Stream&, std::int64_t T, std::int64_t C, const fl
                     inverse_deviation + begin, d_residual + begin * C, sums, sums + C);
     }
   });
+  if (d_weight == nullptr) return;
   for (std::int64_t block = 0; block < blocks; ++block)
     for (std::int64_t c = 0; c < C; ++c) {
       d_weight[c] += partial[2 * block * C + c];

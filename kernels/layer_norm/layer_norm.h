@@ -16,7 +16,8 @@ void add_layer_norm_forward(const Stream& on, std::int64_t T, std::int64_t C, fl
                             float* inverse_deviation);
 
 /// The gradient through the norm: d_residual += ..., d_weight += ..., d_bias += ... (sums over t in a fixed
-/// order that does not depend on the number of threads). residual is the sum that was normalised.
+/// order that does not depend on the number of threads; both null where they are frozen). residual is the sum
+/// that was normalised.
 void layer_norm_backward(const Stream& on, std::int64_t T, std::int64_t C, const float* d_out,
                          const float* residual, const float* weight, const float* inverse_deviation,
                          float* d_residual, float* d_weight, float* d_bias);

@@ -88,6 +88,7 @@ void qk_norm_backward(const Stream&, const AttentionShape& shape, std::int64_t T
                     partial + 2 * block * D);
     }
   });
+  if (d_q_weight == nullptr) return;
   for (std::int64_t block = 0; block < blocks; ++block)
     for (std::int64_t d = 0; d < D; ++d) {
       d_q_weight[d] += partial[2 * block * D + d];

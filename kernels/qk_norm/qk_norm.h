@@ -17,7 +17,8 @@ void qk_norm_forward(const Stream& on, const AttentionShape& shape, std::int64_t
                      float* inverse_rms);
 
 /// d_qkv [T, shape.row()], the gradient of `out`, becomes that of `in`; d_q_weight and d_k_weight are added
-/// to (sums over t in a fixed order that does not depend on the number of threads).
+/// to (sums over t in a fixed order that does not depend on the number of threads; both null where the
+/// weights are frozen).
 void qk_norm_backward(const Stream& on, const AttentionShape& shape, std::int64_t T, const float* in,
                       const float* q_weight, const float* k_weight, const float* inverse_rms, float* d_qkv,
                       float* d_q_weight, float* d_k_weight);

@@ -37,6 +37,7 @@ enum class Purpose : std::uint32_t {
   kTables = 9,
   kSubsets = 10,
   kChoice = 11,
+  kAdapter = 12,
 };
 
 /// What names a stream of draws.

@@ -88,6 +88,7 @@ void rms_norm_backward(const Stream&, std::int64_t T, std::int64_t C, const floa
                     d_residual + begin * C, partial + block * C);
     }
   });
+  if (d_weight == nullptr) return;
   for (std::int64_t block = 0; block < blocks; ++block)
     for (std::int64_t c = 0; c < C; ++c) d_weight[c] += partial[block * C + c];
 }

@@ -14,7 +14,8 @@ void add_rms_norm_forward(const Stream& on, std::int64_t T, std::int64_t C, floa
                           const float* branch, const float* weight, float* out, float* inverse_rms);
 
 /// The gradient through the norm: d_residual += d(norm)/d(residual)^T d_out, d_weight += ... (sums over t in
-/// a fixed order that does not depend on the number of threads). residual is the sum that was normalised.
+/// a fixed order that does not depend on the number of threads; null where the weight is frozen). residual is
+/// the sum that was normalised.
 void rms_norm_backward(const Stream& on, std::int64_t T, std::int64_t C, const float* d_out,
                        const float* residual, const float* weight, const float* inverse_rms,
                        float* d_residual, float* d_weight);

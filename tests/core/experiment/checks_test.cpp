@@ -234,8 +234,10 @@ TEST_F(Checks, FinetuneNeedsAStart) {
 
 TEST_F(Checks, AbsentInputsAreNamed) {
   std::filesystem::create_directories(folder_ / "hollow");
-  EXPECT_EQ(refusal(good(), {"model.reference=hollow"}),
-            "--set model.reference: hollow is not a Hugging Face model folder: it has no config.json");
+  EXPECT_EQ(
+      refusal(good(), {"model.reference=hollow"}),
+      "--set model.reference: hollow is not a Hugging Face model folder: it has no config.json, nor the "
+      "adapter_config.json of an adapter");
   EXPECT_EQ(refusal(good(), {"prompts.train=hollow"}),
             "--set prompts.train: hollow is a folder; name a file");
   EXPECT_EQ(refusal(good(), {"prompts.train=none.jsonl"}),

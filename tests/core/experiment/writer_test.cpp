@@ -61,10 +61,13 @@ alignment:
   learning_rate: 1.0e-5
   max_sampler_trainer_gap: 1.0e-3
   max_skipped_steps: 0
+  lora: {rank: 8, alpha: 4.5, targets: [q_proj, "v: proj"]}
   variants:
-    - {name: on}
+    - {name: on, lora: {rank: 0}}
     - {name: b.2, transform: zscore, target_kl: 0.7, learning_rate: 123456789012345680.0, schedule: linear}
 evaluation: {samples_per_prompt: 12, examples: 0}
+export: {lora: adapter}
+memory: {recompute_activations: true}
 distributed: {reproducible: false, micro_batch_prompts: 5, threads: 2}
 checkpoint: {every: 3, keep: 9}
 )";

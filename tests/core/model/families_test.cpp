@@ -105,7 +105,7 @@ TEST_P(EveryModel, LogProbabilitiesAreThoseOfTheReferenceWhateverIsKept) {
   const Model m = model();
   const Task task;
   const auto expected = reference_log_probabilities(m.transformer.config(), in_float64(m), 0.7);
-  for (const Keep keep : {Keep::kNothing, Keep::kKeysValues, Keep::kEverything}) {
+  for (const Keep keep : {Keep::kNothing, Keep::kKeysValues, Keep::kBlockInputs, Keep::kEverything}) {
     Activations activations;
     TokenLogProbabilities head;
     m.transformer.forward(kStream, m.weights(), task.batch, keep, activations);
@@ -144,6 +144,24 @@ TEST_P(EveryModel, GradientIsThatOfCentralDifferences) {
     value = original;
   }
   expect_near(gradient, expected, 1e-5);
+}
+
+TEST_P(EveryModel, ComputingBlocksAgainGivesTheSameBits) {
+  const Model m = model();
+  const Task task;
+  const auto gradient_with = [&](Keep keep) {
+    Activations activations;
+    TokenLogProbabilities head;
+    std::vector<float> gradient(m.parameters.size());
+    std::vector<float> d_hidden(
+        static_cast<std::size_t>(task.batch.size() * m.transformer.config().hidden_size));
+    m.transformer.forward(kStream, m.weights(), task.batch, keep, activations);
+    head.forward_backward(kStream, m.transformer, m.weights(), activations, task.targets, 1, task.loss_weight,
+                          d_hidden, gradient);
+    m.transformer.backward(kStream, m.weights(), task.batch, activations, d_hidden, gradient);
+    return gradient;
+  };
+  EXPECT_EQ(gradient_with(Keep::kBlockInputs), gradient_with(Keep::kEverything));
 }
 
 TEST_P(EveryModel, RewardsAreThoseOfTheReference) {

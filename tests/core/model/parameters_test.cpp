@@ -60,8 +60,10 @@ TEST(ParameterLayout, KnowsItsShapes) {
   EXPECT_THAT(find(layout, "model.layers.1.self_attn.v_proj.weight").shape, ElementsAre(12, 8));
   EXPECT_THAT(find(layout, "model.layers.1.self_attn.o_proj.weight").shape, ElementsAre(8, 24));
   EXPECT_THAT(find(layout, "model.layers.1.mlp.down_proj.weight").shape, ElementsAre(8, 10));
-  EXPECT_EQ(layout.layer(1).qkv.weight, find(layout, "model.layers.1.self_attn.q_proj.weight").offset);
-  EXPECT_EQ(layout.layer(1).gate_up.weight, find(layout, "model.layers.1.mlp.gate_proj.weight").offset);
+  EXPECT_EQ(layout.layer(1).matrix[Matrix::kQkv].weight,
+            find(layout, "model.layers.1.self_attn.q_proj.weight").offset);
+  EXPECT_EQ(layout.layer(1).matrix[Matrix::kGateUp].weight,
+            find(layout, "model.layers.1.mlp.gate_proj.weight").offset);
   EXPECT_FALSE(find(layout, "model.norm.weight").decayed());
   EXPECT_TRUE(find(layout, "lm_head.weight").decayed());
 }

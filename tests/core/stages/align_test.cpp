@@ -105,7 +105,7 @@ std::vector<float> train(const experiment::Experiment& experiment, distributed::
                          TabularProblem& problem) {
   stages::Run run{experiment, communicator};
   run.progress = false;
-  std::vector<float> parameters(problem.reference().size());
+  std::vector<float> parameters;
   align_variant(run, problem, exact_calibration(reward_tables()), experiment.alignment.variants.front(),
                 parameters);
   return parameters;

@@ -78,7 +78,7 @@ TEST(PlanBytes, ActivationsAreWhatAForwardPassKeeps) {
   const auto model = model::testing::random_model(config, 1);
   const auto batch = batch_of(3, 5);
   const auto weights = model.weights();
-  for (const auto keep : {Keep::kNothing, Keep::kKeysValues, Keep::kEverything})
+  for (const auto keep : {Keep::kNothing, Keep::kKeysValues, Keep::kBlockInputs, Keep::kEverything})
     EXPECT_EQ(model::Activations::bytes(config, batch.size(), keep), bytes_left_by([&] {
                 model::Activations activations;
                 model.transformer.forward({}, weights, batch, keep, activations);

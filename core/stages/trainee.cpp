@@ -1,0 +1,61 @@
+#include "core/stages/trainee.h"
+
+#include <stdexcept>
+
+#include "core/error.h"
+#include "core/stages/training.h"
+
+namespace infalign::stages {
+
+std::optional<model::AdapterLayout> make_adapter(const std::string& path, const model::ModelConfig& config,
+                                                 const experiment::Lora& lora) try {
+  if (!lora.enabled()) return std::nullopt;
+  const double alpha = lora.alpha.value_or(2 * static_cast<double>(lora.rank));
+  return model::AdapterLayout(config, {lora.rank, static_cast<float>(alpha), lora.targets});
+} catch (const std::invalid_argument& error) {
+  throw ConfigurationError(path + ".targets: " + error.what());
+}
+
+std::string to_text(const experiment::Lora& lora) {
+  if (!lora.enabled()) return "";
+  std::string text = "lora";
+  for (const auto& target : lora.targets) text += " " + target;
+  return text + " " + to_text(std::vector{static_cast<double>(lora.rank), lora.alpha.value_or(0)});
+}
+
+Trainee::Trainee(const std::string& path, const kernels::Stream& on, ModelFolder& folder,
+                 const experiment::Lora& lora, std::uint64_t seed, kernels::Precision precision)
+    : on_(on),
+      folder_(folder),
+      precision_(precision),
+      adapter_(make_adapter(path, folder.transformer.config(), lora)) {
+  if (!adapter_) return;
+  values_ = kernels::Buffer<float>(static_cast<std::size_t>(adapter_->size()));
+  const auto& transformer = folder_.transformer;
+  model::initialise(transformer.layout(), *adapter_, seed, folder_.parameters.span(), values_.span());
+  transformer.prepare(on_, folder_.parameters.span(), kernels::Use::kTraining, precision_, base_);
+}
+
+std::vector<storage::TensorPlace> Trainee::tensors() const {
+  return tensor_places(adapter_ ? adapter_->views() : folder_.transformer.layout().views());
+}
+
+std::span<float> Trainee::parameters() { return adapter_ ? values_.span() : folder_.parameters.span(); }
+
+const model::Weights& Trainee::prepare() {
+  if (adapter_)
+    weights_.adapt(on_, base_, *adapter_, values_.span());
+  else
+    folder_.transformer.prepare(on_, folder_.parameters.span(), kernels::Use::kTraining, precision_,
+                                weights_);
+  return weights_;
+}
+
+std::span<const float> Trainee::finish() {
+  if (adapter_)
+    model::merge(on_, folder_.transformer.layout(), *adapter_, values_.span(), folder_.parameters.span());
+  adapter_.reset();
+  return folder_.parameters.span();
+}
+
+}  // namespace infalign::stages

@@ -1,0 +1,165 @@
+// Low-rank updates on the CPU. Rows are taken in blocks, so that what lies between A and B stays in the
+// cache; the product with B is a loop of our own, for no library adds to some columns of a row alone.
+#include "kernels/low_rank/low_rank.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/matmul/matmul.h"
+#include "kernels/parallel.h"
+#include "kernels/vectorise.h"
+
+namespace infalign::kernels {
+namespace {
+
+constexpr std::int64_t kBlock = 512;     // rows between A and B at a time
+constexpr std::int64_t kTileRows = 4;    // rows that share what is read of B
+constexpr std::int64_t kTileWidth = 64;  // columns whose sums stay in registers
+constexpr std::int64_t kRowGrain = 16;
+
+/// out[t, j] += sum over r of low[t, r] b[r, j], for `kRows` rows and columns [begin, end), at most
+/// kTileWidth. Each sum is over ascending r whatever the tile.
+template <std::int64_t kRows>
+[[gnu::always_inline]] static inline void add_tile(std::int64_t begin, std::int64_t end, std::int64_t rank,
+                                                   const float* low, std::int64_t low_stride, const float* b,
+                                                   std::int64_t b_stride, float* out,
+                                                   std::int64_t out_stride) {
+  float sums[kRows][kTileWidth];
+  const std::int64_t width = end - begin;
+  for (std::int64_t t = 0; t < kRows; ++t)
+    for (std::int64_t j = 0; j < kTileWidth; ++j) sums[t][j] = 0;
+  for (std::int64_t r = 0; r < rank; ++r) {
+    const float* row = b + r * b_stride + begin;
+    for (std::int64_t t = 0; t < kRows; ++t) {
+      const float factor = low[t * low_stride + r];
+      if (width == kTileWidth) {
+#pragma omp simd
+        for (std::int64_t j = 0; j < kTileWidth; ++j) sums[t][j] += factor * row[j];
+      } else {
+#pragma omp simd
+        for (std::int64_t j = 0; j < width; ++j) sums[t][j] += factor * row[j];
+      }
+    }
+  }
+  for (std::int64_t t = 0; t < kRows; ++t)
+#pragma omp simd
+    for (std::int64_t j = 0; j < width; ++j) out[t * out_stride + begin + j] += sums[t][j];
+}
+
+/// The same for T rows and all `n` columns.
+INFALIGN_VECTORISE
+void add_product(std::int64_t T, std::int64_t n, std::int64_t rank, const float* low, std::int64_t low_stride,
+                 const float* b, float* out, std::int64_t out_stride) {
+  for (std::int64_t begin = 0; begin < n; begin += kTileWidth) {
+    const std::int64_t end = std::min(n, begin + kTileWidth);
+    std::int64_t t = 0;
+    for (; t + kTileRows <= T; t += kTileRows)
+      add_tile<kTileRows>(begin, end, rank, low + t * low_stride, low_stride, b, n, out + t * out_stride,
+                          out_stride);
+    for (; t < T; ++t)
+      add_tile<1>(begin, end, rank, low + t * low_stride, low_stride, b, n, out + t * out_stride, out_stride);
+  }
+}
+
+INFALIGN_VECTORISE
+void scale_values(std::int64_t count, float factor, float* x) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < count; ++i) x[i] *= factor;
+}
+
+/// Scratch of a block's rows between A and B.
+float* low_scratch(std::size_t which, std::int64_t size) {
+  static thread_local Buffer<float> scratch[2];
+  scratch[which].reserve(static_cast<std::size_t>(size));
+  return scratch[which].data();
+}
+
+/// Calls visit(first, rows) for blocks that cover [0, T).
+template <class Visit>
+void for_each_block(std::int64_t T, Visit&& visit) {
+  for (std::int64_t first = 0; first < T; first += kBlock) visit(first, std::min(kBlock, T - first));
+}
+
+}  // namespace
+
+void LowRank::prepare(const Stream& on, std::int64_t n, std::int64_t k, std::int64_t rank, float scale,
+                      std::vector<UpdatedRows> parts, const float* a, const float* b) {
+  n_ = n;
+  k_ = k;
+  rank_ = rank;
+  scale_ = scale;
+  parts_ = std::move(parts);
+  a_ = a;
+  b_ = b;
+  if (empty()) return;
+  product_with_a_.prepare(on, width(), k, a, Precision::kFloat32, Use::kSampling);
+  std::int64_t rows = 0;
+  for (const UpdatedRows& part : parts_) rows += part.rows;
+  scaled_b_.reserve(static_cast<std::size_t>(rows * rank));
+  float* to = scaled_b_.data();
+  for (const UpdatedRows& part : parts_) {
+    for (std::int64_t j = 0; j < part.rows; ++j)
+      for (std::int64_t r = 0; r < rank; ++r) to[r * part.rows + j] = scale * b[j * rank + r];
+    to += part.rows * rank;
+    b += part.rows * rank;
+  }
+}
+
+std::int64_t LowRank::bytes(std::int64_t k, std::int64_t rank, std::int64_t parts, std::int64_t rows) {
+  return Linear::bytes(parts * rank, k, Precision::kFloat32, Use::kSampling) +
+         rows * rank * static_cast<std::int64_t>(sizeof(float));
+}
+
+void LowRank::forward(const Stream& on, std::int64_t T, const float* in, float* out) const {
+  for_each_block(T, [&](std::int64_t first, std::int64_t rows) {
+    float* low = low_scratch(0, rows * width());
+    product_with_a_.forward(on, rows, in + first * k_, low);
+    parallel_for(rows, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
+      const float* b = scaled_b_.data();
+      for (std::size_t i = 0; i < parts_.size(); ++i) {
+        const UpdatedRows& part = parts_[i];
+        add_product(end - begin, part.rows, rank_,
+                    low + begin * width() + static_cast<std::int64_t>(i) * rank_, width(), b,
+                    out + (first + begin) * n_ + part.first, n_);
+        b += part.rows * rank_;
+      }
+    });
+  });
+}
+
+void LowRank::backward(const Stream& on, std::int64_t T, const float* d_out, const float* in, float* d_in,
+                       float* d_a, float* d_b) const {
+  using enum Transpose;
+  const std::int64_t R = width();
+  for_each_block(T, [&](std::int64_t first, std::int64_t rows) {
+    const float* x = in + first * k_;
+    float* low = low_scratch(0, rows * R);
+    float* d_low = low_scratch(1, rows * R);
+    product_with_a_.forward(on, rows, x, low);
+    scale_values(rows * R, scale_, low);
+    std::int64_t above = 0;  // rows of the parts before this
+    for (std::size_t i = 0; i < parts_.size(); ++i) {
+      const UpdatedRows& part = parts_[i];
+      const float* d = d_out + first * n_ + part.first;
+      const std::int64_t column = static_cast<std::int64_t>(i) * rank_;
+      matmul(on, kNo, kNo, rows, rank_, part.rows, d, n_, b_ + above * rank_, rank_, 0, d_low + column, R);
+      matmul(on, kYes, kNo, part.rows, rank_, rows, d, n_, low + column, R, 1, d_b + above * rank_, rank_);
+      above += part.rows;
+    }
+    scale_values(rows * R, scale_, d_low);
+    matmul(on, kYes, kNo, R, k_, rows, d_low, R, x, k_, 1, d_a, k_);
+    matmul(on, kNo, kNo, rows, k_, R, d_low, R, a_, k_, 1, d_in + first * k_, k_);
+  });
+}
+
+void LowRank::add_to(const Stream& on, float* weight) const {
+  const float* b = scaled_b_.data();
+  for (std::size_t i = 0; i < parts_.size(); ++i) {
+    const UpdatedRows& part = parts_[i];
+    matmul(on, Transpose::kYes, Transpose::kNo, part.rows, k_, rank_, b, part.rows,
+           a_ + static_cast<std::int64_t>(i) * rank_ * k_, k_, 1, weight + part.first * k_, k_);
+    b += part.rows * rank_;
+  }
+}
+
+}  // namespace infalign::kernels
