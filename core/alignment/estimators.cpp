@@ -172,6 +172,23 @@ Interval95 bootstrap_mean(std::span<const double> per_prompt, std::uint64_t seed
           quantile(means, 0.975)};
 }
 
+double rank_correlation(std::span<const float> a, std::span<const float> b) {
+  if (a.size() != b.size()) throw std::invalid_argument("rank correlation: spans of unequal length");
+  const auto centred_ranks = [](std::span<const float> values) {
+    std::vector<float> sorted(values.begin(), values.end());
+    std::sort(sorted.begin(), sorted.end());
+    std::vector<double> ranks;
+    for (const float value : values) {
+      const auto [first, last] = std::equal_range(sorted.begin(), sorted.end(), value);
+      ranks.push_back(
+          0.5 * static_cast<double>((first - sorted.begin()) + (last - sorted.begin()) - std::ssize(sorted)));
+    }
+    return ranks;
+  };
+  const auto x = centred_ranks(a), y = centred_ranks(b);
+  return dot(x, y) / std::sqrt(dot(x, x) * dot(y, y));
+}
+
 double uniformity_distance(std::span<const double> values) {
   if (values.empty()) throw std::invalid_argument("uniformity distance: no values");
   std::vector<double> sorted(values.begin(), values.end());

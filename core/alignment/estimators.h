@@ -49,6 +49,10 @@ struct Interval95 {
 /// std::domain_error for a value that is not finite.
 Interval95 bootstrap_mean(std::span<const double> per_prompt, std::uint64_t seed = 1, int resamples = 2000);
 
+/// Spearman's rank correlation of two rewards of the same samples, by mid-ranks; NaN where one of them is the
+/// same for all. Errors: std::invalid_argument for spans of unequal length.
+double rank_correlation(std::span<const float> a, std::span<const float> b);
+
 /// Largest distance between the empirical distribution of values in [0, 1] (mid-ranks) and the uniform, for
 /// calibration checks. Mid-ranks, because perfectly calibrated rewards with ties are not uniform, but are
 /// equal to their own mid-rank. Errors: std::domain_error for a value outside [0, 1], std::invalid_argument

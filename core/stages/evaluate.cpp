@@ -130,6 +130,18 @@ ordered_json calibration_check(Run& run, Problem& problem, const alignment::Cali
           {"heldout_ranks", all}};
 }
 
+/// How much of the reward the judge shares: the mean over prompts of their rank correlation on the
+/// reference's answers. What training gains by the reward can be seen by the judge to this extent only.
+ordered_json judge_agreement(const PolicySamples& reference, std::size_t M) {
+  std::vector<double> correlation;
+  for (std::size_t first = 0; first < reference.judge_reward.size(); first += M) {
+    const double of_prompt = alignment::rank_correlation(std::span(reference.reward).subspan(first, M),
+                                                         std::span(reference.judge_reward).subspan(first, M));
+    if (std::isfinite(of_prompt)) correlation.push_back(of_prompt);  // else all answers are level for one
+  }
+  return correlation.empty() ? ordered_json(nullptr) : mean_json(correlation);
+}
+
 /// Texts of each rank's share, in order, on all ranks.
 std::vector<std::string> gather_texts(const Run& run, const std::vector<std::string>& mine) {
   const auto packed = nlohmann::json(mine).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
@@ -317,18 +329,21 @@ void evaluate(Run& run) {
          {"reference", {{"text", reference.example[e]}, {"reward", reference.example_reward[e]}}},
          {"answers", answers}});
   }
-  const ordered_json evaluation{{"format_version", 1},
-                                {"procedure", experiment.inference.procedure},
-                                {"n", experiment.inference.n},
-                                {"value", experiment.inference.value},
-                                {"deployment", experiment::deployment(experiment.inference).name()},
-                                {"prompts", problem.prompt_count(Split::kHeldout)},
-                                {"samples_per_prompt", experiment.evaluation.samples_per_prompt},
-                                {"judge", experiment.judge_source().empty() ? "reward" : "judge"},
-                                {"variants", entries},
-                                {"calibration", calibration_check(run, problem, calibration)},
-                                {"curves", curves(experiment, largest_kl)},
-                                {"examples", examples}};
+  const ordered_json evaluation{
+      {"format_version", 1},
+      {"procedure", experiment.inference.procedure},
+      {"n", experiment.inference.n},
+      {"value", experiment.inference.value},
+      {"deployment", experiment::deployment(experiment.inference).name()},
+      {"prompts", problem.prompt_count(Split::kHeldout)},
+      {"samples_per_prompt", experiment.evaluation.samples_per_prompt},
+      {"judge", experiment.judge_source().empty() ? "reward" : "judge"},
+      {"judge_agreement",
+       judge_agreement(reference, static_cast<std::size_t>(experiment.evaluation.samples_per_prompt))},
+      {"variants", entries},
+      {"calibration", calibration_check(run, problem, calibration)},
+      {"curves", curves(experiment, largest_kl)},
+      {"examples", examples}};
   if (run.root()) storage::write_file_durably(path, evaluation.dump(1) + "\n");
   run.mark_done("evaluate", fingerprint.hex());
 }

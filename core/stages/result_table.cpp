@@ -80,15 +80,27 @@ std::string conclusion(const EvaluationRecord& evaluation) {
   if (variants.empty()) return "No variant was evaluated.";
   if (variants.size() == 1) return alone(variants.front(), evaluation.procedure_name());
 
-  std::vector<std::string> clauses;
-  for (std::size_t i = variants.size() - 1; i > 0; --i) {
-    const Estimate& difference = variants[i].to_previous.inference_win_rate;
-    if (difference.known()) clauses.push_back(clause(variants[i - 1], variants[i], difference));
-  }
+  const auto comparisons = [&](auto&& difference_of) {
+    std::vector<std::string> clauses;
+    for (std::size_t i = variants.size() - 1; i > 0; --i) {
+      const Estimate& difference = difference_of(variants[i]);
+      if (difference.known()) clauses.push_back(clause(variants[i - 1], variants[i], difference));
+    }
+    return clauses;
+  };
+  const auto clauses =
+      comparisons([](const VariantRecord& v) -> auto& { return v.to_previous.inference_win_rate; });
+  const auto by_reward = comparisons([](const VariantRecord& v) -> auto& { return v.to_previous_by_reward; });
   if (clauses.empty()) return "The variants were not compared pair by pair.";
   const std::string evidence = clauses.size() == 1 ? "paired 95 % interval" : "paired 95 % intervals";
-  return fmt::format("Under {}, {} ({} in brackets).", evaluation.procedure_name(), join(clauses), evidence) +
-         kl_remark(variants);
+  std::string text =
+      fmt::format("Under {}, {} ({} in brackets).", evaluation.procedure_name(), join(clauses), evidence);
+  if (!by_reward.empty()) text += fmt::format(" By the reward they were trained on, {}.", join(by_reward));
+  if (evaluation.judge_agreement.known())
+    text += fmt::format(
+        " Judge and reward order the reference policy's answers to a prompt alike by {} (rank correlation).",
+        with_interval(evaluation.judge_agreement, "{:.2f}"));
+  return text + kl_remark(variants);
 }
 
 std::string result_table(const nlohmann::json& json) {

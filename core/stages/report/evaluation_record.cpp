@@ -56,6 +56,7 @@ VariantRecord variant(const json& object) {
   record.reference_reward = estimate(object, "reference_reward");
   record.response_length = estimate(object, "response_length");
   record.win_rate_by_reward = estimate(at(object, "by_reward"), "inference_win_rate");
+  record.to_previous_by_reward = estimate(at(object, "by_reward"), "difference_to_previous");
   record.inference_reward = estimate(object, "inference_reward");
   record.reference_inference_reward = estimate(object, "reference_inference_reward");
   record.predicted.standard_win_rate = number(at(object, "predicted"), "standard_win_rate");
@@ -123,6 +124,7 @@ EvaluationRecord parse_evaluation(const json& evaluation) {
     record.prompts = count(evaluation, "prompts");
     record.samples_per_prompt = count(evaluation, "samples_per_prompt");
     record.independent_judge = text(evaluation, "judge") == "judge";
+    record.judge_agreement = estimate(evaluation, "judge_agreement");
     record.seconds = number(evaluation, "seconds");
     record.calibration = calibration(at(evaluation, "calibration"));
     for (const json& one : at(evaluation, "variants")) record.variants.push_back(variant(one));

@@ -30,7 +30,8 @@ struct VariantRecord {
   double beta = kMissing, target_kl = kMissing;
   std::int64_t steps = 0;
   Estimate kl, kl_k3, standard_win_rate, inference_win_rate, reward, reference_reward, response_length;
-  Estimate win_rate_by_reward;  // decided by the reward trained on, where a judge decides the others
+  // Decided by the reward trained on, where a judge decides the others:
+  Estimate win_rate_by_reward, to_previous_by_reward;
   Estimate inference_reward, reference_inference_reward;  // of the answers that the procedure gives
   struct {
     double standard_win_rate = kMissing, inference_win_rate = kMissing;
@@ -70,6 +71,8 @@ struct EvaluationRecord {
   bool values_reward = false;  // answers are worth their own reward, rather than a win
   std::int64_t n = 1, prompts = 0, samples_per_prompt = 0;
   bool independent_judge = false;
+  Estimate
+      judge_agreement;  // mean rank correlation of reward and judge on the reference's answers to a prompt
   std::vector<VariantRecord> variants;
   CalibrationRecord calibration;
   std::vector<Curve> curves;

@@ -66,7 +66,7 @@ bool is_printable(char32_t c) {
 }
 
 /// A string as Python's repr quotes it.
-std::string quoted(std::string_view text) {
+std::string python_quoted(std::string_view text) {
   const bool single = text.find('\'') == std::string_view::npos || text.find('"') != std::string_view::npos;
   const char32_t quote = single ? '\'' : '"';
   std::string result(1, static_cast<char>(quote));
@@ -93,7 +93,7 @@ std::string number_text(const Value& value) {
 }
 
 std::string repr(const Value& value) {
-  if (value.is_string()) return quoted(value.string());
+  if (value.is_string()) return python_quoted(value.string());
   if (value.is_undefined()) return "Undefined";
   return to_text(value);
 }

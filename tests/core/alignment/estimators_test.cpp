@@ -317,5 +317,16 @@ TEST(UniformityDistance, IsZeroForCalibratedTiesAndLargeForAShift) {
   EXPECT_THROW(uniformity_distance({}), std::invalid_argument);
 }
 
+TEST(RankCorrelation, SeesTheOrderAlone) {
+  const std::vector<float> a = {1, 2, 3, 4, 5}, monotone = {-9, 0, 0.5f, 100, 101}, b = {2, 1, 4, 3, 5};
+  EXPECT_NEAR(rank_correlation(a, monotone), 1, 1e-12);
+  EXPECT_NEAR(rank_correlation(a, std::vector<float>{5, 4, 3, 2, 1}), -1, 1e-12);
+  EXPECT_NEAR(rank_correlation(a, b), 1 - 6 * 4.0 / (5 * 24), 1e-12);  // 1 - 6 sum d^2 / n (n^2 - 1)
+  EXPECT_NEAR(rank_correlation(std::vector<float>{1, 1, 2}, std::vector<float>{1, 2, 3}), std::sqrt(0.75),
+              1e-12);
+  EXPECT_TRUE(std::isnan(rank_correlation(a, std::vector<float>(5, 1.0f))));
+  EXPECT_THROW(rank_correlation(a, std::vector<float>{1}), std::invalid_argument);
+}
+
 }  // namespace
 }  // namespace infalign::alignment

@@ -64,6 +64,16 @@ TEST(Conclusion, ThreeVariantsAreAChain) {
                         "infalign beats calibrated by 0.020"));
 }
 
+TEST(Conclusion, AJudgeStandsBesideTheReward) {
+  EvaluationRecord evaluation = pair_with_difference({0.004, -0.006, 0.014});
+  evaluation.variants[1].to_previous_by_reward = {0.021, 0.012, 0.030};
+  evaluation.judge_agreement = {0.41, 0.39, 0.43};
+  const std::string words = conclusion(evaluation);
+  EXPECT_THAT(words, HasSubstr("cannot be told apart"));
+  EXPECT_THAT(words, HasSubstr("By the reward they were trained on, infalign beats calibrated by 0.021"));
+  EXPECT_THAT(words, HasSubstr("alike by 0.41 [0.39, 0.43]"));
+}
+
 TEST(Conclusion, OneVariantIsMeasuredAgainstOneHalf) {
   EvaluationRecord evaluation = pair_with_difference({});
   evaluation.variants.resize(1);
