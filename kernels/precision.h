@@ -3,7 +3,7 @@
 
 namespace infalign::kernels {
 
-/// In what the factors of products are.
+/// In what the factors of products are, or what is stored.
 enum class Precision { kFloat32, kBfloat16 };
 
 /// Whether this processor multiplies bfloat16 itself (AVX-512 BF16 or AMX).

@@ -9,6 +9,7 @@
 #include <exception>
 #include <fstream>
 #include <iostream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -157,6 +158,15 @@ void add_adapter_option(CLI::App& command, std::filesystem::path& adapter) {
   command.add_option("--adapter", adapter, "folder of a LoRA adapter that is added to the model (PEFT)");
 }
 
+void add_storage_option(CLI::App& command, kernels::Precision& stored) {
+  static const std::map<std::string, kernels::Precision> kNames = {
+      {"float32", kernels::Precision::kFloat32}, {"bfloat16", kernels::Precision::kBfloat16}};
+  command
+      .add_option("--storage", stored,
+                  "float32 or bfloat16: in what weights are held; bfloat16 takes half the memory")
+      ->transform(CLI::Transformer(kNames));
+}
+
 template <class Use>
 void with_input(const std::string& file, Use&& use) {
   if (file == "-") return use(std::cin, "standard input");
@@ -236,6 +246,7 @@ int main(int argc, char** argv) {
       "--answer '[0-9]+'");
   generate->add_option("--model", generation.model, "model folder")->required();
   add_adapter_option(*generate, generation.adapter);
+  add_storage_option(*generate, generation.stored);
   generate->add_option("--prompt", prompt, "one prompt");
   generate->add_option("--prompts", prompts, "prompts as JSON lines");
   generate->add_option("--samples", generation.samples, "answers per prompt")
@@ -273,6 +284,7 @@ int main(int argc, char** argv) {
                                    "--model data/storyteller --inputs -");
   score->add_option("--model", scoring.model, "model folder")->required();
   add_adapter_option(*score, scoring.adapter);
+  add_storage_option(*score, scoring.stored);
   score->add_option("--inputs", inputs, "JSON lines; - is standard input")->capture_default_str();
   score->add_flag("--json", json, "accepted for symmetry: the output is always JSON lines");
 

@@ -43,6 +43,7 @@ class ValueChecker : Checker {
     check_variants();
     check_optimizers();
     check_export();
+    check_memory();
   }
 
  private:
@@ -254,6 +255,14 @@ class ValueChecker : Checker {
                        std::to_string(e_.calibration.rollouts_per_prompt) +
                        " rollouts per prompt can tell apart; add rollouts or aim lower");
     }
+  }
+
+  void check_memory() {
+    if (e_.memory.policy != "float32" && sound({"memory.policy"}))
+      refuse("memory.policy",
+             "what is trained keeps float32, for a small step would be lost in the last digit of a bfloat16; "
+             "use float32, or train an adapter (alignment.lora) on a reference in bfloat16 "
+             "(memory.reference)");
   }
 
   void check_export() {

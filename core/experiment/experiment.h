@@ -193,6 +193,9 @@ struct Evaluation {
 
 struct Memory {
   bool recompute_activations = false;
+  // In what the weights of models that are never trained are held: float32 | bfloat16.
+  std::string reference = "float32", reward = "float32", judge = "float32", reranker = "float32";
+  std::string policy = "float32";  // never anything else
 
   bool operator==(const Memory&) const = default;
 };

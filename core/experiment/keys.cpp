@@ -313,12 +313,22 @@ Section describe(Export& e) {
 }
 
 Section describe(Memory& m) {
+  const auto stored = [](const std::string& name, std::string& field, const std::string& meaning) {
+    return Key{name, &field, one_of({"float32", "bfloat16"}), meaning};
+  };
   return {
       .name = "memory",
-      .meaning = "What memory is saved at the cost of time ([how](memory.md)).",
+      .meaning = "What memory is saved, at the cost of time or of digits ([how](memory.md)).",
       .keys = {{"recompute_activations", &m.recompute_activations, anything(),
                 "Whether training keeps only the input of each block and computes the block once more for "
-                "its gradient: the same bits, for up to a third more work."}}};
+                "its gradient: the same bits, for up to a third more work."},
+               stored("reference", m.reference, "In what the reference's weights are held."),
+               stored("reward", m.reward, "The same of the reward models."),
+               stored("judge", m.judge, "The same of the judges."),
+               stored("reranker", m.reranker, "The same of the rerankers."),
+               stored("policy", m.policy,
+                      "float32: what is trained keeps all digits. An adapter (alignment.lora) is trained on "
+                      "the reference's weights, whatever these are held in.")}};
 }
 
 Section describe(Distributed& d) {

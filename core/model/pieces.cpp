@@ -47,10 +47,16 @@ void Pieces::embed(std::int64_t T, const std::int32_t* tokens, const std::int32_
                    float* out) const {
   const ParameterLayout& layout = transformer_.layout();
   const std::int64_t C = config_.hidden_size;
-  kernels::embedding_forward(on_, T, C, tokens, weights_.at(layout.embedding()), out);
-  if (config_.embedding_scale != 1) kernels::embedding_scale(on_, T * C, config_.embedding_scale, out);
-  if (config_.learned_positions)
-    kernels::embedding_add(on_, T, C, positions, weights_.at(layout.positions()), out);
+  const auto embed_from = [&](const auto& table_at) {
+    kernels::embedding_forward(on_, T, C, tokens, table_at(layout.embedding()), out);
+    if (config_.embedding_scale != 1) kernels::embedding_scale(on_, T * C, config_.embedding_scale, out);
+    if (config_.learned_positions)
+      kernels::embedding_add(on_, T, C, positions, table_at(layout.positions()), out);
+  };
+  if (const FrozenParameters* frozen = weights_.frozen())
+    embed_from([&](std::int64_t offset) { return frozen->matrix(offset); });
+  else
+    embed_from([&](std::int64_t offset) { return weights_.at(offset); });
 }
 
 void Pieces::embed_backward(std::int64_t T, const std::int32_t* tokens, const std::int32_t* positions,

@@ -103,6 +103,14 @@ class Transformer {
     weights.prepare(on, layout_, config_, parameters, use, precision);
   }
 
+  /// Parameters that are never trained.
+  Weights prepare(const kernels::Stream& on, const FrozenParameters& parameters, kernels::Use use,
+                  kernels::Precision precision = kernels::Precision::kFloat32) const {
+    Weights weights;
+    weights.prepare(on, layout_, config_, parameters, use, precision);
+    return weights;
+  }
+
   /// Runs the decoder on a batch.
   /// Errors: std::invalid_argument for a token outside the vocabulary or a position beyond max_positions.
   void forward(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch, Keep keep,

@@ -21,21 +21,24 @@ void for_each_norm(const ParameterLayout& layout, const ModelConfig& config, Vis
 
 }  // namespace
 
-void Weights::prepare(const kernels::Stream& on, const ParameterLayout& layout, const ModelConfig& config,
-                      std::span<const float> parameters, kernels::Use use, kernels::Precision precision) {
-  if (std::ssize(parameters) != layout.size()) throw std::logic_error("Weights: not this model's parameters");
+template <class MatrixAt>
+void Weights::prepare_base(const kernels::Stream& on, const ParameterLayout& layout,
+                           const ModelConfig& config, std::span<const float> parameters,
+                           const FrozenParameters* frozen, kernels::Use use, kernels::Precision precision,
+                           MatrixAt&& matrix_at) {
   if (!base_ || base_.use_count() > 1) base_ = std::make_shared<Base>();
   adapter_ = nullptr;
   base_->parameters = parameters;
+  base_->frozen = frozen;
   base_->layers.resize(static_cast<std::size_t>(config.layers));
   for (std::int64_t i = 0; i < config.layers; ++i)
     for (const Matrix which : kMatrices) {
       const MatrixParts parts = parts_of(config, which);
       base_->layers[static_cast<std::size_t>(i)][which].prepare(
-          on, parts.rows(), parts.in, at(layout.layer(i).matrix[which].weight), precision, use);
+          on, parts.rows(), parts.in, matrix_at(layout.layer(i).matrix[which].weight), precision, use);
     }
   if (layout.head() >= 0)
-    base_->head.prepare(on, config.vocab_size, config.hidden_size, at(layout.head()), precision, use);
+    base_->head.prepare(on, config.vocab_size, config.hidden_size, matrix_at(layout.head()), precision, use);
   base_->norms_plus_one.clear();
   if (config.norm != Norm::kRmsPlusOne) return;
   for_each_norm(layout, config, [&](std::int64_t offset) {
@@ -43,6 +46,19 @@ void Weights::prepare(const kernels::Stream& on, const ParameterLayout& layout, 
     std::transform(at(offset), at(offset) + config.hidden_size, sum.data(), [](float w) { return 1.0f + w; });
     base_->norms_plus_one.emplace(offset, std::move(sum));
   });
+}
+
+void Weights::prepare(const kernels::Stream& on, const ParameterLayout& layout, const ModelConfig& config,
+                      std::span<const float> parameters, kernels::Use use, kernels::Precision precision) {
+  if (std::ssize(parameters) != layout.size()) throw std::logic_error("Weights: not this model's parameters");
+  prepare_base(on, layout, config, parameters, nullptr, use, precision,
+               [&](std::int64_t offset) { return parameters.data() + offset; });
+}
+
+void Weights::prepare(const kernels::Stream& on, const ParameterLayout& layout, const ModelConfig& config,
+                      const FrozenParameters& parameters, kernels::Use use, kernels::Precision precision) {
+  prepare_base(on, layout, config, {}, &parameters, use, precision,
+               [&](std::int64_t offset) { return parameters.matrix(offset); });
 }
 
 void Weights::adapt(const kernels::Stream& on, const Weights& base, const AdapterLayout& adapter,
@@ -66,14 +82,15 @@ const float* Weights::score(const ParameterLayout& layout) const {
   return adapter_ == nullptr ? at(layout.score()) : adapter_values_.data() + adapter_->score();
 }
 
-std::int64_t Weights::bytes(const ModelConfig& config, kernels::Use use, kernels::Precision precision) {
+std::int64_t Weights::bytes(const ModelConfig& config, kernels::Use use, kernels::Precision precision,
+                            kernels::Precision stored) {
   std::int64_t bytes = 0;
   for (const Matrix which : kMatrices) {
     const MatrixParts parts = parts_of(config, which);
-    bytes += config.layers * kernels::Linear::bytes(parts.rows(), parts.in, precision, use);
+    bytes += config.layers * kernels::Linear::bytes(parts.rows(), parts.in, precision, use, stored);
   }
   if (!config.score_head)
-    bytes += kernels::Linear::bytes(config.vocab_size, config.hidden_size, precision, use);
+    bytes += kernels::Linear::bytes(config.vocab_size, config.hidden_size, precision, use, stored);
   if (config.norm == Norm::kRmsPlusOne) {
     const std::int64_t norms = (config.norms_after_branches ? 4 : 2) * config.layers + 1;
     bytes += norms * config.hidden_size * static_cast<std::int64_t>(sizeof(float));

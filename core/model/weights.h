@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/model/adapter.h"
+#include "core/model/frozen_parameters.h"
 #include "core/model/model_config.h"
 #include "core/model/parameters.h"
 #include "kernels/device.h"
@@ -31,13 +32,22 @@ class Weights {
                std::span<const float> parameters, kernels::Use use,
                kernels::Precision precision = kernels::Precision::kFloat32);
 
+  /// The same of parameters that are never trained. A backward pass needs an adapter on them.
+  void prepare(const kernels::Stream& on, const ParameterLayout& layout, const ModelConfig& config,
+               const FrozenParameters& parameters, kernels::Use use,
+               kernels::Precision precision = kernels::Precision::kFloat32);
+
   /// The weights of `base` with an adapter on them; what is prepared of the base is shared, not copied. To be
   /// called again whenever `values` [adapter.size()] change. Both have to stay where they are.
   void adapt(const kernels::Stream& on, const Weights& base, const AdapterLayout& adapter,
              std::span<const float> values);
 
-  /// The parameter that begins at this offset of the flat buffer.
-  const float* at(std::int64_t offset) const { return base_->parameters.data() + offset; }
+  /// The parameter that begins at this offset of the flat buffer; of frozen ones, no matrix.
+  const float* at(std::int64_t offset) const {
+    return base_->frozen != nullptr ? base_->frozen->vector(offset) : base_->parameters.data() + offset;
+  }
+  /// Where the parameters are if they are frozen; else null.
+  const FrozenParameters* frozen() const { return base_->frozen; }
   /// What a norm multiplies with: the parameter at this offset [C], or 1 + that (Norm::kRmsPlusOne).
   const float* norm(std::int64_t offset) const;
   const kernels::Linear& matrix(std::int64_t layer, Matrix which) const {
@@ -56,15 +66,23 @@ class Weights {
   const float* score(const ParameterLayout& layout) const;
 
   /// Memory that preparing takes beside the parameters.
-  static std::int64_t bytes(const ModelConfig& config, kernels::Use use, kernels::Precision precision);
+  static std::int64_t bytes(const ModelConfig& config, kernels::Use use, kernels::Precision precision,
+                            kernels::Precision stored = kernels::Precision::kFloat32);
 
  private:
   struct Base {
-    std::span<const float> parameters;
+    std::span<const float> parameters;         // either these
+    const FrozenParameters* frozen = nullptr;  // or these
     std::vector<OfEachMatrix<kernels::Linear>> layers;
     kernels::Linear head;
     std::map<std::int64_t, kernels::Buffer<float>> norms_plus_one;  // by offset
   };
+
+  /// matrix_at(offset) are the values of a matrix, of either type.
+  template <class MatrixAt>
+  void prepare_base(const kernels::Stream& on, const ParameterLayout& layout, const ModelConfig& config,
+                    std::span<const float> parameters, const FrozenParameters* frozen, kernels::Use use,
+                    kernels::Precision precision, MatrixAt&& matrix_at);
 
   std::shared_ptr<Base> base_;
   const AdapterLayout* adapter_ = nullptr;

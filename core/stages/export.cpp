@@ -26,8 +26,8 @@ void export_policies(Run& run) {
                           parameters);
     } else if (run.root()) {
       if (const auto* adapter = problem.adapter()) {
-        const auto own = source.parameters.span();
-        std::vector<float> merged(own.begin(), own.end());
+        std::vector<float> merged(static_cast<std::size_t>(source.transformer.layout().size()));
+        source.copy_to(merged);
         model::merge(run.on, source.transformer.layout(), *adapter, parameters, merged);
         parameters = std::move(merged);
       }

@@ -114,7 +114,7 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
   const bool selects = procedure.n > 1;
   std::optional<Answers> answers;
   if (procedure.reads_answers) answers.emplace("--answer", options.answer);
-  const auto folder = ModelFolder::load(options.model, options.adapter);
+  const auto folder = ModelFolder::load_frozen(options.model, options.stored, options.adapter);
   require_language_model(folder);
   const auto reward = reward_source(options);
 
@@ -125,7 +125,7 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
   settings.max_new_tokens = options.max_new_tokens;
   settings.stop_tokens = folder.tokenizer.special().stop;
   model::Generator generator(folder.transformer);
-  const auto weights = folder.transformer.prepare(on, folder.parameters.span(), kernels::Use::kSampling);
+  const auto weights = folder.prepare(on, kernels::Use::kSampling, kernels::Precision::kFloat32);
   const std::int64_t candidates = procedure.n;
   const auto count = static_cast<std::size_t>(candidates);
 
@@ -193,10 +193,10 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
 
 void score(const kernels::Stream& on, const ScoreOptions& options, std::istream& input,
            const std::string& input_name, std::ostream& out) {
-  const auto folder = ModelFolder::load(options.model, options.adapter);
+  const auto folder = ModelFolder::load_frozen(options.model, options.stored, options.adapter);
   std::optional<ChatRenderer> chat;  // a template that is not asked for need not be understood
   const auto& transformer = folder.transformer;
-  const auto weights = transformer.prepare(on, folder.parameters.span(), kernels::Use::kScoring);
+  const auto weights = folder.prepare(on, kernels::Use::kScoring, kernels::Precision::kFloat32);
   model::Activations activations;
   model::TokenLogProbabilities log_probabilities;
   for_each_object(input, input_name, [&](const ordered_json& object, const std::string& where) {

@@ -12,11 +12,13 @@
 
 #include "core/text/records.h"
 #include "kernels/device.h"
+#include "kernels/precision.h"
 
 namespace infalign::stages {
 
 struct GenerateOptions {
-  std::filesystem::path model, adapter;  // the adapter, if any, is added to the model
+  std::filesystem::path model, adapter;                      // the adapter, if any, is added to the model
+  kernels::Precision stored = kernels::Precision::kFloat32;  // in what the weights are held
   std::vector<text::Prompt> prompts;
   std::int64_t samples = 1;
   std::int64_t max_new_tokens = 64;
@@ -39,7 +41,8 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
 
 struct ScoreOptions {
   std::filesystem::path model, adapter;  // as in GenerateOptions
-  std::string chat_template;             // as in tokenize
+  kernels::Precision stored = kernels::Precision::kFloat32;
+  std::string chat_template;  // as in tokenize
 };
 
 /// Each line of `input`: {"token_ids": [...]}, {"text": ...}, {"messages": [...]} (rendered as in tokenize),

@@ -63,18 +63,19 @@ LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const
       sampling_(experiment.sampling),
       precision_(precision(experiment)),
       keep_(kept_for_gradient(experiment)),
-      reference_(ModelFolder::load(experiment.policy_start())),
+      reference_(ModelFolder::load_frozen(experiment.policy_start(), stored_in(experiment.memory.reference))),
       has_adapters_(std::ranges::any_of(experiment.alignment.variants,
                                         [](const auto& variant) { return variant.lora.enabled(); })),
       seed_(experiment.seed),
       tensors_(tensor_places(reference_.transformer.layout().views())),
-      reward_(make_reward_source("model.reward", experiment.reward_source(), experiment.policy_start(), on_,
-                                 precision_)),
-      judge_(make_reward_source("model.judge", experiment.judge_source(), experiment.policy_start(), on_,
-                                precision_)),
-      reranker_(make_reward_source("model.reranker", experiment.model.reranker, experiment.policy_start(),
-                                   on_, precision_)),
       generator_(reference_.transformer) {
+  const auto source = [&](const std::string& name, const experiment::RewardChoice& choice,
+                          const std::string& stored) {
+    return make_reward_source(name, choice, experiment.policy_start(), on_, precision_, stored_in(stored));
+  };
+  reward_ = source("model.reward", experiment.reward_source(), experiment.memory.reward);
+  judge_ = source("model.judge", experiment.judge_source(), experiment.memory.judge);
+  reranker_ = source("model.reranker", experiment.model.reranker, experiment.memory.reranker);
   if (!experiment.inference.answer.empty()) answers_.emplace("inference.answer", experiment.inference.answer);
   const auto chat = [&] {
     return text::ChatTemplate::load(description_folder(experiment.policy_start()),
@@ -88,10 +89,13 @@ LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const
   };
   train_ = read(experiment.prompts.train, experiment.prompts.max_train);
   heldout_ = read(experiment.prompts.heldout, experiment.prompts.max_heldout);
-  reference_fingerprint_ = with_dtype(fingerprint_folder(reference_.path), experiment);
+  reference_fingerprint_ =
+      with_dtype(with_storage(fingerprint_folder(reference_.path), experiment.memory.reference), experiment);
   storage::Fingerprint rewards;
-  for (const auto* source : {&reward_, &judge_, &reranker_})
-    if (*source) rewards.add((*source)->fingerprint());
+  for (const auto& [of, stored] :
+       {std::pair(&reward_, &experiment.memory.reward), std::pair(&judge_, &experiment.memory.judge),
+        std::pair(&reranker_, &experiment.memory.reranker)})
+    if (*of) rewards.add(with_storage((*of)->fingerprint(), *stored));
   reward_fingerprint_ = with_dtype(rewards.hex(), experiment);
 }
 
@@ -113,9 +117,7 @@ std::string LanguageProblem::response_text(const model::Response& response) cons
 
 const model::Weights& LanguageProblem::reference_weights(kernels::Use use) {
   const auto [entry, is_new] = reference_weights_.try_emplace(has_adapters_ ? kernels::Use::kTraining : use);
-  if (is_new)
-    entry->second =
-        reference_.transformer.prepare(on_, reference_.parameters.span(), entry->first, precision_);
+  if (is_new) entry->second = reference_.prepare(on_, entry->first, precision_);
   return entry->second;
 }
 
@@ -126,11 +128,11 @@ void LanguageProblem::choose_policies(const experiment::Variant& variant) {
 }
 
 void LanguageProblem::start(std::span<float> parameters) const {
-  const auto whole = reference_.parameters.span();
   if (adapter_)
-    model::initialise(reference_.transformer.layout(), *adapter_, seed_, whole, parameters);
+    model::initialise(reference_.transformer.layout(), *adapter_, seed_, reference_.parameters.span(),
+                      parameters);
   else
-    std::copy(whole.begin(), whole.end(), parameters.begin());
+    reference_.copy_to(parameters);
 }
 
 void LanguageProblem::set_policy(std::span<const float> parameters) {

@@ -1,5 +1,6 @@
 #include "core/stages/model_folder.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -59,6 +60,39 @@ ModelFolder ModelFolder::load(const std::filesystem::path& path, const std::file
   }
   return {path, std::move(transformer), std::move(parameters),
           text::Tokenizer::load(description_folder(path)), type};
+}
+
+ModelFolder ModelFolder::load_frozen(const std::filesystem::path& path, kernels::Precision stored,
+                                     const std::filesystem::path& adapter) {
+  if (stored == kernels::Precision::kFloat32) return load(path, adapter);
+  if (is_adapter_folder(path) || !adapter.empty()) {
+    auto folder = load(path, adapter);
+    const auto& layout = folder.transformer.layout();
+    folder.frozen = model::FrozenParameters(layout);
+    for (const auto& view : layout.views())
+      folder.frozen.set({}, view,
+                        folder.parameters.span().subspan(static_cast<std::size_t>(view.offset),
+                                                         static_cast<std::size_t>(view.size)));
+    folder.parameters = {};
+    return folder;
+  }
+  model::Transformer transformer(read_model_config(path));
+  model::FrozenParameters frozen(transformer.layout());
+  const auto type = read_weights(path, transformer, Require::kAll, frozen);
+  return {path, std::move(transformer), {}, text::Tokenizer::load(path), type, std::move(frozen)};
+}
+
+model::Weights ModelFolder::prepare(const kernels::Stream& on, kernels::Use use,
+                                    kernels::Precision precision) const {
+  return frozen.empty() ? transformer.prepare(on, parameters.span(), use, precision)
+                        : transformer.prepare(on, frozen, use, precision);
+}
+
+void ModelFolder::copy_to(std::span<float> all) const {
+  if (frozen.empty())
+    std::ranges::copy(parameters.span(), all.begin());
+  else
+    frozen.copy_to({}, transformer.layout(), all);
 }
 
 ModelFolder ModelFolder::fresh(const std::filesystem::path& path, std::uint64_t seed) {

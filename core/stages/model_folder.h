@@ -22,12 +22,23 @@ struct ModelFolder {
   model::Transformer transformer;
   kernels::Buffer<float> parameters;  // [transformer.layout().size()]
   text::Tokenizer tokenizer;
-  storage::DataType data_type = storage::DataType::kFloat32;  // in which the weights are stored
+  storage::DataType data_type = storage::DataType::kFloat32;  // in which the files store the weights
+  model::FrozenParameters frozen = {};  // in the place of `parameters` where they are held in bfloat16
 
   /// The model of a folder, or an adapter's with the adapter added; with `adapter`, a folder too, that is
   /// added. Errors: InputError naming the file for anything missing, surplus, of wrong shape or not
   /// supported.
   static ModelFolder load(const std::filesystem::path& path, const std::filesystem::path& adapter = {});
+
+  /// The same of a model that is never trained, whose weights are held in `stored`. A model's files go to
+  /// bfloat16 without a copy of the whole; an adapter is added in float32 first.
+  static ModelFolder load_frozen(const std::filesystem::path& path, kernels::Precision stored,
+                                 const std::filesystem::path& adapter = {});
+
+  /// Weights for passes, in whichever way they are held.
+  model::Weights prepare(const kernels::Stream& on, kernels::Use use, kernels::Precision precision) const;
+  /// All parameters as float32, into [transformer.layout().size()].
+  void copy_to(std::span<float> all) const;
 
   /// The folder's configuration and tokenizer with weights drawn anew; it need not hold any.
   static ModelFolder fresh(const std::filesystem::path& path, std::uint64_t seed);

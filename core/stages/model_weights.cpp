@@ -56,10 +56,10 @@ storage::DataType common_type(storage::DataType a, storage::DataType b) {
   return a == b ? a : storage::DataType::kFloat32;
 }
 
-}  // namespace
-
-storage::DataType read_weights(const std::filesystem::path& folder, const model::Transformer& transformer,
-                               Require require, std::span<float> parameters) {
+/// Calls read(reader, name in the file, view) for every tensor, and returns the type that holds all of them.
+template <class Read>
+storage::DataType read_each(const std::filesystem::path& folder, const model::Transformer& transformer,
+                            Require require, Read&& read) {
   const auto reader = storage::SafetensorsReader::open_folder(folder);
   const bool backbone = require == Require::kAllButScore;
   const auto& views = transformer.layout().views();
@@ -70,9 +70,7 @@ storage::DataType read_weights(const std::filesystem::path& folder, const model:
   for (const auto& view : views) {
     const std::string name = name_in_file(reader, transformer, view.name);
     if (backbone && name == kScore && !reader.tensors().contains(kScore)) continue;
-    read_tensor(
-        reader, name, view,
-        parameters.subspan(static_cast<std::size_t>(view.offset), static_cast<std::size_t>(view.size)));
+    read(reader, name, view);
     const auto stored = reader.tensors().at(name).type;
     type = type ? common_type(*type, stored) : stored;
   }
@@ -81,6 +79,31 @@ storage::DataType read_weights(const std::filesystem::path& folder, const model:
     throw InputError(folder.string() + ": surplus tensor " + name + " that this architecture does not have");
   }
   return type.value_or(storage::DataType::kFloat32);
+}
+
+}  // namespace
+
+storage::DataType read_weights(const std::filesystem::path& folder, const model::Transformer& transformer,
+                               Require require, std::span<float> parameters) {
+  return read_each(folder, transformer, require, [&](const auto& reader, const auto& name, const auto& view) {
+    read_tensor(
+        reader, name, view,
+        parameters.subspan(static_cast<std::size_t>(view.offset), static_cast<std::size_t>(view.size)));
+  });
+}
+
+storage::DataType read_weights(const std::filesystem::path& folder, const model::Transformer& transformer,
+                               Require require, model::FrozenParameters& parameters) {
+  return read_each(folder, transformer, require, [&](const auto& reader, const auto& name, const auto& view) {
+    const auto size = static_cast<std::size_t>(view.size);
+    if (!model::FrozenParameters::is_narrow(view))
+      return read_tensor(reader, name, view, std::span(parameters.vector(view.offset), size));
+    if (!view.transposed)
+      return reader.read(name, view.shape, std::span(parameters.matrix(view.offset), size));
+    std::vector<float> values(size);
+    read_tensor(reader, name, view, values);
+    parameters.set({}, view, values);
+  });
 }
 
 void write_weights(const std::filesystem::path& file, const model::Transformer& transformer,

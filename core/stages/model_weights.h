@@ -23,6 +23,10 @@ enum class Require {
 storage::DataType read_weights(const std::filesystem::path& folder, const model::Transformer& transformer,
                                Require require, std::span<float> parameters);
 
+/// The same into parameters that are never trained; matrices are rounded to bfloat16 as they are read.
+storage::DataType read_weights(const std::filesystem::path& folder, const model::Transformer& transformer,
+                               Require require, model::FrozenParameters& parameters);
+
 /// Writes the parameters as one safetensors file, as `read_weights` reads them.
 void write_weights(const std::filesystem::path& file, const model::Transformer& transformer,
                    std::span<const float> parameters, storage::DataType type);

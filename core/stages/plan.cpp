@@ -65,7 +65,7 @@ class Planner {
       if (stage == Stage::kCalibrate) calibrate();
       if (stage == Stage::kAlign) align();
       if (stage == Stage::kEvaluate) evaluate();
-      if (stage == Stage::kExport) policies_on_disk();
+      if (stage == Stage::kExport) export_policies();
     }
     return std::move(plan_);
   }
@@ -215,32 +215,48 @@ class Planner {
                                 tokens * config.hidden_size * kFloat});
   }
 
+  /// The models that are there from the start; returns the bytes of what is prepared of those that score.
+  std::int64_t add_loaded(StageMemory& memory) const {
+    memory.parts.push_back({"parameters: reference", stored_bytes(policy_, stored_in(e_.memory.reference))});
+    std::int64_t prepared = 0;
+    const auto add_scorers = [&](const std::string& what, const Scorers& scorers, const std::string& word) {
+      std::int64_t bytes = 0;
+      for (const auto& config : scorers) {
+        bytes += stored_bytes(config, stored_in(word));
+        prepared += prepared_bytes(config, Use::kScoring, stored_in(word));
+      }
+      const auto number = scorers.size() > 1 ? std::to_string(scorers.size()) + " x " : "";
+      if (bytes > 0) memory.parts.push_back({"parameters: " + number + what, bytes});
+    };
+    add_scorers("reward model", reward_, e_.memory.reward);
+    add_scorers("judge", judge_, e_.memory.judge);
+    add_scorers("reranker", reranker_, e_.memory.reranker);
+    return prepared;
+  }
+
   void add_models(StageMemory& memory, bool with_policy,
                   std::initializer_list<kernels::Use> reference_uses) const {
-    memory.parts.push_back({"parameters: reference", parameters(policy_) * kFloat});
-    const auto policy = with_policy ? largest_policy() : TrainedParameters();
-    if (with_policy) memory.parts.push_back({"parameters: policy", policy.count * kFloat});
-    add_scorer_parameters(memory, "reward model", reward_);
-    add_scorer_parameters(memory, "judge", judge_);
-    add_scorer_parameters(memory, "reranker", reranker_);
-    std::int64_t prepared = 0;
-    for (const auto* scorers : {&reward_, &judge_, &reranker_})
-      for (const auto& config : *scorers) prepared += prepared_bytes(config, Use::kScoring);
+    std::int64_t prepared = add_loaded(memory);
+    const auto stored = stored_in(e_.memory.reference);
     if (has_adapters())  // which stand on the reference's weights
-      prepared += prepared_bytes(policy_, Use::kTraining);
+      prepared += prepared_bytes(policy_, Use::kTraining, stored);
     else
-      for (const Use use : reference_uses) prepared += prepared_bytes(policy_, use);
-    prepared += policy.prepared;
+      for (const Use use : reference_uses) prepared += prepared_bytes(policy_, use, stored);
+    if (with_policy) {
+      const auto policy = largest_policy();
+      memory.parts.push_back({"parameters: policy", policy.count * kFloat});
+      prepared += policy.prepared;
+    }
     memory.parts.push_back({"matrices prepared for products", prepared});
   }
-  std::int64_t prepared_bytes(const model::ModelConfig& config, kernels::Use use) const {
-    return model::Weights::bytes(config, use, precision(e_));
+  std::int64_t prepared_bytes(const model::ModelConfig& config, kernels::Use use,
+                              kernels::Precision stored = kernels::Precision::kFloat32) const {
+    return model::Weights::bytes(config, use, precision(e_), stored);
   }
-  static void add_scorer_parameters(StageMemory& memory, const std::string& what, const Scorers& scorers) {
-    std::int64_t count = 0;
-    for (const auto& config : scorers) count += parameters(config);
-    const auto number = scorers.size() > 1 ? std::to_string(scorers.size()) + " x " : "";
-    if (count > 0) memory.parts.push_back({"parameters: " + number + what, count * kFloat});
+  static std::int64_t stored_bytes(const model::ModelConfig& config, kernels::Precision stored) {
+    const model::ParameterLayout layout(config);
+    return stored == kernels::Precision::kFloat32 ? layout.size() * kFloat
+                                                  : model::FrozenParameters::bytes(layout);
   }
 
   void add_sampling(StageMemory& memory, const PromptLoad& load, std::int64_t n, bool judges) const {
@@ -295,6 +311,16 @@ class Planner {
       count += as_adapter ? trained_of("alignment.lora", policy_, variant.lora).count : parameters(policy_);
     }
     disk("policies, as float32", count * kFloat);
+  }
+
+  void export_policies() {
+    policies_on_disk();
+    auto& memory = add_memory("export");
+    const auto prepared = add_loaded(memory);
+    const bool merges = has_adapters() && e_.exported.lora == "merged";
+    const auto count = largest_policy().count + (merges ? parameters(policy_) : 0);
+    memory.parts.push_back({"parameters: policy", count * kFloat});
+    memory.parts.push_back({"matrices prepared for products", prepared});
   }
 
   // What is trained: all parameters, or an adapter.

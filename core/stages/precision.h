@@ -20,6 +20,16 @@ inline model::Keep kept_for_gradient(const experiment::Experiment& experiment) {
   return experiment.memory.recompute_activations ? model::Keep::kBlockInputs : model::Keep::kEverything;
 }
 
+/// What `memory` says of a model that is never trained.
+inline kernels::Precision stored_in(const std::string& word) {
+  return word == "bfloat16" ? kernels::Precision::kBfloat16 : kernels::Precision::kFloat32;
+}
+
+/// A fingerprint of a model that is held in what `memory` says.
+inline std::string with_storage(const std::string& fingerprint, const std::string& word) {
+  return word == "float32" ? fingerprint : fingerprint + "-in-" + word;
+}
+
 /// A fingerprint of what was computed in the experiment's precision.
 inline std::string with_dtype(const std::string& fingerprint, const experiment::Experiment& experiment) {
   return experiment.dtype == "float32" ? fingerprint : fingerprint + "-" + experiment.dtype;

@@ -27,9 +27,9 @@ Combination combination_of(const std::string& name) {
 }  // namespace
 
 RewardModel::RewardModel(const std::filesystem::path& folder, const std::filesystem::path& policy_folder,
-                         const kernels::Stream& on, kernels::Precision precision)
-    : folder_(ModelFolder::load(folder)),
-      weights_(folder_.transformer.prepare(on, folder_.parameters.span(), kernels::Use::kScoring, precision)),
+                         const kernels::Stream& on, kernels::Precision precision, kernels::Precision stored)
+    : folder_(ModelFolder::load_frozen(folder, stored)),
+      weights_(folder_.prepare(on, kernels::Use::kScoring, precision)),
       shares_tokenizer_(same_tokenizer(folder, policy_folder)) {
   if (!folder_.transformer.config().score_head)
     throw InputError(folder.string() +
@@ -112,12 +112,13 @@ std::string RewardEnsemble::fingerprint() const {
 std::unique_ptr<RewardSource> make_reward_source(const std::string& name,
                                                  const experiment::RewardChoice& choice,
                                                  const std::filesystem::path& policy_folder,
-                                                 const kernels::Stream& on, kernels::Precision precision) {
+                                                 const kernels::Stream& on, kernels::Precision precision,
+                                                 kernels::Precision stored) {
   if (!choice.command.empty())
     return std::make_unique<RewardCommand>(name, choice.command, choice.timeout, choice.restarts);
   std::vector<std::unique_ptr<RewardSource>> models;
   for (const auto& folder : choice.models)
-    models.push_back(std::make_unique<RewardModel>(folder, policy_folder, on, precision));
+    models.push_back(std::make_unique<RewardModel>(folder, policy_folder, on, precision, stored));
   if (models.empty()) return nullptr;
   if (models.size() == 1) return std::move(models.front());
   return std::make_unique<RewardEnsemble>(std::move(models), combination_of(choice.combine), choice.kappa);

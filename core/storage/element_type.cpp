@@ -94,6 +94,19 @@ void decode(DataType type, std::span<const std::byte> bytes, std::span<float> va
   }
 }
 
+void decode(DataType type, std::span<const std::byte> bytes, std::span<std::uint16_t> bfloat16) {
+  if (type == DataType::kBFloat16) {
+    if (!bfloat16.empty()) std::memcpy(bfloat16.data(), bytes.data(), bfloat16.size_bytes());
+    return;
+  }
+  const std::size_t size = element_size(type);
+  for (std::size_t i = 0; i < bfloat16.size(); ++i) {
+    float value = 0;
+    decode(type, bytes.subspan(i * size, size), std::span(&value, 1));
+    bfloat16[i] = float_to_bfloat16(value);
+  }
+}
+
 void encode(DataType type, std::span<const float> values, std::span<std::byte> bytes) {
   switch (type) {
     case DataType::kFloat32:

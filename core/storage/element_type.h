@@ -24,6 +24,8 @@ std::uint16_t float_to_float16(float value);
 /// Little-endian elements of `type` at any alignment -> float32. bytes.size() = values.size() *
 /// element_size(type).
 void decode(DataType type, std::span<const std::byte> bytes, std::span<float> values);
+/// The same as bfloat16, rounded to nearest even.
+void decode(DataType type, std::span<const std::byte> bytes, std::span<std::uint16_t> bfloat16);
 /// The inverse, rounding to nearest even.
 void encode(DataType type, std::span<const float> values, std::span<std::byte> bytes);
 

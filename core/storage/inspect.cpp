@@ -24,6 +24,8 @@ namespace {
 using Json = nlohmann::json;
 namespace fs = std::filesystem;
 
+constexpr const char* kAdapterConfig = "adapter_config.json";  // of Hugging Face PEFT
+
 Json parse_config(const fs::path& file) {
   Json config = Json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
   if (!config.is_object()) throw InputError(file.string() + ": is not a JSON object");
@@ -34,14 +36,20 @@ Json parse_config(const fs::path& file) {
 // -----------------------------------------------------------------------------------
 
 Json describe_model(const fs::path& path) {
-  const bool is_folder = fs::is_directory(path);
+  const bool is_folder = fs::is_directory(path), is_adapter = fs::exists(path / kAdapterConfig);
   Json about = {{"kind", "model"}, {"path", path.string()}, {"tensors", Json::array()}};
   if (is_folder && fs::exists(path / "config.json")) {
     about["config"] = parse_config(path / "config.json");
     const Json architectures = about["config"].value("architectures", Json::array());
     if (architectures.is_array() && !architectures.empty()) about["architecture"] = architectures.front();
   }
-  const auto reader = is_folder ? SafetensorsReader::open_folder(path) : SafetensorsReader::open_file(path);
+  if (is_adapter) {
+    about["kind"] = "adapter";
+    about["config"] = parse_config(path / kAdapterConfig);
+  }
+  const auto reader = is_adapter  ? SafetensorsReader::open_file(path / "adapter_model.safetensors")
+                      : is_folder ? SafetensorsReader::open_folder(path)
+                                  : SafetensorsReader::open_file(path);
   std::int64_t parameters = 0, bytes = 0;
   std::map<std::string, std::int64_t> types;
   for (const auto& [name, tensor] : reader.tensors()) {
@@ -120,15 +128,15 @@ std::string first_bytes(const fs::path& path, std::size_t count) {
 }
 
 bool is_model_folder(const fs::path& path) {
-  return fs::exists(path / "config.json") || fs::exists(path / "model.safetensors") ||
-         fs::exists(path / "model.safetensors.index.json");
+  return fs::exists(path / "config.json") || fs::exists(path / kAdapterConfig) ||
+         fs::exists(path / "model.safetensors") || fs::exists(path / "model.safetensors.index.json");
 }
 
 [[noreturn]] void refuse(const fs::path& path) {
   throw InputError(
       path.string() + (fs::exists(path) ? ": nothing that can be inspected" : ": does not exist") +
       "; inspect reads a checkpoint folder (step_N), a calibration file (calibration.h5), a model "
-      "folder (config.json, *.safetensors) or a .safetensors file");
+      "or adapter folder (config.json or adapter_config.json, *.safetensors) or a .safetensors file");
 }
 
 // ---- plain text
@@ -204,7 +212,8 @@ void print_model(std::ostream& out, const Json& about) {
   if (about.contains("config")) {
     print_rows(out, about["config"],
                {"model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-                "num_key_value_heads", "vocab_size", "max_position_embeddings", "tie_word_embeddings"});
+                "num_key_value_heads", "vocab_size", "max_position_embeddings", "tie_word_embeddings",
+                "base_model_name_or_path", "r", "lora_alpha", "target_modules"});
   }
   print_row(out, "parameters", with_commas(about["parameters"]));
   print_row(out, "bytes", with_commas(about["bytes"]));
@@ -256,7 +265,7 @@ std::string describe(const fs::path& path) {
   std::ostringstream out;
   const std::string kind = about["kind"];
   out << kind << ' ' << plain(about["path"]) << '\n';
-  if (kind == "model") print_model(out, about);
+  if (kind == "model" || kind == "adapter") print_model(out, about);
   if (kind == "checkpoint") print_checkpoint(out, about);
   if (kind == "calibration") print_calibration(out, about);
   return out.str();

@@ -36,8 +36,13 @@ class SafetensorsReader {
   /// Copies a tensor, converted to float32. Errors: InputError if it is missing, not of `shape`, or holds a
   /// non-finite value.
   void read(const std::string& name, std::span<const std::int64_t> shape, std::span<float> out) const;
+  /// The same as bfloat16, rounded to nearest even. Of the file no more than a megabyte is in memory at a
+  /// time.
+  void read(const std::string& name, std::span<const std::int64_t> shape, std::span<std::uint16_t> out) const;
 
  private:
+  template <class T>
+  void read_as(const std::string& name, std::span<const std::int64_t> shape, std::span<T> out) const;
   struct Impl;
   explicit SafetensorsReader(std::unique_ptr<const Impl> impl);
   std::unique_ptr<const Impl> impl_;

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <stdexcept>
+#include <type_traits>
 #include <utility>
 
 #include "core/error.h"
@@ -78,6 +79,15 @@ void forget(std::span<const std::byte> bytes) {
   if (bytes.size() < skipped + page) return;
   auto* first = const_cast<std::byte*>(bytes.data()) + skipped;
   madvise(first, (bytes.size() - skipped) / page * page, MADV_DONTNEED);
+}
+
+/// Of a float, or of the bits of a bfloat16: its exponent is not all ones.
+template <class T>
+bool is_finite(T value) {
+  if constexpr (std::is_same_v<T, float>)
+    return std::isfinite(value);
+  else
+    return (value & 0x7f80) != 0x7f80;
 }
 
 /// The element type of a tensor's header entry.
@@ -245,6 +255,17 @@ const std::map<std::string, SafetensorsReader::Tensor>& SafetensorsReader::tenso
 
 void SafetensorsReader::read(const std::string& name, std::span<const std::int64_t> shape,
                              std::span<float> out) const {
+  read_as(name, shape, out);
+}
+
+void SafetensorsReader::read(const std::string& name, std::span<const std::int64_t> shape,
+                             std::span<std::uint16_t> out) const {
+  read_as(name, shape, out);
+}
+
+template <class T>
+void SafetensorsReader::read_as(const std::string& name, std::span<const std::int64_t> shape,
+                                std::span<T> out) const {
   const auto found = impl_->tensors.find(name);
   if (found == impl_->tensors.end()) refuse(impl_->source, "has no tensor " + name);
   const Tensor& tensor = found->second;
@@ -252,16 +273,22 @@ void SafetensorsReader::read(const std::string& name, std::span<const std::int64
     refuse(impl_->source,
            "tensor " + name + " has shape " + shape_text(tensor.shape) + ", expected " + shape_text(shape));
   }
-  if (out.size() * element_size(tensor.type) != tensor.data.size()) {
+  const std::size_t size = element_size(tensor.type);
+  if (out.size() * size != tensor.data.size()) {
     throw std::invalid_argument("room for " + std::to_string(out.size()) + " values, but tensor " + name +
                                 " has shape " + shape_text(shape));
   }
-  decode(tensor.type, tensor.data, out);
-  forget(tensor.data);
-  const auto bad = std::find_if_not(out.begin(), out.end(), [](float value) { return std::isfinite(value); });
-  if (bad != out.end()) {
-    refuse(impl_->source, "tensor " + name + " holds a value that is not finite, at element " +
-                              std::to_string(bad - out.begin()));
+  constexpr std::size_t kAtATime = 1 << 18;  // values
+  for (std::size_t begin = 0; begin < out.size(); begin += kAtATime) {
+    const auto part = out.subspan(begin, std::min(kAtATime, out.size() - begin));
+    const auto bytes = tensor.data.subspan(begin * size, part.size() * size);
+    decode(tensor.type, bytes, part);
+    forget(bytes);
+    const auto bad = std::find_if_not(part.begin(), part.end(), is_finite<T>);
+    if (bad != part.end()) {
+      refuse(impl_->source, "tensor " + name + " holds a value that is not finite, at element " +
+                                std::to_string(begin + static_cast<std::size_t>(bad - part.begin())));
+    }
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "kernels/linear/bfloat16.h"
 #include "kernels/parallel.h"
 #include "kernels/vectorise.h"
 
@@ -21,6 +22,31 @@ void add_columns(std::int64_t T, std::int64_t C, std::int64_t begin, std::int64_
 #pragma omp simd
     for (std::int64_t c = begin; c < end; ++c) to[c] += from[c];
   }
+}
+
+/// out[t] = table[tokens[t]], or added to what is there.
+template <bool kAdd>
+[[gnu::always_inline]] static inline void widen_rows(std::int64_t T, std::int64_t C,
+                                                     const std::int32_t* tokens, const Bfloat16* table,
+                                                     float* out) {
+  for (std::int64_t t = 0; t < T; ++t) {
+    const Bfloat16* from = table + tokens[t] * C;
+    float* to = out + t * C;
+#pragma omp simd
+    for (std::int64_t c = 0; c < C; ++c) to[c] = (kAdd ? to[c] : 0.0f) + from_bfloat16(from[c]);
+  }
+}
+
+INFALIGN_VECTORISE
+void copy_widened(std::int64_t T, std::int64_t C, const std::int32_t* tokens, const Bfloat16* table,
+                  float* out) {
+  widen_rows<false>(T, C, tokens, table, out);
+}
+
+INFALIGN_VECTORISE
+void add_widened(std::int64_t T, std::int64_t C, const std::int32_t* tokens, const Bfloat16* table,
+                 float* out) {
+  widen_rows<true>(T, C, tokens, table, out);
 }
 
 INFALIGN_VECTORISE
@@ -53,6 +79,20 @@ void embedding_add(const Stream&, std::int64_t T, std::int64_t C, const std::int
                    const float* table, float* out) {
   parallel_for(T, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
     add_rows(end - begin, C, positions + begin, table, out + begin * C);
+  });
+}
+
+void embedding_forward(const Stream&, std::int64_t T, std::int64_t C, const std::int32_t* tokens,
+                       const Bfloat16* table, float* out) {
+  parallel_for(T, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
+    copy_widened(end - begin, C, tokens + begin, table, out + begin * C);
+  });
+}
+
+void embedding_add(const Stream&, std::int64_t T, std::int64_t C, const std::int32_t* positions,
+                   const Bfloat16* table, float* out) {
+  parallel_for(T, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
+    add_widened(end - begin, C, positions + begin, table, out + begin * C);
   });
 }
 

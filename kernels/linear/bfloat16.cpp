@@ -14,11 +14,22 @@ void convert(std::int64_t count, const float* from, Bfloat16* to) {
   for (std::int64_t i = 0; i < count; ++i) to[i] = to_bfloat16(from[i]);
 }
 
+INFALIGN_VECTORISE
+void widen(std::int64_t count, const Bfloat16* from, float* to) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < count; ++i) to[i] = from_bfloat16(from[i]);
+}
+
 }  // namespace
 
 void to_bfloat16(const Stream&, std::int64_t count, const float* from, Bfloat16* to) {
   parallel_for(count, kGrain,
                [&](std::int64_t begin, std::int64_t end) { convert(end - begin, from + begin, to + begin); });
+}
+
+void from_bfloat16(const Stream&, std::int64_t count, const Bfloat16* from, float* to) {
+  parallel_for(count, kGrain,
+               [&](std::int64_t begin, std::int64_t end) { widen(end - begin, from + begin, to + begin); });
 }
 
 }  // namespace infalign::kernels

@@ -1,4 +1,4 @@
-// float32 to bfloat16, its upper half, rounded to the nearest and ties to even.
+// float32 to bfloat16, its upper half, rounded to the nearest and ties to even, and back.
 #pragma once
 
 #include <bit>
@@ -23,5 +23,6 @@ inline float from_bfloat16(Bfloat16 value) {
 
 /// to [count] = from [count].
 void to_bfloat16(const Stream& on, std::int64_t count, const float* from, Bfloat16* to);
+void from_bfloat16(const Stream& on, std::int64_t count, const Bfloat16* from, float* to);
 
 }  // namespace infalign::kernels

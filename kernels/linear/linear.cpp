@@ -23,16 +23,18 @@ using Type = dnnl::memory::data_type;
 
 /// The products that primitives are made for, each a [rows, inner] b [inner, columns] = c [rows, columns].
 enum class Kind {
-  kForwardPlain,     // float32, b = W^T read as it lies
-  kForwardPacked,    // float32, b = W^T in the library's layout
-  kForwardBfloat16,  // b = W^T in the library's layout, bfloat16
-  kInputBfloat16,    // b = W in bfloat16
-  kWeightBfloat16,   // a = d_out^T, b = in, c is added to
+  kForwardPlain,          // float32, b = W^T read as it lies
+  kForwardPacked,         // float32, b = W^T in the library's layout
+  kForwardPlainBfloat16,  // bfloat16, b = W^T read as it lies
+  kForwardBfloat16,       // bfloat16, b = W^T in the library's layout
+  kInputBfloat16,         // b = W in bfloat16
+  kWeightBfloat16,        // a = d_out^T, b = in, c is added to
 };
 
 struct Shape {
   Kind kind;
   std::int64_t rows, columns, inner;
+  std::int64_t c_stride = 0;                       // between rows of c; 0: they lie side by side
   auto operator<=>(const Shape&) const = default;  // NOLINT(modernize-use-nullptr): clang-tidy 14 errs
 };
 
@@ -56,13 +58,15 @@ dnnl::stream& stream() {
 }
 
 bool is_packed(Kind kind) { return kind == Kind::kForwardPacked || kind == Kind::kForwardBfloat16; }
+bool is_plain(Kind kind) { return kind == Kind::kForwardPlain || kind == Kind::kForwardPlainBfloat16; }
+bool is_float32(Kind kind) { return kind == Kind::kForwardPlain || kind == Kind::kForwardPacked; }
 
 dnnl::matmul::primitive_desc describe(const Shape& shape, const dnnl::memory::desc& b) {
-  const bool bfloat16 = shape.kind != Kind::kForwardPlain && shape.kind != Kind::kForwardPacked;
   const bool transposed = shape.kind == Kind::kWeightBfloat16;
-  const dnnl::memory::desc a({shape.rows, shape.inner}, bfloat16 ? Type::bf16 : Type::f32,
+  const dnnl::memory::desc a({shape.rows, shape.inner}, is_float32(shape.kind) ? Type::f32 : Type::bf16,
                              transposed ? Tag::ba : Tag::ab);
-  const dnnl::memory::desc c({shape.rows, shape.columns}, Type::f32, Tag::ab);
+  const std::int64_t c_stride = shape.c_stride == 0 ? shape.columns : shape.c_stride;
+  const dnnl::memory::desc c({shape.rows, shape.columns}, Type::f32, dnnl::memory::dims{c_stride, 1});
   dnnl::primitive_attr attributes;
   if (shape.kind == Kind::kWeightBfloat16) {
     dnnl::post_ops add;
@@ -84,14 +88,14 @@ const dnnl::memory::desc& layout_of_b(Shape shape) {
   static std::map<Shape, dnnl::memory::desc> known;
   const std::lock_guard guard(lock);
   shape.rows = 64;
+  shape.c_stride = 0;
   const auto found = known.find(shape);
   if (found != known.end()) return found->second;
   const dnnl::memory::dims dims{shape.inner, shape.columns};
-  const Type type =
-      shape.kind == Kind::kForwardPlain || shape.kind == Kind::kForwardPacked ? Type::f32 : Type::bf16;
+  const Type type = is_float32(shape.kind) ? Type::f32 : Type::bf16;
   const auto layout = [&]() -> dnnl::memory::desc {
     if (is_packed(shape.kind)) return describe(shape, {dims, type, Tag::any}).weights_desc();
-    return {dims, type, shape.kind == Kind::kForwardPlain ? Tag::ba : Tag::ab};
+    return {dims, type, is_plain(shape.kind) ? Tag::ba : Tag::ab};
   };
   return known.emplace(shape, layout()).first->second;
 }
@@ -151,13 +155,20 @@ std::size_t packed_bytes(const Shape& shape) {
   }
 }
 
-void pack(const Shape& shape, const float* weight, void* packed) try {
-  const dnnl::memory::desc plain({shape.inner, shape.columns}, Type::f32, Tag::ba);
-  dnnl::memory from(plain, engine(), const_cast<float*>(weight)), to(layout_of_b(shape), engine(), packed);
+/// `weight` is of type `stored`.
+void pack(const Shape& shape, Type stored, const void* weight, void* packed) try {
+  const dnnl::memory::desc plain({shape.inner, shape.columns}, stored, Tag::ba);
+  dnnl::memory from(plain, engine(), const_cast<void*>(weight)), to(layout_of_b(shape), engine(), packed);
   dnnl::reorder(from, to).execute(stream(), from, to);
   stream().wait();
 } catch (const dnnl::error& error) {
   refuse(shape, error);
+}
+
+/// Rows of a W in bfloat16 that are widened at a time: a megabyte of float32, which stays in the cache.
+std::int64_t widened_rows(std::int64_t k) {
+  constexpr std::int64_t kFloats = 1 << 18, kStep = 16;
+  return std::max(kStep, kFloats / k / kStep * kStep);
 }
 
 }  // namespace
@@ -170,45 +181,84 @@ bool has_bfloat16() {
 #endif
 }
 
-void Linear::prepare(const Stream& on, std::int64_t n, std::int64_t k, const float* weight,
-                     Precision precision, Use use) {
+void Linear::set(std::int64_t n, std::int64_t k, Precision precision, Use use) {
   n_ = n;
   k_ = k;
-  weight_ = weight;
+  weight_ = nullptr;
+  narrow_weight_ = nullptr;
   precision_ = precision;
   use_ = use;
+}
+
+void Linear::prepare(const Stream& on, std::int64_t n, std::int64_t k, const float* weight,
+                     Precision precision, Use use) {
+  set(n, k, precision, use);
+  weight_ = weight;
   if (n == 0 || k == 0) return;
   if (precision == Precision::kBfloat16) {
     const Shape shape{Kind::kForwardBfloat16, 0, n, k};
     packed_bfloat16_.reserve(packed_bytes(shape) / sizeof(Bfloat16));
-    pack(shape, weight, packed_bfloat16_.data());
+    pack(shape, Type::f32, weight, packed_bfloat16_.data());
     if (use != Use::kTraining) return;
     bfloat16_.reserve(static_cast<std::size_t>(n * k));
     to_bfloat16(on, n * k, weight, bfloat16_.data());
   } else if (use != Use::kScoring) {
     const Shape shape{Kind::kForwardPacked, 0, n, k};
     packed_.reserve(packed_bytes(shape) / sizeof(float));
-    pack(shape, weight, packed_.data());
+    pack(shape, Type::f32, weight, packed_.data());
   }
 }
 
-std::int64_t Linear::bytes(std::int64_t n, std::int64_t k, Precision precision, Use use) {
-  if (precision == Precision::kFloat32)
-    return use == Use::kScoring ? 0
-                                : static_cast<std::int64_t>(packed_bytes({Kind::kForwardPacked, 0, n, k}));
-  const auto packed = static_cast<std::int64_t>(packed_bytes({Kind::kForwardBfloat16, 0, n, k}));
-  return packed + (use == Use::kTraining ? n * k * static_cast<std::int64_t>(sizeof(Bfloat16)) : 0);
+void Linear::prepare(const Stream&, std::int64_t n, std::int64_t k, const Bfloat16* weight,
+                     Precision precision, Use use) {
+  set(n, k, precision, use);
+  narrow_weight_ = weight;
+  if (n == 0 || k == 0 || precision == Precision::kFloat32 || use == Use::kScoring) return;
+  const Shape shape{Kind::kForwardBfloat16, 0, n, k};
+  packed_bfloat16_.reserve(packed_bytes(shape) / sizeof(Bfloat16));
+  pack(shape, Type::bf16, weight, packed_bfloat16_.data());
+}
+
+std::int64_t Linear::bytes(std::int64_t n, std::int64_t k, Precision precision, Use use, Precision stored) {
+  const auto packed = [&](Kind kind) { return static_cast<std::int64_t>(packed_bytes({kind, 0, n, k})); };
+  if (stored == Precision::kBfloat16)
+    return precision == Precision::kFloat32 || use == Use::kScoring ? 0 : packed(Kind::kForwardBfloat16);
+  if (precision == Precision::kFloat32) return use == Use::kScoring ? 0 : packed(Kind::kForwardPacked);
+  return packed(Kind::kForwardBfloat16) +
+         (use == Use::kTraining ? n * k * static_cast<std::int64_t>(sizeof(Bfloat16)) : 0);
+}
+
+template <class Visit>
+void Linear::for_each_widened(const Stream& on, Visit&& visit) const {
+  static thread_local Buffer<float> scratch;
+  const std::int64_t most = std::min(n_, widened_rows(k_));
+  scratch.reserve(static_cast<std::size_t>(most * k_));
+  for (std::int64_t first = 0; first < n_; first += most) {
+    const std::int64_t rows = std::min(most, n_ - first);
+    from_bfloat16(on, rows * k_, narrow_weight_ + first * k_, scratch.data());
+    visit(first, rows, scratch.data());
+  }
 }
 
 void Linear::forward(const Stream& on, std::int64_t T, const float* in, float* out) const {
   if (n_ == 0) return;
+  if (narrow_weight_ != nullptr && precision_ == Precision::kFloat32)
+    return for_each_widened(on, [&](std::int64_t column, std::int64_t columns, const float* weight) {
+      for_each_block(T, [&](std::int64_t first, std::int64_t rows) {
+        multiply({Kind::kForwardPlain, rows, columns, k_, n_}, in + first * k_, weight,
+                 out + first * n_ + column);
+      });
+    });
   for_each_block(T, [&](std::int64_t first, std::int64_t rows) {
     const float* block = in + first * k_;
     float* result = out + first * n_;
     if (precision_ == Precision::kBfloat16) {
       Bfloat16* narrow = bfloat16_scratch(0, rows * k_);
       to_bfloat16(on, rows * k_, block, narrow);
-      multiply({Kind::kForwardBfloat16, rows, n_, k_}, narrow, packed_bfloat16_.data(), result);
+      if (narrow_weight_ != nullptr && use_ == Use::kScoring)
+        multiply({Kind::kForwardPlainBfloat16, rows, n_, k_}, narrow, narrow_weight_, result);
+      else
+        multiply({Kind::kForwardBfloat16, rows, n_, k_}, narrow, packed_bfloat16_.data(), result);
     } else if (use_ == Use::kScoring) {
       multiply({Kind::kForwardPlain, rows, n_, k_}, block, weight_, result);
     } else {
@@ -218,15 +268,19 @@ void Linear::forward(const Stream& on, std::int64_t T, const float* in, float* o
 }
 
 void Linear::backward_input(const Stream& on, std::int64_t T, const float* d_out, float* d_in) const {
+  using enum Transpose;
   if (use_ != Use::kTraining) throw std::logic_error("Linear::backward_input: not prepared for training");
-  if (precision_ == Precision::kFloat32) {
-    matmul(on, Transpose::kNo, Transpose::kNo, T, k_, n_, d_out, n_, weight_, k_, 0, d_in, k_);
-    return;
-  }
+  if (precision_ == Precision::kFloat32 && narrow_weight_ != nullptr)
+    return for_each_widened(on, [&](std::int64_t column, std::int64_t columns, const float* weight) {
+      matmul(on, kNo, kNo, T, k_, columns, d_out + column, n_, weight, k_, column == 0 ? 0 : 1, d_in, k_);
+    });
+  if (precision_ == Precision::kFloat32)
+    return matmul(on, kNo, kNo, T, k_, n_, d_out, n_, weight_, k_, 0, d_in, k_);
+  const Bfloat16* weight = narrow_weight_ != nullptr ? narrow_weight_ : bfloat16_.data();
   for_each_block(T, [&](std::int64_t first, std::int64_t rows) {
     Bfloat16* narrow = bfloat16_scratch(0, rows * n_);
     to_bfloat16(on, rows * n_, d_out + first * n_, narrow);
-    multiply({Kind::kInputBfloat16, rows, k_, n_}, narrow, bfloat16_.data(), d_in + first * k_);
+    multiply({Kind::kInputBfloat16, rows, k_, n_}, narrow, weight, d_in + first * k_);
   });
 }
 

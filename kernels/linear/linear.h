@@ -18,6 +18,10 @@ class Linear {
   /// Errors: std::runtime_error naming the product if the library refuses it.
   void prepare(const Stream& on, std::int64_t n, std::int64_t k, const float* weight, Precision precision,
                Use use);
+  /// The same of a W that is stored in bfloat16 and never trained. Where products are in float32 it is
+  /// widened a megabyte at a time, as it is read.
+  void prepare(const Stream& on, std::int64_t n, std::int64_t k, const std::uint16_t* weight,
+               Precision precision, Use use);
 
   /// out [T, n] = in [T, k] W^T. A row's result does not depend on other rows.
   void forward(const Stream& on, std::int64_t T, const float* in, float* out) const;
@@ -30,16 +34,23 @@ class Linear {
                        float* d_weight) const;
 
   /// Memory that preparing takes beside W itself.
-  static std::int64_t bytes(std::int64_t n, std::int64_t k, Precision precision, Use use);
+  static std::int64_t bytes(std::int64_t n, std::int64_t k, Precision precision, Use use,
+                            Precision stored = Precision::kFloat32);
 
  private:
+  void set(std::int64_t n, std::int64_t k, Precision precision, Use use);
+  /// Calls visit(first, rows, W[first] in float32) for pieces of a W that is stored in bfloat16.
+  template <class Visit>
+  void for_each_widened(const Stream& on, Visit&& visit) const;
+
   std::int64_t n_ = 0, k_ = 0;
-  const float* weight_ = nullptr;
+  const float* weight_ = nullptr;                 // either this
+  const std::uint16_t* narrow_weight_ = nullptr;  // or this
   Precision precision_ = Precision::kFloat32;
   Use use_ = Use::kScoring;
   Buffer<float> packed_;                   // float32, the library's layout
   Buffer<std::uint16_t> packed_bfloat16_;  // the same in bfloat16
-  Buffer<std::uint16_t> bfloat16_;         // [n, k], for d_in
+  Buffer<std::uint16_t> bfloat16_;         // [n, k], for d_in, where W is stored in float32
 };
 
 }  // namespace infalign::kernels

@@ -58,6 +58,8 @@ for name in ("calibrated", "infalign"):
         check(worst < 1e-5, f"{name}: adapter and merged model are {worst} apart")
 base = logprobs("--model", ROOT / "data" / "storyteller")
 check(max(abs(a - b) for x, y in zip(base, whole) for a, b in zip(x, y)) > 1e-4, "the adapter changes nothing")
+about = json.loads(run([PROGRAM, "inspect", merged["infalign"], "--json"]).stdout)
+check(about["kind"] == "adapter" and about["config"]["r"] == 2, f"inspect does not know an adapter: {about}")
 answer = run([PROGRAM, "generate", "--model", merged["infalign"], "--prompt", "One day", "--greedy", "--max-new-tokens", 8]).stdout
 check(answer.strip(), "an adapter generates nothing")
 

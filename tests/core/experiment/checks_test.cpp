@@ -291,5 +291,20 @@ TEST_F(Checks, WhatIsHardlyMeantIsWarnedOf) {
               ElementsAre());
 }
 
+TEST_F(Checks, WhatIsTrainedKeepsFloat32) {
+  EXPECT_THAT(refusal(good("memory: {policy: bfloat16}\n")),
+              HasSubstr("memory.policy: what is trained keeps float32"));
+  EXPECT_EQ(refusal(good("memory: {reference: bfloat16}\n")), "");
+}
+
+TEST_F(Checks, AdaptersNeedAModelAndAreExportedIfThereAreAny) {
+  EXPECT_THAT(load(good("export: {lora: adapter}\n")).warnings,
+              testing::ElementsAre(HasSubstr("export.lora: has no effect: no policy is an adapter")));
+  EXPECT_THAT(load(good("  lora: {rank: 4}\nexport: {lora: adapter}\n")).warnings, testing::IsEmpty());
+  EXPECT_THAT(refusal("name: test\noutput: out\nstages: [calibrate, align]\nsynthetic: {prompts: 4}\n"
+                      "alignment: {target_kl: 0.5, prompts_per_step: 4, lora: {rank: 2}}\n"),
+              HasSubstr("alignment.lora.rank: needs a model, and synthetic has none; use 0"));
+}
+
 }  // namespace
 }  // namespace infalign::experiment

@@ -70,6 +70,26 @@ TEST_F(AdapterFolder, ComesInAsTheModelWithTheAdapterAdded) {
   EXPECT_NE(fingerprint_folder(adapter_), fingerprint_folder(kStoryteller));
 }
 
+TEST_F(AdapterFolder, IsAddedBeforeTheModelIsRoundedToBeFrozen) {
+  const auto model = ModelFolder::load(kStoryteller);
+  const auto merged = save(model, {"q_proj"});
+  const auto& layout = model.transformer.layout();
+  model::FrozenParameters frozen(layout);
+  for (const auto& view : layout.views())
+    frozen.set({}, view,
+               std::span(merged).subspan(static_cast<std::size_t>(view.offset),
+                                         static_cast<std::size_t>(view.size)));
+  std::vector<float> expected(merged.size()), actual(merged.size());
+  frozen.copy_to({}, layout, expected);
+  const auto check = [&](const ModelFolder& folder) {
+    EXPECT_EQ(folder.parameters.size(), 0u) << "no float32 copy is left";
+    folder.copy_to(actual);
+    EXPECT_EQ(actual, expected);
+  };
+  check(ModelFolder::load_frozen(adapter_, kernels::Precision::kBfloat16));
+  check(ModelFolder::load_frozen(kStoryteller, kernels::Precision::kBfloat16, adapter_));
+}
+
 TEST_F(AdapterFolder, SaysWhatPeftNeedsToLoadIt) {
   save(ModelFolder::load(kStoryteller), {"q_proj"}, 4.5f);
   const json about = config();

@@ -109,6 +109,33 @@ TEST_F(RewardFolder, SeveralAreCombined) {
   EXPECT_NE(mean->fingerprint(), minimum->fingerprint());
 }
 
+TEST(FrozenFolder, HoldsItsMatricesRoundedAndAllElseAsItIs) {
+  const auto model = ModelFolder::load(kStoryteller);
+  const auto frozen = ModelFolder::load_frozen(kStoryteller, kernels::Precision::kBfloat16);
+  EXPECT_EQ(frozen.parameters.size(), 0u) << "no float32 copy is left";
+  EXPECT_EQ(ModelFolder::load_frozen(kStoryteller, kernels::Precision::kFloat32).frozen.empty(), true);
+  std::vector<float> held(model.parameters.size());
+  frozen.copy_to(held);
+  for (const auto& view : model.transformer.layout().views())
+    for (auto i = static_cast<std::size_t>(view.offset);
+         i < static_cast<std::size_t>(view.offset + view.size); ++i) {
+      const float value = model.parameters[i];
+      if (view.shape.size() < 2)
+        ASSERT_EQ(held[i], value) << view.name;
+      else
+        ASSERT_NEAR(held[i], value, std::abs(value) / 256) << view.name;
+    }
+}
+
+TEST_F(RewardFolder, ScoresNearlyTheSameHeldInBfloat16) {
+  const auto folder = make_reward_model("reward", 1);
+  RewardModel whole(folder, kStoryteller);
+  RewardModel frozen(folder, kStoryteller, {}, kernels::Precision::kFloat32, kernels::Precision::kBfloat16);
+  const auto expected = score(whole), actual = score(frozen);
+  for (std::size_t i = 0; i < expected.size(); ++i)
+    EXPECT_NEAR(actual[i], expected[i], 0.02f * (1 + std::abs(expected[i])));
+}
+
 TEST_F(RewardFolder, ALanguageModelIsNone) {
   try {
     RewardModel model(kStoryteller, kStoryteller);

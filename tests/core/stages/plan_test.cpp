@@ -245,6 +245,39 @@ TEST_F(QuickstartPlan, ShardsOnlyWhatIsSharded) {
     EXPECT_EQ(part(one, "align", same), part(four, "align", same));
 }
 
+TEST_F(QuickstartPlan, AnAdapterTakesLittleBesideTheWeightsItStandsOn) {
+  const auto whole = make_plan(experiment_, 1);
+  for (auto& variant : experiment_.alignment.variants) variant.lora = {4, std::nullopt, {"q_proj"}};
+  experiment_.reward->lora = {2, std::nullopt, {"all-linear"}};
+  const auto adapters = make_plan(experiment_, 1);
+  const auto& config = whole.models[0].config;
+  const auto of_layer = 4 * (config.hidden_size + config.q_width());
+  EXPECT_EQ(part(adapters, "align", "parameters: policy"), 4 * config.layers * of_layer);
+  EXPECT_EQ(part(adapters, "align", "optimizer moments of the shard"), 8 * config.layers * of_layer);
+  EXPECT_EQ(part(adapters, "align", "parameters: reference"), part(whole, "align", "parameters: reference"));
+  EXPECT_LT(part(adapters, "reward", "gradients"), part(whole, "reward", "gradients") / 4);
+  EXPECT_LT(adapters.work[2].operations, whole.work[2].operations) << "frozen weights have no gradient";
+  experiment_.alignment.variants[0].lora = {};
+  EXPECT_EQ(part(make_plan(experiment_, 1), "align", "parameters: policy"),
+            part(whole, "align", "parameters: policy"))
+      << "the largest variant counts";
+}
+
+TEST_F(QuickstartPlan, KnowsWhatIsComputedAgainAndWhatIsHeldInBfloat16) {
+  const auto all = make_plan(experiment_, 1);
+  experiment_.memory = {.recompute_activations = true, .reference = "bfloat16", .reward = "bfloat16"};
+  const auto less = make_plan(experiment_, 1);
+  const std::string activations = "activations of a training micro-batch";
+  EXPECT_LT(part(less, "align", activations), part(all, "align", activations));
+  EXPECT_LT(part(less, "reward", activations), part(all, "reward", activations));
+  EXPECT_GT(less.work[2].operations, all.work[2].operations);
+  const model::ParameterLayout layout(all.models[0].config);
+  EXPECT_EQ(part(less, "align", "parameters: reference"), model::FrozenParameters::bytes(layout));
+  EXPECT_LT(part(less, "align", "parameters: reward model"),
+            part(all, "align", "parameters: reward model") * 6 / 10);
+  EXPECT_EQ(part(less, "align", "parameters: policy"), part(all, "align", "parameters: policy"));
+}
+
 TEST_F(QuickstartPlan, CountsEveryModelThatGivesRewards) {
   const std::filesystem::path model = kSource / "data/storyteller";
   experiment_.stages = {experiment::Stage::kCalibrate, experiment::Stage::kEvaluate};

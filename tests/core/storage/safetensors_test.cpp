@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "core/storage/element_type.h"
 #include "core/storage/support.h"
 
 namespace infalign::storage {
@@ -281,6 +282,25 @@ INSTANTIATE_TEST_SUITE_P(Safetensors, PublishedModel,
                                          std::pair{"hf-parity/llama-gqa-llama3", std::int64_t{29'856}},
                                          std::pair{"hf-parity/llama-bfloat16", std::int64_t{20'064}},
                                          std::pair{"stories260K-hf", std::int64_t{260'032}}));
+
+TEST(SafetensorsAsBfloat16, AreTheFilesBitsOrRounded) {
+  const TemporaryFolder folder;
+  const auto file = folder.path() / "model.safetensors";
+  std::vector<float> values;
+  for (int i = 0; i < 300'000; ++i)
+    values.push_back(std::ldexp(1.0f + static_cast<float>(i) * 1e-6f, i % 20 - 10));
+  const std::vector<std::int64_t> shape = {300, 1000};
+  const NamedTensor tensor{"x", shape, values};
+  for (const DataType type : {DataType::kFloat32, DataType::kBFloat16, DataType::kFloat16}) {
+    write_safetensors(file, std::span(&tensor, 1), type);
+    const auto reader = SafetensorsReader::open_file(file);
+    std::vector<float> wide(values.size());
+    std::vector<std::uint16_t> narrow(values.size());
+    reader.read("x", shape, std::span<float>(wide));
+    reader.read("x", shape, std::span<std::uint16_t>(narrow));
+    for (std::size_t i = 0; i < wide.size(); ++i) ASSERT_EQ(narrow[i], float_to_bfloat16(wide[i])) << i;
+  }
+}
 
 }  // namespace
 }  // namespace infalign::storage

@@ -1,6 +1,7 @@
 // Rows out of a table, and gradients back into it with tokens that repeat.
 #include "kernels/embedding/embedding.h"
 
+#include "kernels/linear/bfloat16.h"
 #include "kernels/support.h"
 
 namespace infalign::kernels {
@@ -49,6 +50,25 @@ TEST(Embedding, PositionsAreAddedAndValuesScaled) {
     const auto at = static_cast<std::size_t>(positions[i / 7]) * 7 + i % 7;
     EXPECT_EQ(x[i], (before[i] + table[at]) * 0.25f);
   }
+}
+
+TEST(Embedding, OfATableInBfloat16IsThatOfItsValues) {
+  const std::int64_t V = 11, C = 37;
+  const std::vector<std::int32_t> tokens = {3, 0, 10, 3};
+  const Floats wide = normal(V * C, 1);
+  std::vector<Bfloat16> narrow;
+  Floats rounded;
+  for (const float value : wide) {
+    narrow.push_back(to_bfloat16(value));
+    rounded.push_back(from_bfloat16(narrow.back()));
+  }
+  Floats expected(tokens.size() * static_cast<std::size_t>(C)), actual = expected;
+  embedding_forward({}, std::ssize(tokens), C, tokens.data(), rounded.data(), expected.data());
+  embedding_forward({}, std::ssize(tokens), C, tokens.data(), narrow.data(), actual.data());
+  EXPECT_EQ(expected, actual);
+  embedding_add({}, std::ssize(tokens), C, tokens.data(), rounded.data(), expected.data());
+  embedding_add({}, std::ssize(tokens), C, tokens.data(), narrow.data(), actual.data());
+  EXPECT_EQ(expected, actual);
 }
 
 }  // namespace

@@ -52,6 +52,32 @@ Doubles product(std::int64_t m, std::int64_t n, std::int64_t inner, const Double
   return c;
 }
 
+// A matrix that is stored in bfloat16: what is computed with it is exact in what it holds.
+TEST(Linear, StoredInBfloat16AgreesWithReference) {
+  std::vector<Case> all = cases();
+  all.push_back({70, 40, 20000});  // widened in several pieces
+  all.push_back({3, 1061, 1000});
+  for (const Precision precision : precisions())
+    for (const auto& [T, n, k] : all) {
+      SCOPED_TRACE(std::to_string(T) + " rows, " + std::to_string(n) + " x " + std::to_string(k));
+      const Floats in = normal(T * k, 1), wide = normal(n * k, 2), d_out = normal(T * n, 3);
+      std::vector<Bfloat16> weight;
+      for (const float value : wide) weight.push_back(to_bfloat16(value));
+      const Doubles x = seen(in, precision), w = seen(wide, Precision::kBfloat16), d = seen(d_out, precision);
+      for (const Use use : {Use::kScoring, Use::kSampling, Use::kTraining}) {
+        Linear linear;
+        linear.prepare({}, n, k, weight.data(), precision, use);
+        Floats out(static_cast<std::size_t>(T * n), 77.0f);
+        linear.forward({}, T, in.data(), out.data());
+        expect_close(product(T, n, k, x, k, 1, w, 1, k), out, 4e-6, "out");
+        if (use != Use::kTraining) continue;
+        Floats d_in(static_cast<std::size_t>(T * k), 77.0f);
+        linear.backward_input({}, T, d_out.data(), d_in.data());
+        expect_close(product(T, k, n, d, n, 1, w, k, 1), d_in, 4e-6, "d_in");
+      }
+    }
+}
+
 TEST(Linear, AgreesWithReference) {
   for (const Precision precision : precisions())
     for (const auto& [T, n, k] : cases()) {

@@ -1,0 +1,46 @@
+// Parameters that are never trained, in half the memory: matrices and tables in bfloat16, the little that is
+// neither in float32. What is trained keeps float32: an update smaller than a bfloat16's last digit would be
+// lost.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+
+#include "core/model/parameters.h"
+#include "kernels/device.h"
+#include "kernels/linear/bfloat16.h"
+
+namespace infalign::model {
+
+class FrozenParameters {
+ public:
+  FrozenParameters() = default;
+  /// Room for the parameters of a layout, all 0.
+  explicit FrozenParameters(const ParameterLayout& layout);
+
+  bool empty() const { return matrices_.size() == 0; }
+
+  /// Whether a tensor is held in bfloat16; a score head, one row, is not.
+  static bool is_narrow(const ParameterView& view) { return view.shape.size() >= 2 && view.shape[0] > 1; }
+
+  /// The tensor that begins at this offset of the layout, of the one kind or the other.
+  kernels::Bfloat16* matrix(std::int64_t offset) { return matrices_.data() + offset; }
+  const kernels::Bfloat16* matrix(std::int64_t offset) const { return matrices_.data() + offset; }
+  float* vector(std::int64_t offset) { return vectors_.data() + place_.at(offset); }
+  const float* vector(std::int64_t offset) const { return vectors_.data() + place_.at(offset); }
+
+  /// The values [view.size] of a tensor, a matrix's rounded.
+  void set(const kernels::Stream& on, const ParameterView& view, std::span<const float> values);
+  /// All of them as float32, into `parameters` [layout.size()].
+  void copy_to(const kernels::Stream& on, const ParameterLayout& layout, std::span<float> parameters) const;
+
+  static std::int64_t bytes(const ParameterLayout& layout);
+
+ private:
+  kernels::Buffer<kernels::Bfloat16> matrices_;  // [layout.size()]; where vectors would be nothing is touched
+  kernels::Buffer<float> vectors_;
+  std::map<std::int64_t, std::int64_t> place_;  // of the vector at an offset of the layout, in vectors_
+};
+
+}  // namespace infalign::model

@@ -1,0 +1,150 @@
+// Parameters held in bfloat16 compute what the same rounded parameters in float32 do, in every family and
+// every pass, with and without an adapter on them.
+#include "core/model/frozen_parameters.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/model/adapter.h"
+#include "core/model/generation.h"
+#include "core/model/test_models.h"
+#include "core/model/tiny_families.h"
+
+namespace infalign::model {
+namespace {
+
+using testing::Model;
+
+const kernels::Stream kStream;
+
+struct Named {
+  std::string name;
+  ModelConfig config;
+};
+
+std::vector<Named> models() {
+  std::vector<Named> all;
+  for (const auto& [name, json] : testing::tiny_family_files())
+    all.push_back({name, ModelConfig::from_json(json, name)});
+  return all;
+}
+
+FrozenParameters frozen_of(const Model& model) {
+  const ParameterLayout& layout = model.transformer.layout();
+  FrozenParameters frozen(layout);
+  for (const ParameterView& view : layout.views())
+    frozen.set(kStream, view,
+               std::span(model.parameters)
+                   .subspan(static_cast<std::size_t>(view.offset), static_cast<std::size_t>(view.size)));
+  return frozen;
+}
+
+/// The parameters as float32 after they were rounded.
+Model rounded(const Model& model) {
+  Model result = model;
+  frozen_of(model).copy_to(kStream, model.transformer.layout(), result.parameters);
+  return result;
+}
+
+struct Task {
+  PackedBatch batch;
+  Targets targets;
+  std::vector<float> loss_weight;
+  Task() {
+    const std::int32_t prompt = batch.add(std::vector<std::int32_t>{1, 5, 2, 9, 8});
+    targets.add_continuation(batch, batch.add(std::vector<std::int32_t>{3, 3, 12, 0, 7, 1}, prompt));
+    targets.add_continuation(batch, batch.add(std::vector<std::int32_t>{4, 6}, prompt));
+    for (std::int64_t i = 0; i < targets.size(); ++i)
+      loss_weight.push_back(static_cast<float>(std::sin(1.0 + 2.3 * static_cast<double>(i))));
+  }
+};
+
+std::vector<float> log_probabilities(const Transformer& transformer, const Weights& weights) {
+  const Task task;
+  Activations activations;
+  TokenLogProbabilities head;
+  transformer.forward(kStream, weights, task.batch, Keep::kNothing, activations);
+  head.forward(kStream, transformer, weights, activations, task.targets, 1);
+  return {head.values().begin(), head.values().end()};
+}
+
+std::vector<float> gradient(const Transformer& transformer, const Weights& weights, std::int64_t size) {
+  const Task task;
+  Activations activations;
+  TokenLogProbabilities head;
+  std::vector<float> sum(static_cast<std::size_t>(size));
+  std::vector<float> d_hidden(static_cast<std::size_t>(task.batch.size() * transformer.config().hidden_size));
+  transformer.forward(kStream, weights, task.batch, Keep::kEverything, activations);
+  head.forward_backward(kStream, transformer, weights, activations, task.targets, 1, task.loss_weight,
+                        d_hidden, sum);
+  transformer.backward(kStream, weights, task.batch, activations, d_hidden, sum);
+  return sum;
+}
+
+void expect_near(std::span<const float> actual, std::span<const float> expected, float tolerance) {
+  ASSERT_EQ(actual.size(), expected.size());
+  float largest = 1;
+  for (const float value : expected) largest = std::max(largest, std::abs(value));
+  for (std::size_t i = 0; i < expected.size(); ++i)
+    ASSERT_NEAR(actual[i], expected[i], tolerance * largest) << "at " << i;
+}
+
+class FrozenFamily : public ::testing::TestWithParam<Named> {
+ protected:
+  const Model model = testing::random_model(GetParam().config, 7);
+  const Model as_float32 = rounded(model);
+  const FrozenParameters frozen = frozen_of(model);
+  const Transformer& transformer = model.transformer;
+};
+INSTANTIATE_TEST_SUITE_P(Family, FrozenFamily, ::testing::ValuesIn(models()),
+                         [](const auto& param) { return param.param.name; });
+
+TEST_P(FrozenFamily, ComputesWhatItsRoundedWeightsDo) {
+  const auto expected = log_probabilities(transformer, as_float32.weights());
+  for (const kernels::Use use : {kernels::Use::kScoring, kernels::Use::kSampling, kernels::Use::kTraining})
+    expect_near(log_probabilities(transformer, transformer.prepare(kStream, frozen, use)), expected, 5e-6f);
+  EXPECT_NE(log_probabilities(transformer, model.weights()), expected) << "something was rounded";
+}
+
+TEST_P(FrozenFamily, SamplesWhatItsRoundedWeightsDo) {
+  const std::vector<Prompt> prompts = {{{1, 5, 2}, 3}, {{4}, 5}};
+  const SamplingSettings settings{.max_new_tokens = 8, .stop_tokens = {}};
+  const auto sample = [&](const Weights& weights) {
+    return Generator(transformer)
+        .generate(kStream, weights, prompts, 2, settings, {.seed = 5, .purpose = kernels::Purpose::kPolicy});
+  };
+  const auto expected = sample(as_float32.weights());
+  const auto actual = sample(transformer.prepare(kStream, frozen, kernels::Use::kSampling));
+  for (std::size_t p = 0; p < prompts.size(); ++p)
+    for (std::size_t s = 0; s < 2; ++s) {
+      EXPECT_EQ(actual[p][s].tokens, expected[p][s].tokens);
+      expect_near(actual[p][s].log_probabilities, expected[p][s].log_probabilities, 1e-5f);
+    }
+}
+
+TEST_P(FrozenFamily, AnAdapterOnItIsTrainedAsOnItsRoundedWeights) {
+  const AdapterLayout layout(transformer.config(), {3, 6, {"all-linear"}});
+  std::vector<float> values;
+  std::mt19937 generator(11);
+  std::normal_distribution<float> normal(0, 0.3f);
+  for (std::int64_t i = 0; i < layout.size(); ++i) values.push_back(normal(generator));
+  Weights expected, actual;
+  expected.adapt(kStream, as_float32.weights(), layout, values);
+  actual.adapt(kStream, transformer.prepare(kStream, frozen, kernels::Use::kTraining), layout, values);
+  expect_near(gradient(transformer, actual, layout.size()), gradient(transformer, expected, layout.size()),
+              2e-5f);
+}
+
+TEST_P(FrozenFamily, TakesWhatItSays) {
+  const ParameterLayout& layout = transformer.layout();
+  std::int64_t matrices = 0, vectors = 0;
+  for (const ParameterView& view : layout.views())
+    (FrozenParameters::is_narrow(view) ? matrices : vectors) += view.size;
+  EXPECT_EQ(FrozenParameters::bytes(layout), 2 * (matrices + vectors) + 4 * vectors);
+}
+
+}  // namespace
+}  // namespace infalign::model
