@@ -111,7 +111,7 @@ Normalizer build_bert(const Construct& construct) {
   const bool lowers = construct.flag("lowercase", true), strips = construct.flag("strip_accents", lowers);
   const auto clean = [](char32_t point, std::string_view bytes, std::string& result) {
     const bool is_line_space = point == '\t' || point == '\n' || point == '\r';
-    if (!is_line_space && (point == 0xFFFD || is_other(point))) return;
+    if (!is_line_space && (point == 0xFFFD || is_control(point))) return;
     is_white_space(point) ? result += ' ' : result += bytes;
   };
   const auto set_apart = [](char32_t point, std::string_view bytes, std::string& result) {

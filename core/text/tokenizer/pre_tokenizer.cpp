@@ -90,14 +90,23 @@ PreTokenizer build_white_space_split(const Construct& construct) {
   };
 }
 
-/// Runs of word characters and runs of signs.
+/// Runs of word characters and runs of signs, without the white space between.
 PreTokenizer build_white_space(const Construct& construct) {
   construct.allow_only({});
-  const Pattern words = [regex = Regex(R"(\w+|[^\w\s]+)")](std::string_view text,
-                                                           std::vector<Span>& matches) {
-    regex.find_all(text, matches);
+  const Pattern runs = [](std::string_view text, std::vector<Span>& matches) {
+    enum class Kind { kSpace, kWord, kSign } before = Kind::kSpace;
+    for (std::size_t offset = 0; offset < text.size();) {
+      const CodePoint point = code_point_at(text, offset);
+      const Kind kind = is_word(point.value)          ? Kind::kWord
+                        : is_white_space(point.value) ? Kind::kSpace
+                                                      : Kind::kSign;
+      if (kind != Kind::kSpace && kind != before) matches.push_back({offset, offset});
+      offset += point.length;
+      if (kind != Kind::kSpace) matches.back().end = offset;
+      before = kind;
+    }
   };
-  return [=](Pieces& pieces) { split(pieces, words, Behaviour::kRemoved, true); };
+  return [=](Pieces& pieces) { split(pieces, runs, Behaviour::kRemoved, true); };
 }
 
 /// The value of the key "behavior"; `absent` where it is not given and may be left out.

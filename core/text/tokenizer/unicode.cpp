@@ -100,10 +100,7 @@ bool is_mark(char32_t code_point) {
 
 bool is_nonspacing_mark(char32_t code_point) { return category(code_point) == UTF8PROC_CATEGORY_MN; }
 
-bool is_other(char32_t code_point) {
-  const auto c = category(code_point);
-  return c == UTF8PROC_CATEGORY_CN || c >= UTF8PROC_CATEGORY_CC;
-}
+bool is_control(char32_t code_point) { return category(code_point) >= UTF8PROC_CATEGORY_CC; }
 
 bool is_word(char32_t code_point) {
   switch (category(code_point)) {

@@ -1,5 +1,7 @@
 // The questions that need the Unicode character database: normal forms and a few character classes. Apart so
-// that utf8proc is known to one file.
+// that utf8proc is known to one file. Hugging Face's tokenizers answers some of them (punctuation, marks,
+// control) from tables of Unicode 8: BERT's pieces of a few hundred characters of rare scripts, assigned
+// since or in another class now, differ.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +20,7 @@ bool is_number(char32_t code_point);           // general categories Nd, Nl, No
 bool is_punctuation(char32_t code_point);      // general categories P*
 bool is_mark(char32_t code_point);             // general categories M*
 bool is_nonspacing_mark(char32_t code_point);  // Mn
-bool is_other(char32_t code_point);            // general categories C*: control, format, unassigned, ...
+bool is_control(char32_t code_point);          // Cc, Cf, Cs, Co: C* but for what is not assigned
 bool is_word(char32_t code_point);  // what \w matches: letters, marks, decimal digits, connectors, joiners
 
 /// Every character in its lower case, each by itself.
