@@ -34,7 +34,7 @@ storage::DataType read_parameters(const std::filesystem::path& folder, const mod
 void keep_layers(nlohmann::json& config, const model::ModelConfig& whole, std::int64_t layers) {
   config[model::traits_of(whole.family).keys.layers] = layers;
   for (const char* list : {"layer_types", "no_rope_layers"})  // an entry for each layer
-    if (config.contains(list) && config[list].is_array())
+    if (config.contains(list) && std::ssize(config[list]) > layers)
       config[list].erase(config[list].begin() + layers, config[list].end());
 }
 

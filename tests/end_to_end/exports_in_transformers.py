@@ -58,8 +58,8 @@ def make_model(family, folder):
     return model
 
 
-def train(folder, output, learning_rate):
-    """`finetune`, and a reward model grown from its result."""
+def train(folder, output, learning_rate, reward_layers):
+    """`finetune`, and a reward model grown from its result, or from its first layers."""
     text, preferences = output / "text.txt", output / "pairs.jsonl"
     text.write_text("\n\n".join(TEXTS * 8))
     preferences.write_text("".join((ROOT / "data" / "preferences.jsonl").read_text().splitlines(keepends=True)[:32]))
@@ -70,7 +70,7 @@ output: {output}
 stages: [finetune, reward]
 model: {{reference: {folder}}}
 finetune: {{text: {text}, steps: 3, sequences_per_step: 8, sequence_length: 48, learning_rate: {learning_rate}}}
-reward: {{preferences: {preferences}, pairs_per_step: 8, max_tokens: 64, learning_rate: {learning_rate}}}
+reward: {{preferences: {preferences}, pairs_per_step: 8, max_tokens: 64, layers: {reward_layers}, learning_rate: {learning_rate}}}
 """)
     run([PROGRAM, "run", config])
     return output / "models" / "finetuned", output / "models" / "reward"
@@ -132,6 +132,8 @@ def require_same_weights(family, made, exported):
 for family in sys.argv[1:] or FAMILIES:
     output = fresh(family)
     made = make_model(family, output / "made")
-    require_same_weights(family, made, train(output / "made", output, 0)[0])
-    compare(family, *train(output / "made", output, 0.01))
+    language, reward = train(output / "made", output, learning_rate=0, reward_layers=0)
+    require_same_weights(family, made, language)
+    compare(family, language, reward)
+    compare(family, *train(output / "made", output, learning_rate=0.01, reward_layers=3))
 print("all load in transformers", transformers.__version__)
