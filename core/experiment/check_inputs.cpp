@@ -244,8 +244,12 @@ class InputChecker : Checker {
     expect_file("prompts.heldout", e_.prompts.heldout);
     need("prompts.train", !e_.prompts.train.empty(), {Stage::kCalibrate, Stage::kAlign},
          "name a file of JSON lines {\"prompt\": ...}");
-    need("prompts.heldout", !e_.prompts.heldout.empty(), {Stage::kEvaluate},
-         "name a file of JSON lines {\"prompt\": ...}");
+    if (!e_.prompts.heldout.empty() && e_.prompts.heldout_fraction > 0 &&
+        sound({"prompts.heldout", "prompts.heldout_fraction"})) {
+      refuse("prompts.heldout_fraction", "prompts.heldout says already what is held out; keep one of them");
+    }
+    need("prompts.heldout", e_.prompts.holds_out(), {Stage::kEvaluate},
+         "name a file of JSON lines {\"prompt\": ...}, or set heldout_fraction");
   }
 
   /// Tables are calibrated, aligned and evaluated; there is nothing to fine-tune or to export.

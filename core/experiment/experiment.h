@@ -83,11 +83,13 @@ struct Finetune {
 struct Reward {
   std::filesystem::path preferences;
   std::filesystem::path backbone;  // folder; "" : where the policy starts
+  std::int64_t layers = 0;         // of the backbone: only its first so many; 0: all
   std::string part = "all";        // all | first_half | second_half of the pairs (by hash of the pair)
   std::int64_t epochs = 1, pairs_per_step = 32;
   std::int64_t max_tokens = 256;
-  std::string too_long = "truncate";  // truncate | drop what is longer than max_tokens
+  std::string too_long = "truncate_left";  // error | drop | truncate_left: what is longer than max_tokens
   double heldout_fraction = 0.1;
+  double margin = 0, centre_rewards = 0;  // stages::PairLoss
   OptimizerSettings optimizer;
   Lora lora;
   std::uint64_t seed_offset = 0;  // another initialisation for a judge
@@ -97,8 +99,13 @@ struct Reward {
 
 struct Prompts {
   std::filesystem::path train, heldout;
+  double heldout_fraction = 0;                  // of train, by a hash of the text; in the place of heldout
   std::int64_t max_train = 0, max_heldout = 0;  // 0: all
+  std::int64_t max_tokens = 0;                  // 0: what the context leaves beside the longest response
+  std::string too_long = "error";               // error | drop | truncate_left
 
+  /// Whether there is anything to evaluate on.
+  bool holds_out() const { return !heldout.empty() || heldout_fraction > 0; }
   bool operator==(const Prompts&) const = default;
 };
 

@@ -21,6 +21,9 @@ Rule required_one_of(std::vector<std::string> choices) {
   return rule;
 }
 
+/// The one vocabulary for sequences that are longer than they may be.
+Rule too_long_choices() { return one_of({"error", "drop", "truncate_left"}); }
+
 /// AdamW's keys stand flat in every section that trains.
 void append(std::vector<Key>& keys, OptimizerSettings& o) {
   const std::vector<Key> optimizer = {
@@ -126,19 +129,31 @@ Section describe(const std::string& name, const std::string& meaning, Reward& r)
       .meaning = meaning,
       .keys = {
           {"preferences", &r.preferences, required(),
-           "JSON lines of {\"prompt\", \"chosen\", \"rejected\"}, or HH-RLHF transcripts; plain or gzip."},
+           "JSON lines of {\"prompt\", \"chosen\", \"rejected\"}, as texts or messages, or HH-RLHF "
+           "transcripts "
+           "({\"chosen\", \"rejected\"}), which the model's chat template writes; plain or gzip."},
           {"backbone", &r.backbone, anything(),
            "Folder of the model that gets the score head; none: where the policy starts."},
+          {"layers", &r.layers, at_least(0),
+           "Only the first so many layers of it, which makes a smaller and quicker reward model; 0: all."},
           {"part", &r.part, one_of({"all", "first_half", "second_half"}),
-           "Which of the pairs: halves (by a hash of the pair) let reward and judge learn from different "
+           "Which of the pairs: halves (by a hash of the prompt) let reward and judge learn from different "
            "ones."},
           {"epochs", &r.epochs, at_least(1), "Passes over the pairs."},
           {"pairs_per_step", &r.pairs_per_step, at_least(1), "Pairs in each step, over all ranks."},
           {"max_tokens", &r.max_tokens, at_least(2), "Longest sequence, prompt and answer together."},
-          {"too_long", &r.too_long, one_of({"truncate", "drop"}),
-           "What becomes of longer ones: they lose their beginning, or their pair is left out."},
+          {"too_long", &r.too_long, too_long_choices(),
+           "What becomes of pairs with a longer one: refused, left out, or without their beginning; "
+           "counted."},
           {"heldout_fraction", &r.heldout_fraction, at_least(0).below(1),
-           "Share of the pairs kept aside to measure the accuracy."}}};
+           "Share of the pairs kept aside to measure the accuracy: all pairs of a prompt, by a hash of its "
+           "text."},
+          {"margin", &r.margin, at_least(0),
+           "The loss is -log sigmoid(r(chosen) - r(rejected) - margin); a number `margin` in a pair's line "
+           "takes its place."},
+          {"centre_rewards", &r.centre_rewards, at_least(0),
+           "Times (r(chosen) + r(rejected))^2 is added to the loss, which keeps the rewards near 0; TRL's "
+           "center_rewards_coefficient."}}};
   append(section.keys, r.optimizer);
   section.keys.push_back(
       {"seed_offset", &r.seed_offset, anything(),
@@ -148,12 +163,26 @@ Section describe(const std::string& name, const std::string& meaning, Reward& r)
 }
 
 Section describe(Prompts& p) {
-  return {.name = "prompts",
-          .meaning = "What the policy is asked, JSON lines of {\"prompt\"}, plain or gzip.",
-          .keys = {{"train", &p.train, anything(), "Prompts to calibrate and align on."},
-                   {"heldout", &p.heldout, anything(), "Prompts to evaluate on."},
-                   {"max_train", &p.max_train, at_least(0), "Only the first so many of them; 0: all."},
-                   {"max_heldout", &p.max_heldout, at_least(0), "Only the first so many of them; 0: all."}}};
+  return {
+      .name = "prompts",
+      .meaning =
+          "What the policy is asked: JSON lines of {\"prompt\"}, a text or messages, or preferences, of "
+          "which the prompts are taken (HH-RLHF transcripts too); plain or gzip. Of equal prompts one "
+          "is kept.",
+      .keys = {
+          {"train", &p.train, anything(), "Prompts to calibrate and align on."},
+          {"heldout", &p.heldout, anything(),
+           "Prompts to evaluate on; those that are in train too are not trained on."},
+          {"heldout_fraction", &p.heldout_fraction, at_least(0).below(1),
+           "In the place of heldout: this share of train, by a hash of the text. Prompts that are held out "
+           "here are among those that reward.heldout_fraction keeps from the reward model if it is as "
+           "large."},
+          {"max_train", &p.max_train, at_least(0), "Only the first so many of them; 0: all."},
+          {"max_heldout", &p.max_heldout, at_least(0), "Only the first so many of them; 0: all."},
+          {"max_tokens", &p.max_tokens, at_least(0),
+           "Longest prompt; 0: what the model's context leaves beside the longest response."},
+          {"too_long", &p.too_long, too_long_choices(),
+           "What becomes of longer ones: refused, left out, or without their beginning; counted."}}};
 }
 
 Section describe(Sampling& s) {

@@ -245,7 +245,7 @@ void load_aligned(const Run& run, Problem& problem, const experiment::Variant& v
 }
 
 void align(Run& run) {
-  const auto made = make_problem(run.experiment, run.on);
+  const auto made = make_problem(run);
   Problem& problem = *made;
   const auto calibration = load_calibration(run, problem);
   std::vector<float> parameters;

@@ -203,7 +203,7 @@ alignment::Calibration load_calibration(const Run& run, const Problem& problem) 
 }
 
 void calibrate(Run& run) {
-  const auto made = make_problem(run.experiment, run.on);
+  const auto made = make_problem(run);
   Problem& problem = *made;
   const auto& settings = run.experiment.calibration;
   const auto path = run.experiment.calibration_path();

@@ -277,7 +277,7 @@ ordered_json evaluate_variant(const Run& run, const experiment::Variant& variant
 
 void evaluate(Run& run) {
   const auto& experiment = run.experiment;
-  const auto made = make_problem(experiment, run.on);
+  const auto made = make_problem(run);
   Problem& problem = *made;
   const auto calibration = load_calibration(run, problem);
   storage::Fingerprint fingerprint;

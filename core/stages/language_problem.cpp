@@ -8,7 +8,7 @@
 #include "core/stages/precision.h"
 #include "core/stages/trainee.h"
 #include "core/storage/durable.h"
-#include "core/text/records.h"
+#include "core/text/chat_template.h"
 #include "kernels/trace.h"
 
 namespace infalign::stages {
@@ -38,26 +38,6 @@ std::vector<std::int32_t> without_stop(const model::Response& response) {
   return tokens;
 }
 
-PromptSet read_prompt_set(const std::filesystem::path& file, std::int64_t most,
-                          const text::Tokenizer& tokenizer, const text::ChatTemplateSource& chat,
-                          std::int64_t max_positions, std::int64_t max_new_tokens) {
-  PromptSet set;
-  auto prompts = text::read_prompts(file, chat);
-  if (most > 0 && std::ssize(prompts) > most) prompts.resize(static_cast<std::size_t>(most));
-  const auto room = max_positions - max_new_tokens;
-  for (std::size_t i = 0; i < prompts.size(); ++i) {
-    set.text.push_back(prompts[i].text);
-    set.tokens.push_back(tokenizer.encode(prompts[i].text, !prompts[i].is_chat));
-    set.id.push_back(storage::Fingerprint().add(prompts[i].text).value());
-    if (static_cast<std::int64_t>(set.tokens.back().size()) > room)
-      throw InputError(file.string() + ": prompt " + std::to_string(i + 1) + " is " +
-                       std::to_string(set.tokens.back().size()) + " tokens; with max_new_tokens " +
-                       std::to_string(max_new_tokens) + " the model's context of " +
-                       std::to_string(max_positions) + " leaves room for " + std::to_string(room));
-  }
-  return set;
-}
-
 LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const kernels::Stream& on)
     : on_(on),
       sampling_(experiment.sampling),
@@ -81,14 +61,8 @@ LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const
     return text::ChatTemplate::load(description_folder(experiment.policy_start()),
                                     experiment.model.chat_template);
   };
-  const auto read = [&](const std::filesystem::path& file, std::int64_t most) {
-    return file.empty()
-               ? PromptSet()
-               : read_prompt_set(file, most, reference_.tokenizer, chat,
-                                 reference_.transformer.config().max_positions, sampling_.max_new_tokens);
-  };
-  train_ = read(experiment.prompts.train, experiment.prompts.max_train);
-  heldout_ = read(experiment.prompts.heldout, experiment.prompts.max_heldout);
+  prompts_ = read_prompt_sets(experiment.prompts, reference_.tokenizer, chat,
+                              reference_.transformer.config().max_positions, sampling_.max_new_tokens);
   reference_fingerprint_ =
       with_dtype(with_storage(fingerprint_folder(reference_.path), experiment.memory.reference), experiment);
   storage::Fingerprint rewards;

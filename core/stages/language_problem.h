@@ -13,8 +13,8 @@
 #include "core/stages/answers.h"
 #include "core/stages/model_folder.h"
 #include "core/stages/problem.h"
+#include "core/stages/prompt_set.h"
 #include "core/stages/reward_source.h"
-#include "core/text/records.h"
 #include "kernels/device.h"
 
 namespace infalign::stages {
@@ -22,30 +22,16 @@ namespace infalign::stages {
 /// The response's tokens without the stop token that ended it: what is shown and what is scored.
 std::vector<std::int32_t> without_stop(const model::Response& response);
 
-/// Prompts as text and as ids of the policy's tokenizer.
-struct PromptSet {
-  std::vector<std::string> text;
-  std::vector<std::vector<std::int32_t>> tokens;
-  std::vector<std::uint64_t> id;
-};
-
-/// The first `most` prompts of a file (0: all), messages written by the template that `chat` gives. Errors:
-/// InputError for a bad file, and for a prompt that with the longest response exceeds the context of
-/// `max_positions`.
-PromptSet read_prompt_set(const std::filesystem::path& file, std::int64_t most,
-                          const text::Tokenizer& tokenizer, const text::ChatTemplateSource& chat,
-                          std::int64_t max_positions, std::int64_t max_new_tokens);
-
 class LanguageProblem final : public Problem {
  public:
-  /// Reads models and prompts. Errors: InputError for anything wrong with them; a prompt that with the
-  /// longest response exceeds the context is named with its file.
+  /// Reads models and prompts. Errors: InputError for anything wrong with them.
   explicit LanguageProblem(const experiment::Experiment& experiment, const kernels::Stream& on);
 
   const std::vector<storage::TensorPlace>& tensors() const override { return tensors_; }
   void choose_policies(const experiment::Variant& variant) override;
   void start(std::span<float> parameters) const override;
   std::int64_t prompt_count(Split split) const override;
+  std::vector<std::string> notes() const override { return prompts_.notes; }
   std::string prompt_text(Split split, std::int64_t prompt) const override;
   std::uint64_t prompt_id(Split split, std::int64_t prompt) const override;
   std::string response_text(const model::Response& response) const override;
@@ -70,7 +56,9 @@ class LanguageProblem final : public Problem {
     model::Targets targets;
   };
 
-  const PromptSet& prompts(Split split) const { return split == Split::kTrain ? train_ : heldout_; }
+  const PromptSet& prompts(Split split) const {
+    return split == Split::kTrain ? prompts_.train : prompts_.heldout;
+  }
   Packed pack(const Rollouts& rollouts) const;
   /// The reference's weights for one use, prepared when first asked for. Policies that are adapters stand on
   /// them, so that where there are such all uses share what is prepared for training.
@@ -90,7 +78,7 @@ class LanguageProblem final : public Problem {
   std::vector<storage::TensorPlace> tensors_;
   std::unique_ptr<RewardSource> reward_, judge_, reranker_;  // judge and reranker may be null
   std::optional<Answers> answers_;
-  PromptSet train_, heldout_;
+  PromptSets prompts_;
   std::string reference_fingerprint_, reward_fingerprint_;
   model::Generator generator_;
   model::Activations activations_;

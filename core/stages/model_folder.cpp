@@ -31,12 +31,29 @@ storage::DataType read_parameters(const std::filesystem::path& folder, const mod
   return type;
 }
 
+/// Makes a configuration that of the first `layers` of its model `whole`.
+void keep_layers(nlohmann::json& config, const model::ModelConfig& whole, std::int64_t layers) {
+  config[model::traits_of(whole.family).keys.layers] = layers;
+  for (const char* list : {"layer_types", "no_rope_layers"})  // an entry for each layer
+    if (config.contains(list) && std::ssize(config[list]) > layers)
+      config[list].erase(config[list].begin() + layers, config[list].end());
+}
+
 }  // namespace
 
-model::ModelConfig read_model_config(const std::filesystem::path& folder) {
+model::ModelConfig read_model_config(const std::filesystem::path& folder, std::int64_t layers) {
   if (!std::filesystem::is_directory(folder)) throw InputError(folder.string() + ": no such model folder");
   const auto base = description_folder(folder);
-  auto config = model::ModelConfig::from_json(read_config(base), (base / "config.json").string());
+  auto json = read_config(base);
+  const auto file = (base / "config.json").string();
+  auto config = model::ModelConfig::from_json(json, file);
+  if (layers > config.layers)
+    throw InputError(file + ": the model has " + std::to_string(config.layers) + " layers, not " +
+                     std::to_string(layers));
+  if (layers > 0 && layers < config.layers) {
+    keep_layers(json, config, layers);
+    config = model::ModelConfig::from_json(json, file);
+  }
   return is_adapter_folder(folder) && adds_score_head(folder) ? as_reward_model(config) : config;
 }
 
@@ -103,8 +120,9 @@ ModelFolder ModelFolder::fresh(const std::filesystem::path& path, std::uint64_t 
           text::Tokenizer::load(description_folder(path))};
 }
 
-ModelFolder load_as_reward_model(const std::filesystem::path& backbone, std::uint64_t seed) {
-  const auto config = as_reward_model(read_model_config(backbone));
+ModelFolder load_as_reward_model(const std::filesystem::path& backbone, std::uint64_t seed,
+                                 std::int64_t layers) {
+  const auto config = as_reward_model(read_model_config(backbone, layers));
   model::Transformer transformer(config);
   kernels::Buffer<float> parameters(static_cast<std::size_t>(transformer.layout().size()));
   model::initialise(config, transformer.layout(), seed, parameters.span());
@@ -133,6 +151,8 @@ void save_model_folder(const std::filesystem::path& folder, const std::filesyste
       transformer.config().score_head && config["architectures"] != nlohmann::json{reward_model};
   if (becomes_reward_model) {
     config["architectures"] = {reward_model};
+    if (const auto whole = read_model_config(source); whole.layers != transformer.config().layers)
+      keep_layers(config, whole, transformer.config().layers);
     config["num_labels"] = 1;
     config["id2label"] = {{"0", "LABEL_0"}};
     config["label2id"] = {{"LABEL_0", 0}};

@@ -44,21 +44,22 @@ struct ModelFolder {
   static ModelFolder fresh(const std::filesystem::path& path, std::uint64_t seed);
 };
 
-/// The model that a folder's config.json describes, or that of an adapter; the weights are not read. Errors:
-/// InputError.
-model::ModelConfig read_model_config(const std::filesystem::path& folder);
+/// The model that a folder's config.json describes, or that of an adapter, or the first `layers` of it (0:
+/// all); the weights are not read. Errors: InputError, also where there are not so many layers.
+model::ModelConfig read_model_config(const std::filesystem::path& folder, std::int64_t layers = 0);
 
 /// What a reward model grown from this backbone looks like.
 model::ModelConfig as_reward_model(model::ModelConfig backbone);
 
-/// A backbone with a fresh score head (weights from `seed`), ready to become a reward model. A folder that
-/// has a score head keeps it.
-ModelFolder load_as_reward_model(const std::filesystem::path& backbone, std::uint64_t seed);
+/// A backbone, or the first `layers` of it (0: all), with a fresh score head (weights from `seed`), ready to
+/// become a reward model. A folder that has a score head keeps it.
+ModelFolder load_as_reward_model(const std::filesystem::path& backbone, std::uint64_t seed,
+                                 std::int64_t layers = 0);
 
 /// Writes weights into `target`, a model folder like `folder` (an adapter's base, where that is one): every
 /// file of it but its weights is copied as it is; for a reward model made of a language model, config.json is
-/// rewritten to say so: one label, and as pad_token_id, where it names none, the tokenizer's padding token or
-/// else the one that ends a sequence.
+/// rewritten to say so: one label, as many layers as it has, and as pad_token_id, where it names none, the
+/// tokenizer's padding token or else the one that ends a sequence.
 void save_model_folder(const std::filesystem::path& folder, const std::filesystem::path& target,
                        const model::Transformer& transformer, std::span<const float> parameters,
                        storage::DataType data_type);

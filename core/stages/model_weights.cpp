@@ -1,6 +1,7 @@
 #include "core/stages/model_weights.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <optional>
 #include <set>
 #include <string>
@@ -56,6 +57,14 @@ storage::DataType common_type(storage::DataType a, storage::DataType b) {
   return a == b ? a : storage::DataType::kFloat32;
 }
 
+/// Whether a tensor belongs to a layer of the backbone above those that the transformer has.
+bool is_above(const std::string& name, const model::Transformer& transformer) {
+  const auto& names = model::traits_of(transformer.config().family).names;
+  std::string prefix(names.layers);
+  if (!name.starts_with(prefix)) prefix.erase(0, names.surplus_prefix.size());
+  return name.starts_with(prefix) && std::atoll(name.c_str() + prefix.size()) >= transformer.config().layers;
+}
+
 /// Calls read(reader, name in the file, view) for every tensor, and returns the type that holds all of them.
 template <class Read>
 storage::DataType read_each(const std::filesystem::path& folder, const model::Transformer& transformer,
@@ -76,6 +85,7 @@ storage::DataType read_each(const std::filesystem::path& folder, const model::Tr
   }
   for (const auto& [name, tensor] : reader.tensors()) {
     if (known.contains(name) || ignored(name) || (name == kHead && spare_head)) continue;
+    if (backbone && is_above(name, transformer)) continue;
     throw InputError(folder.string() + ": surplus tensor " + name + " that this architecture does not have");
   }
   return type.value_or(storage::DataType::kFloat32);

@@ -13,7 +13,8 @@ namespace infalign::stages {
 /// What a folder need not have.
 enum class Require {
   kAll,
-  kAllButScore,  // a backbone that is to become a reward model: no score.weight, and any LM head is ignored
+  kAllButScore,  // a backbone that is to become a reward model: no score.weight; any LM head is ignored, and
+                 // layers above those of the transformer
 };
 
 /// Copies every tensor of the transformer's layout from `folder` into `parameters` [layout.size()], one after

@@ -12,10 +12,10 @@
 #include "core/model/transformer.h"
 #include "core/stages/adapter_folder.h"
 #include "core/stages/evaluate.h"
-#include "core/stages/language_problem.h"
 #include "core/stages/model_folder.h"
 #include "core/stages/precision.h"
 #include "core/stages/preference_pairs.h"
+#include "core/stages/prompt_set.h"
 #include "core/stages/shuffle.h"
 #include "core/stages/trainee.h"
 #include "core/text/records.h"
@@ -83,8 +83,8 @@ class Planner {
   }
 
   model::ModelConfig add_model(const std::string& role, const std::filesystem::path& folder, bool made,
-                               bool grows_from_it) {
-    auto config = read_model_config(folder);
+                               const experiment::Reward* grows_from_it = nullptr) {
+    auto config = read_model_config(folder, grows_from_it ? grows_from_it->layers : 0);
     if (grows_from_it) config = as_reward_model(config);
     plan_.models.push_back({role, folder, made, config, parameters(config)});
     return config;
@@ -95,19 +95,20 @@ class Planner {
 
   Scorers add_scorers(const std::string& role, const std::optional<experiment::Reward>& trained,
                       const experiment::RewardChoice& choice) {
-    if (choice.empty() && trained) return {add_model(role, described_by(e_.backbone(*trained)), true, true)};
+    if (choice.empty() && trained)
+      return {add_model(role, described_by(e_.backbone(*trained)), true, &*trained)};
     const bool needed = e_.runs(Stage::kCalibrate) || e_.runs(Stage::kAlign) || e_.runs(Stage::kEvaluate);
     Scorers scorers;
     for (std::size_t i = 0; needed && i < choice.models.size(); ++i) {
       const auto number = choice.models.size() > 1 ? " " + std::to_string(i + 1) : "";
-      scorers.push_back(add_model(role + number, choice.models[i], false, false));
+      scorers.push_back(add_model(role + number, choice.models[i], false));
     }
     return scorers;
   }
 
   void describe_models() {
     const auto start = described_by(e_.policy_start());
-    policy_ = add_model("policy", start, start != e_.policy_start(), false);
+    policy_ = add_model("policy", start, start != e_.policy_start());
     reward_ = add_scorers("reward", e_.reward, e_.model.reward);
     judge_ = add_scorers("judge", e_.judge, e_.model.judge);
     reranker_ = add_scorers("reranker", std::nullopt, e_.model.reranker);
@@ -120,18 +121,17 @@ class Planner {
     const auto described = description_folder(folder);
     const auto tokenizer = text::Tokenizer::load(described);
     const auto chat = [&] { return text::ChatTemplate::load(described, e_.model.chat_template); };
-    const auto read = [&](const std::filesystem::path& file, std::int64_t most) {
+    const auto sets =
+        read_prompt_sets(e_.prompts, tokenizer, chat, policy_.max_positions, e_.sampling.max_new_tokens);
+    const auto lengths = [](const PromptSet& set) {
       std::vector<std::int64_t> lengths;
-      if (file.empty()) return lengths;
-      const auto set =
-          read_prompt_set(file, most, tokenizer, chat, policy_.max_positions, e_.sampling.max_new_tokens);
       for (const auto& tokens : set.tokens) lengths.push_back(std::ssize(tokens));
-      for (const auto& text : set.text) prompt_text_bytes_ += std::ssize(text);
       return lengths;
     };
-    heldout_ = read(e_.prompts.heldout, e_.prompts.max_heldout);
-    prompt_text_bytes_ = 0;
-    train_ = read(e_.prompts.train, e_.prompts.max_train);
+    train_ = lengths(sets.train);
+    heldout_ = lengths(sets.heldout);
+    for (const auto& text : sets.train.text) prompt_text_bytes_ += std::ssize(text);
+    plan_.notes = sets.notes;
   }
 
   void add_to(PromptLoad& load, const std::vector<std::int64_t>& lengths,
@@ -404,10 +404,11 @@ class Planner {
   void reward(const std::string& name, const experiment::Reward& settings) {
     const auto folder = described_by(e_.backbone(settings));
     const auto described = description_folder(folder);
-    const auto config = as_reward_model(read_model_config(folder));
+    const auto config = as_reward_model(read_model_config(folder, settings.layers));
     const auto data =
         read_preference_pairs(settings, text::Tokenizer::load(described), config.max_positions,
                               [&] { return text::ChatTemplate::load(described, e_.model.chat_template); });
+    if (!data.too_long().empty()) plan_.notes.push_back(name + ": " + data.too_long());
     const auto per_batch = pairs_per_micro_batch(settings, e_.distributed);
     const auto count = std::ssize(data.train);
     const auto pass_of = [&](std::int64_t pair) {

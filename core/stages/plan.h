@@ -62,6 +62,7 @@ struct Plan {
   std::vector<StageWork> work;
   std::vector<StageMemory> memory;  // what a rank allocates for models and micro-batches
   std::vector<Size> disk;           // when all stages are done
+  std::vector<std::string> notes;   // prompts and pairs that are left out or cut, and why
   kernels::Precision precision = kernels::Precision::kFloat32;  // of products
   std::int64_t micro_batch_tokens = 1;  // of the largest one of the last stage that trains
 

@@ -142,6 +142,7 @@ std::string plan_comments(const experiment::Experiment& experiment, const Plan& 
                           source->command.front());
   text += "\nWork (tokens at most: every response at its longest)\n";
   for (const auto& work : plan.work) indented(work_line(work) + sharing_line(work));
+  for (const auto& note : plan.notes) indented(note + "\n");
   text += "\n" + memory_text(plan, host) + "\n" + disk_text(plan) + "\n" + cost_text(experiment, plan, host);
 
   std::string comments;
@@ -187,6 +188,7 @@ ordered_json plan_json(const experiment::Experiment& experiment, const Plan& pla
   return {{"configuration", experiment.yaml},
           {"models", models},
           {"work", work},
+          {"notes", plan.notes},
           {"memory",
            {{"ranks", plan.ranks},
             {"program", host.program_bytes},

@@ -4,22 +4,15 @@
 #include <utility>
 
 #include "core/error.h"
-#include "core/storage/durable.h"
+#include "core/stages/data_policy.h"
 #include "core/text/records.h"
-#include "kernels/random/philox.h"
 
 namespace infalign::stages {
 namespace {
 
-std::uint64_t hash(const std::string& text) {
-  return std::stoull(storage::Fingerprint().add(text).hex(), nullptr, 16);
-}
-
-/// A number in [0, 1) that says to which part of the data a pair belongs: the same prompt is never on both
-/// sides of a split.
-double split_position(const text::Preference& preference) {
-  const auto& key = preference.prompt.empty() ? preference.chosen : preference.prompt;
-  return kernels::random_uniform({0, kernels::Purpose::kSplit}, hash(key), 0, 0);
+/// What decides to which part of the data a pair belongs.
+const std::string& split_key(const text::Preference& preference) {
+  return preference.prompt.empty() ? preference.chosen : preference.prompt;
 }
 
 bool in_part(double position, const std::string& part) {
@@ -28,28 +21,40 @@ bool in_part(double position, const std::string& part) {
   return true;
 }
 
-PreferencePair tokenize(const text::Tokenizer& tokenizer, const text::Preference& preference) {
-  if (preference.prompt.empty())
-    return {{}, tokenizer.encode(preference.chosen), tokenizer.encode(preference.rejected)};
-  return {tokenizer.encode(preference.prompt, !preference.is_chat),
-          tokenizer.encode_continuation(preference.chosen),
-          tokenizer.encode_continuation(preference.rejected)};
+/// Leaves off the stop token with which a chat template ends an answer, and the blanks it writes behind: the
+/// reward is read at the answer's last token, in training as in use.
+void leave_off_stop(const text::Tokenizer& tokenizer, std::vector<std::int32_t>& answer) {
+  const auto& stop = tokenizer.special().stop;
+  const auto last = std::ranges::find_first_of(answer.rbegin(), answer.rend(), stop.begin(), stop.end());
+  if (last == answer.rend()) return;
+  const std::string behind = tokenizer.decode_continuation({last.base(), answer.end()}, false);
+  if (behind.find_first_not_of(" \n") == std::string::npos) answer.erase(last.base() - 1, answer.end());
 }
 
-/// Cuts the beginnings of sequences that are longer than `most`; true if there were any.
-bool truncate(PreferencePair& pair, std::size_t most) {
-  const auto keep_end = [](std::vector<std::int32_t>& ids, std::size_t count) {
-    if (ids.size() <= count) return false;
-    ids.erase(ids.begin(), ids.end() - static_cast<std::ptrdiff_t>(count));
-    return true;
-  };
-  if (pair.prompt.empty()) {
-    const bool chosen = keep_end(pair.chosen, most), rejected = keep_end(pair.rejected, most);
-    return chosen || rejected;
+PreferencePair tokenize(const text::Tokenizer& tokenizer, const text::Preference& preference) {
+  if (preference.prompt.empty())
+    return {{}, tokenizer.encode(preference.chosen), tokenizer.encode(preference.rejected), 0};
+  PreferencePair pair{tokenizer.encode(preference.prompt, !preference.is_chat),
+                      tokenizer.encode_continuation(preference.chosen),
+                      tokenizer.encode_continuation(preference.rejected), 0};
+  if (preference.is_chat) {
+    leave_off_stop(tokenizer, pair.chosen);
+    leave_off_stop(tokenizer, pair.rejected);
   }
-  const bool chosen = keep_end(pair.chosen, most - 1), rejected = keep_end(pair.rejected, most - 1);
-  return keep_end(pair.prompt, most - std::max(pair.chosen.size(), pair.rejected.size())) || chosen ||
-         rejected;
+  return pair;
+}
+
+std::size_t longest_sequence(const PreferencePair& pair) {
+  return pair.prompt.size() + std::max(pair.chosen.size(), pair.rejected.size());
+}
+
+/// Cuts the beginnings of a pair's sequences that are longer than `most`. One token of a prompt always stays.
+void truncate(PreferencePair& pair, std::size_t most, std::optional<std::int32_t> bos) {
+  const std::size_t most_answer = pair.prompt.empty() ? most : most - 1;
+  for (auto* answer : {&pair.chosen, &pair.rejected})
+    truncate_left(*answer, most_answer, pair.prompt.empty() ? bos : std::nullopt);
+  if (!pair.prompt.empty())
+    truncate_left(pair.prompt, most - std::max(pair.chosen.size(), pair.rejected.size()), bos);
 }
 
 }  // namespace
@@ -58,21 +63,26 @@ PreferencePairs read_preference_pairs(const experiment::Reward& settings, const 
                                       std::int64_t max_positions, const text::ChatTemplateSource& chat) {
   PreferencePairs read;
   const auto most = static_cast<std::size_t>(std::min(settings.max_tokens, max_positions));
+  std::int64_t number = 0;
   for (const auto& preference : text::read_preferences(settings.preferences, chat)) {
-    const double position = split_position(preference);
-    if (!in_part(position, settings.part)) continue;
+    ++number;
+    const std::string& key = split_key(preference);
+    if (!in_part(split_position(key, 0), settings.part)) continue;
     PreferencePair pair = tokenize(tokenizer, preference);
-    const bool too_long = truncate(pair, most);
-    if (too_long && settings.too_long == "drop") {
-      ++read.dropped;
-      continue;
+    pair.margin = preference.margin.value_or(settings.margin);
+    if (const auto length = longest_sequence(pair); length > most) {
+      if (settings.too_long == "error")
+        throw InputError(settings.preferences.string() + ": pair " + std::to_string(number) + " is " +
+                         std::to_string(length) + " tokens, more than " + std::to_string(most) +
+                         "; raise max_tokens, or set too_long to drop or truncate_left");
+      if (settings.too_long == "drop") {
+        ++read.dropped;
+        continue;
+      }
+      truncate(pair, most, tokenizer.special().bos);
+      ++read.truncated;
     }
-    read.truncated += too_long;
-    // Within its part, the last share of a finer hash is held out.
-    const double finer = kernels::random_uniform(
-        {1, kernels::Purpose::kSplit},
-        hash(preference.prompt.empty() ? preference.chosen : preference.prompt), 0, 0);
-    (finer < settings.heldout_fraction ? read.heldout : read.train)
+    (is_held_out(key, settings.heldout_fraction) ? read.heldout : read.train)
         .push_back(static_cast<std::int64_t>(read.pairs.size()));
     read.pairs.push_back(std::move(pair));
   }
@@ -83,8 +93,8 @@ PreferencePairs read_preference_pairs(const experiment::Reward& settings, const 
 }
 
 std::string PreferencePairs::too_long() const {
-  if (dropped > 0) return std::to_string(dropped) + " pairs too long, left out";
-  return truncated > 0 ? std::to_string(truncated) + " pairs too long, without their beginning" : "";
+  if (dropped > 0) return counted(dropped, "pair") + " too long, left out";
+  return truncated > 0 ? counted(truncated, "pair") + " too long, without their beginning" : "";
 }
 
 std::int64_t pairs_per_micro_batch(const experiment::Reward& settings,

@@ -15,6 +15,7 @@ namespace infalign::stages {
 /// A pair as ids: prompt (empty when there is none: then the answers stand alone), chosen and rejected.
 struct PreferencePair {
   std::vector<std::int32_t> prompt, chosen, rejected;
+  double margin = 0;  // by which the chosen answer's reward should be larger
 
   std::int64_t tokens() const {
     return static_cast<std::int64_t>(prompt.size() + chosen.size() + rejected.size());
@@ -30,9 +31,10 @@ struct PreferencePairs {
   std::string too_long() const;
 };
 
-/// The pairs of settings.part, messages written by `chat`. Pairs of a sequence longer than
-/// settings.max_tokens or `max_positions` lose its beginning or are dropped, as settings.too_long says.
-/// Errors: InputError for a bad file, or when nothing is left to train on.
+/// The pairs of settings.part, messages written by `chat`; a stop token that it writes behind an answer is
+/// left off. Pairs of a sequence longer than settings.max_tokens or `max_positions` are refused, dropped or
+/// lose its beginning, as settings.too_long says. Errors: InputError for a bad file, a pair that is refused,
+/// or when nothing is left to train on.
 PreferencePairs read_preference_pairs(const experiment::Reward& settings, const text::Tokenizer& tokenizer,
                                       std::int64_t max_positions, const text::ChatTemplateSource& chat);
 

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/stages/language_problem.h"
+#include "core/stages/run.h"
 #include "core/stages/tabular_problem.h"
 #include "core/storage/durable.h"
 
@@ -19,10 +20,13 @@ double Rollouts::log_ratio(std::size_t i) const {
   return sum;
 }
 
-std::unique_ptr<Problem> make_problem(const experiment::Experiment& experiment, const kernels::Stream& on) {
+std::unique_ptr<Problem> make_problem(Run& run) {
+  const auto& experiment = run.experiment;
   if (experiment.synthetic)
     return std::make_unique<TabularProblem>(make_tables(*experiment.synthetic, experiment.seed));
-  return std::make_unique<LanguageProblem>(experiment, on);
+  auto problem = std::make_unique<LanguageProblem>(experiment, run.on);
+  for (const auto& note : problem->notes()) log_once(run, note);
+  return problem;
 }
 
 std::vector<std::vector<std::int64_t>> micro_batches(std::span<const std::int64_t> prompts,

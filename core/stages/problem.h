@@ -18,6 +18,8 @@
 
 namespace infalign::stages {
 
+struct Run;
+
 enum class Split { kTrain, kHeldout };
 
 /// Who answers: pi_ref, frozen, or the policy in training.
@@ -60,6 +62,8 @@ class Problem {
   virtual void start(std::span<float> parameters) const = 0;
 
   virtual std::int64_t prompt_count(Split split) const = 0;
+  /// What a person should know about the prompts, such as how many were left out; a line each.
+  virtual std::vector<std::string> notes() const { return {}; }
   virtual std::string prompt_text(Split split, std::int64_t prompt) const = 0;
   /// Names the prompt's random numbers; the same text has the same id in every run.
   virtual std::uint64_t prompt_id(Split split, std::int64_t prompt) const = 0;
@@ -91,8 +95,9 @@ class Problem {
   virtual std::string reward_fingerprint() const = 0;
 };
 
-/// The experiment's problem: its tables if it has a synthetic section, else its language models and prompts.
-std::unique_ptr<Problem> make_problem(const experiment::Experiment& experiment, const kernels::Stream& on);
+/// The problem of the run's experiment: its tables if it has a synthetic section, else its language models
+/// and prompts, whose notes are logged once a run.
+std::unique_ptr<Problem> make_problem(Run& run);
 
 /// Cuts `prompts` into micro-batches of the configured size (the last may be shorter).
 std::vector<std::vector<std::int64_t>> micro_batches(std::span<const std::int64_t> prompts,

@@ -1,14 +1,14 @@
-// Stage `reward`: a reward model from human preferences by the Bradley-Terry likelihood, loss = mean of -log
-// sigmoid(r(chosen) - r(rejected)). Chosen and rejected share their prompt's rows. Leaves
-// `output/models/reward`, and `output/models/judge` from the `judge:` section.
+// Stage `reward`: a reward model from human preferences by the Bradley-Terry likelihood. Chosen and rejected
+// share their prompt's rows. Leaves `output/models/reward`, and `output/models/judge` from the `judge:`
+// section.
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <numeric>
 
 #include "core/error.h"
 #include "core/stages/adapter_folder.h"
 #include "core/stages/model_folder.h"
+#include "core/stages/pair_loss.h"
 #include "core/stages/precision.h"
 #include "core/stages/preference_pairs.h"
 #include "core/stages/run.h"
@@ -43,22 +43,10 @@ PackedPairs pack(const std::vector<PreferencePair>& pairs, std::span<const std::
   return packed;
 }
 
-/// log(1 + e^x) without overflow.
-double softplus(double x) { return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x)); }
-
-/// Loss and agreement of some pairs.
-struct PairSums {
-  double loss = 0, correct = 0;
-};
-
-PairSums sum_pairs(std::span<const float> rewards) {
-  PairSums sums;
-  for (std::size_t i = 0; i + 1 < rewards.size(); i += 2) {
-    const double margin = static_cast<double>(rewards[i]) - static_cast<double>(rewards[i + 1]);
-    sums.loss += softplus(-margin);
-    sums.correct += margin > 0 ? 1 : margin == 0 ? 0.5 : 0;
-  }
-  return sums;
+std::vector<double> margins(const std::vector<PreferencePair>& pairs, std::span<const std::int64_t> which) {
+  std::vector<double> margins;
+  for (const auto i : which) margins.push_back(pairs[static_cast<std::size_t>(i)].margin);
+  return margins;
 }
 
 PairSums gathered_sums(const Run& run, const std::vector<PairSums>& own) {
@@ -84,6 +72,9 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
                                        static_cast<double>(settings.epochs),
                                        static_cast<double>(settings.pairs_per_step),
                                        static_cast<double>(settings.max_tokens),
+                                       static_cast<double>(settings.layers),
+                                       settings.margin,
+                                       settings.centre_rewards,
                                        settings.heldout_fraction,
                                        static_cast<double>(run.experiment.distributed.micro_batch_prompts)};
   fingerprint.add(to_text(numbers));
@@ -92,7 +83,7 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
     return;
   }
 
-  auto folder = load_as_reward_model(backbone, seed);
+  auto folder = load_as_reward_model(backbone, seed, settings.layers);
   const auto& transformer = folder.transformer;
   Trainee trainee(name + ".lora", run.on, folder, settings.lora, seed, precision(run.experiment));
   const auto data =
@@ -123,15 +114,11 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
           const auto packed = pack(pairs, batch_pairs);
           transformer.forward(run.on, weights, packed.batch, kept_for_gradient(run.experiment), activations);
           const auto rewards = model::score_rows(transformer, weights, activations, packed.rows);
-          sums.push_back(sum_pairs(rewards));
+          const auto own_margins = margins(pairs, batch_pairs);
+          const PairLoss loss{own_margins, settings.centre_rewards};
+          sums.push_back(loss.sums(rewards));
           tokens.push_back(static_cast<double>(packed.batch.size()));
-          std::vector<float> d_reward(rewards.size());
-          for (std::size_t i = 0; i + 1 < rewards.size(); i += 2) {
-            const double margin = static_cast<double>(rewards[i]) - static_cast<double>(rewards[i + 1]);
-            const double d_margin = -1 / (1 + std::exp(margin)) / static_cast<double>(which.size());
-            d_reward[i] = static_cast<float>(d_margin);
-            d_reward[i + 1] = static_cast<float>(-d_margin);
-          }
+          const auto d_reward = loss.gradient(rewards, static_cast<double>(which.size()));
           d_hidden.resize(static_cast<std::size_t>(packed.batch.size() * transformer.config().hidden_size));
           model::score_rows_backward(transformer, weights, activations, packed.rows, d_reward, d_hidden,
                                      training.optimizer().gradient());
@@ -153,11 +140,13 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
 
   const auto& weights = trainee.prepare();
   std::vector<PairSums> sums;
-  for_own_micro_batches(
-      run, heldout_pairs, per_batch, [&](std::span<const std::int64_t> batch_pairs, std::int64_t) {
-        const auto packed = pack(pairs, batch_pairs);
-        sums.push_back(sum_pairs(transformer.score(run.on, weights, packed.batch, packed.rows, activations)));
-      });
+  for_own_micro_batches(run, heldout_pairs, per_batch,
+                        [&](std::span<const std::int64_t> batch_pairs, std::int64_t) {
+                          const auto packed = pack(pairs, batch_pairs);
+                          const auto own_margins = margins(pairs, batch_pairs);
+                          sums.push_back(PairLoss{own_margins, settings.centre_rewards}.sums(
+                              transformer.score(run.on, weights, packed.batch, packed.rows, activations)));
+                        });
   const auto total = gathered_sums(run, sums);
   const double count = std::max<double>(1, static_cast<double>(heldout_pairs.size()));
   if (run.root()) {

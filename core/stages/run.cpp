@@ -73,6 +73,10 @@ void log_line(const Run& run, const std::string& line) {
   if (run.root()) spdlog::info("{}", line);
 }
 
+void log_once(Run& run, const std::string& line) {
+  if (run.logged.insert(line).second) log_line(run, line);
+}
+
 distributed::Interval own_micro_batches(const Run& run, std::int64_t count) {
   return distributed::shares(count, run.ranks.size())[static_cast<std::size_t>(run.ranks.rank())];
 }

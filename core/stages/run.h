@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -22,7 +23,8 @@ struct Run {
   kernels::Stream on{};
   std::string where = "start";  // stage, variant and step, for the message of a rank that fails
   std::string revision = "unknown";
-  bool progress = true;  // bars and log lines on the root rank
+  bool progress = true;            // bars and log lines on the root rank
+  std::set<std::string> logged{};  // by log_once
 
   bool root() const { return ranks.root(); }
 
@@ -46,6 +48,8 @@ void listen_for_stop_signals();
 
 /// One line for the log of the root rank (standard error).
 void log_line(const Run& run, const std::string& line);
+/// The same for what several stages find out: said by the first.
+void log_once(Run& run, const std::string& line);
 
 /// The share of `count` micro-batches that this rank does: contiguous, in rank order, so that gathered
 /// results stand in micro-batch order whatever the number of ranks.

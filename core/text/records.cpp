@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/text/byte_source.h"
 #include "core/text/tokenizer/json_file.h"
+#include "core/text/transcript.h"
 
 namespace infalign::text {
 namespace {
@@ -49,15 +50,12 @@ void for_each_json(const std::filesystem::path& path, const Read& read) {
 
 /// An HH-RLHF pair: two dialogues that begin alike and part in the assistant's last answer.
 Preference split_transcripts(const std::string& chosen, const std::string& rejected, const Line& line) {
-  constexpr std::string_view kAssistant = "\n\nAssistant:";
   const auto parting = std::ranges::mismatch(chosen, rejected).in1;
-  const std::string_view shared(chosen.begin(), parting);
-  const std::size_t turn = shared.rfind(kAssistant);
-  if (turn == std::string_view::npos)
+  const auto border = last_answer(std::string_view(chosen.begin(), parting));
+  if (!border)
     line.refuse(
         "without a 'prompt', 'chosen' and 'rejected' must be transcripts that share an \"\\n\\nAssistant:\"");
-  const std::size_t border = turn + kAssistant.size();
-  return {chosen.substr(0, border), chosen.substr(border), rejected.substr(border)};
+  return {chosen.substr(0, *border), chosen.substr(*border), rejected.substr(*border)};
 }
 
 /// A template that is loaded when it is first needed.
@@ -121,40 +119,81 @@ Record joined(Record messages, const Record& more) {
   return messages;
 }
 
-/// `chosen` and `rejected` as lists of messages, which go on from the list `prompt` or begin alike.
-Preference chat_preference(const Record& record, LazyTemplate& chat_template, const Line& line) {
-  const Record& chosen = record["chosen"];
-  const Record& rejected = record["rejected"];
-  const auto prompt = record.find("prompt");
-  Record shared = Record::array();
-  if (prompt != record.end() && prompt->is_array()) {
-    shared = *prompt;
-  } else {
-    const auto parting = std::ranges::mismatch(chosen, rejected).in1;
-    shared = Record(Record::array_t(chosen.begin(), parting));
-    while (!shared.empty() && shared.back().is_object() &&
-           shared.back().value("role", Record()) == "assistant")
-      shared.erase(shared.size() - 1);
-    if (shared.empty()) line.refuse("'chosen' and 'rejected' must begin with the same messages");
-    const auto is_prompt = [&](const Record& message) {
-      return message.is_object() && message.contains("content") && message["content"] == *prompt;
-    };
-    if (prompt != record.end() && std::ranges::none_of(shared, is_prompt))
-      line.refuse("'prompt' is none of the messages with which 'chosen' and 'rejected' begin");
-  }
-  const bool goes_on = prompt != record.end() && prompt->is_array();
-  const Chat chat(chat_template, line);
-  Preference preference{chat.prompt(shared).text, "", "", true};
-  preference.chosen = chat.answer(preference.prompt, goes_on ? joined(shared, chosen) : chosen);
-  preference.rejected = chat.answer(preference.prompt, goes_on ? joined(shared, rejected) : rejected);
+/// The messages with which two dialogues begin, up to the user's last.
+Record shared_messages(const Record& chosen, const Record& rejected, const Line& line) {
+  const auto parting = std::ranges::mismatch(chosen, rejected).in1;
+  Record shared = Record(Record::array_t(chosen.begin(), parting));
+  while (!shared.empty() && shared.back().is_object() && shared.back().value("role", Record()) == "assistant")
+    shared.erase(shared.size() - 1);
+  if (shared.empty()) line.refuse("'chosen' and 'rejected' must begin with the same messages");
+  return shared;
+}
+
+Preference chat_preference(const Record& prompt, const Record& chosen, const Record& rejected,
+                           const Chat& chat) {
+  Preference preference{chat.prompt(prompt).text, "", "", true};
+  preference.chosen = chat.answer(preference.prompt, chosen);
+  preference.rejected = chat.answer(preference.prompt, rejected);
   return preference;
 }
 
-Preference text_preference(const Record& record, const Line& line) {
+/// `chosen` and `rejected` as lists of messages, which go on from the list `prompt` or begin alike.
+Preference messages_preference(const Record& record, LazyTemplate& chat_template, const Line& line) {
+  const Chat chat(chat_template, line);
+  const Record& chosen = record["chosen"];
+  const Record& rejected = record["rejected"];
+  const auto prompt = record.find("prompt");
+  if (prompt != record.end() && prompt->is_array())
+    return chat_preference(*prompt, joined(*prompt, chosen), joined(*prompt, rejected), chat);
+  const Record shared = shared_messages(chosen, rejected, line);
+  const auto is_prompt = [&](const Record& message) {
+    return message.is_object() && message.contains("content") && message["content"] == *prompt;
+  };
+  if (prompt != record.end() && std::ranges::none_of(shared, is_prompt))
+    line.refuse("'prompt' is none of the messages with which 'chosen' and 'rejected' begin");
+  return chat_preference(shared, chosen, rejected, chat);
+}
+
+Preference text_preference(const Record& record, LazyTemplate& chat_template, const Line& line) {
   const std::string chosen = line.text_at(record, "chosen");
   const std::string rejected = line.text_at(record, "rejected");
-  if (!record.contains("prompt")) return split_transcripts(chosen, rejected, line);
-  return {line.text_at(record, "prompt"), chosen, rejected};
+  if (record.contains("prompt")) return {line.text_at(record, "prompt"), chosen, rejected};
+  Preference as_written = split_transcripts(chosen, rejected, line);
+  if (!chat_template.get()) return as_written;
+  const Record a = messages_of_transcript(chosen), b = messages_of_transcript(rejected);
+  return chat_preference(shared_messages(a, b, line), a, b, Chat(chat_template, line));
+}
+
+Preference read_preference(const Record& record, LazyTemplate& chat_template, const Line& line) {
+  if (!record.is_object()) line.refuse("expected {\"prompt\": ..., \"chosen\": ..., \"rejected\": ...}");
+  const auto is_list = [&](const char* key) { return record.contains(key) && record[key].is_array(); };
+  if (is_list("chosen") != is_list("rejected"))
+    line.refuse("'chosen' and 'rejected' must both be strings or both be lists of messages");
+  if (is_list("prompt") && !is_list("chosen"))
+    line.refuse("'chosen' and 'rejected' must be lists of messages, as 'prompt' is one");
+  Preference preference = is_list("chosen") ? messages_preference(record, chat_template, line)
+                                            : text_preference(record, chat_template, line);
+  if (const auto margin = record.find("margin"); margin != record.end() && !margin->is_null()) {
+    if (!margin->is_number()) line.refuse("'margin' must be a number");
+    preference.margin = margin->get<double>();
+  }
+  return preference;
+}
+
+Prompt prompt_of(const Record& record, LazyTemplate& chat_template, const Line& line) {
+  if (!record.is_string() && !record.is_object())
+    line.refuse("expected {\"prompt\": ...}, {\"messages\": [...]}, a preference or a string");
+  for (const char* key : {"messages", "prompt"})
+    if (record.is_object() && record.contains(key) && record[key].is_array())
+      return Chat(chat_template, line).prompt(record[key]);
+  const bool is_preference = record.is_object() && !record.contains("prompt") && record.contains("chosen");
+  if (is_preference) {
+    Preference pair = read_preference(record, chat_template, line);
+    return {std::move(pair.prompt), pair.is_chat};
+  }
+  std::string prompt = record.is_string() ? record.get<std::string>() : line.text_at(record, "prompt");
+  if (prompt.empty()) line.refuse("the prompt is empty");
+  return {std::move(prompt)};
 }
 
 }  // namespace
@@ -194,16 +233,7 @@ std::vector<Prompt> read_prompts(const std::filesystem::path& path, const ChatTe
   LazyTemplate chat(source);
   std::vector<Prompt> prompts;
   for_each_json(path, [&](const Record& record, const Line& line) {
-    if (!record.is_string() && !record.is_object())
-      line.refuse("expected {\"prompt\": ...}, {\"messages\": [...]} or a string");
-    for (const char* key : {"messages", "prompt"})
-      if (record.is_object() && record.contains(key) && record[key].is_array()) {
-        prompts.push_back(Chat(chat, line).prompt(record[key]));
-        return;
-      }
-    std::string prompt = record.is_string() ? record.get<std::string>() : line.text_at(record, "prompt");
-    if (prompt.empty()) line.refuse("the prompt is empty");
-    prompts.push_back({std::move(prompt)});
+    prompts.push_back(prompt_of(record, chat, line));
   });
   if (prompts.empty()) throw InputError(path.string() + ": holds no prompts");
   return prompts;
@@ -214,14 +244,7 @@ std::vector<Preference> read_preferences(const std::filesystem::path& path,
   LazyTemplate chat(source);
   std::vector<Preference> preferences;
   for_each_json(path, [&](const Record& record, const Line& line) {
-    if (!record.is_object()) line.refuse("expected {\"prompt\": ..., \"chosen\": ..., \"rejected\": ...}");
-    const auto is_list = [&](const char* key) { return record.contains(key) && record[key].is_array(); };
-    if (is_list("chosen") != is_list("rejected"))
-      line.refuse("'chosen' and 'rejected' must both be strings or both be lists of messages");
-    if (is_list("prompt") && !is_list("chosen"))
-      line.refuse("'chosen' and 'rejected' must be lists of messages, as 'prompt' is one");
-    preferences.push_back(is_list("chosen") ? chat_preference(record, chat, line)
-                                            : text_preference(record, line));
+    preferences.push_back(read_preference(record, chat, line));
   });
   if (preferences.empty()) throw InputError(path.string() + ": holds no preferences");
   return preferences;

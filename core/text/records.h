@@ -28,7 +28,8 @@ struct Preference {
   std::string prompt;  // may be empty
   std::string chosen;
   std::string rejected;
-  bool is_chat = false;  // as in Prompt
+  bool is_chat = false;               // as in Prompt
+  std::optional<double> margin = {};  // by which the annotator preferred `chosen`, where the record says so
 };
 
 /// Calls visit(line, number) for each line of a file, plain or gzip, that is not blank; numbers count from 1.
@@ -37,8 +38,9 @@ struct Preference {
 void for_each_line(const std::filesystem::path& path,
                    const std::function<void(std::string_view line, std::int64_t number)>& visit);
 
-/// `{"prompt": "..."}` a line, or a bare JSON string. Errors: InputError with file and line number for
-/// invalid JSON, a missing key, an empty prompt, or a file without prompts.
+/// `{"prompt": "..."}` a line, a bare JSON string, or a preference as below, whose prompt it is. Errors:
+/// InputError with file and line number for invalid JSON, a missing key, an empty prompt, or a file without
+/// prompts.
 std::vector<std::string> read_prompts(const std::filesystem::path& path);
 
 /// The same, and `{"messages": [...]}` or `{"prompt": [...]}` with a list of {"role", "content"} that ends
@@ -50,8 +52,9 @@ std::vector<Prompt> read_prompts(const std::filesystem::path& path, const ChatTe
 /// (`chosen` and `rejected` whole dialogues "\n\nHuman: ...\n\nAssistant: ..." without a `prompt`: the prompt
 /// is the shared beginning through the last "\n\nAssistant:"). With a template also lists of messages:
 /// `chosen` and `rejected` go on from the list `prompt`, or are whole dialogues that begin alike (a string
-/// `prompt` beside them must be one of their messages). Errors: InputError with file and line number, or for
-/// a file without preferences.
+/// `prompt` beside them must be one of their messages); and with a template transcripts are such messages,
+/// written in its way. A number "margin" may stand beside them. Errors: InputError with file and line number,
+/// or for a file without preferences.
 std::vector<Preference> read_preferences(const std::filesystem::path& path,
                                          const ChatTemplateSource& chat = {});
 

@@ -45,8 +45,10 @@ struct Tokenizer::Impl {
         model(build_model(part_at(root, "model"), file)),
         frame(build_frame(part_at(root, "post_processor"), file)),
         decoders(build_decoders(part_at(root, "decoder"), file)),
-        added(part_at(root, "added_tokens"), file, *model.vocabulary,
-              [this](std::string token) { return normalized(std::move(token), Place::kBeginning); }) {
+        added(part_at(root, "added_tokens"), file, *model.vocabulary, [this](std::string token) {
+          Place place = Place::kBeginning;
+          return normalized(std::move(token), place);
+        }) {
     root.allow_only({"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
                      "model", "post_processor", "decoder"});
     for (const auto* ids : {&frame.before, &frame.after})
@@ -56,7 +58,7 @@ struct Tokenizer::Impl {
                            " is not in the vocabulary");
   }
 
-  std::string normalized(std::string text, Place place) const {
+  std::string normalized(std::string text, Place& place) const {
     for (const Normalizer& normalize : normalizers) normalize(text, place);
     return text;
   }
@@ -77,7 +79,7 @@ struct Tokenizer::Impl {
         ids.push_back(outer.token->id);
         continue;
       }
-      const Place outer_place = text::place_of(outer, place);
+      Place outer_place = text::place_of(outer, place);
       const std::string stretch = normalized(std::string(part_of(text, outer.span)), outer_place);
       for (const Stretch& inner : added.in_normalized_text().cut(stretch)) {
         if (inner.token) {

@@ -16,14 +16,6 @@ std::uint64_t pair_key(std::int32_t left, std::int32_t right) {
   return std::uint64_t{static_cast<std::uint32_t>(left)} << 32 | static_cast<std::uint32_t>(right);
 }
 
-std::string byte_token(unsigned byte) {
-  constexpr std::string_view kDigits = "0123456789ABCDEF";
-  std::string token = "<0x__>";
-  token[3] = kDigits[byte >> 4];
-  token[4] = kDigits[byte & 15];
-  return token;
-}
-
 constexpr std::uint32_t kNone = std::numeric_limits<std::uint32_t>::max();
 
 }  // namespace

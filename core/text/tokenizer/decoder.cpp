@@ -106,9 +106,35 @@ Decoder build_metaspace(const Construct& construct) {
   };
 }
 
+/// English without the spaces that word-wise tokenizers leave.
+std::string cleaned_up(std::string text) {
+  static const std::pair<const char*, const char*> kReplacements[] = {
+      {" .", "."},   {" ?", "?"},           {" !", "!"},   {" ,", ","},     {" ' ", "'"},   {" n't", "n't"},
+      {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+  for (const auto& [from, to] : kReplacements) text = replaced(text, from, to);
+  return text;
+}
+
+/// Words are joined by spaces, what goes on inside a word is joined to it.
+Decoder build_word_piece(const Construct& construct) {
+  construct.allow_only({"prefix", "cleanup"});
+  const std::string prefix = construct.optional_text("prefix").value_or("");
+  const bool cleans = construct.flag("cleanup", true);
+  return [=](Tokens& tokens, bool continues) {
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      if (i > 0 || continues) {
+        const bool goes_on = tokens[i].starts_with(prefix);
+        tokens[i] = goes_on ? tokens[i].substr(prefix.size()) : " " + tokens[i];
+      }
+      if (cleans) tokens[i] = cleaned_up(std::move(tokens[i]));
+    }
+  };
+}
+
 const std::map<std::string_view, Decoder (*)(const Construct&)> kDecoders = {
     {"ByteFallback", build_byte_fallback}, {"ByteLevel", build_byte_level}, {"Fuse", build_fuse},
     {"Metaspace", build_metaspace},        {"Replace", build_replace},      {"Strip", build_strip},
+    {"WordPiece", build_word_piece},
 };
 
 Decoder join_with_spaces() {

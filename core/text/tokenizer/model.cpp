@@ -3,6 +3,8 @@
 #include <nlohmann/json.hpp>
 
 #include "core/text/tokenizer/bpe.h"
+#include "core/text/tokenizer/unigram.h"
+#include "core/text/tokenizer/word_piece.h"
 
 namespace infalign::text {
 namespace {
@@ -22,9 +24,24 @@ Model build_bpe(const Construct& construct) {
           [bpe](const Pieces& pieces, std::vector<std::int32_t>& ids) { bpe->encode(pieces, ids); }};
 }
 
+Model build_unigram(const Construct& construct) {
+  const auto unigram = std::make_shared<const Unigram>(construct);
+  return {unigram->vocabulary(),
+          [unigram](const Pieces& pieces, std::vector<std::int32_t>& ids) { unigram->encode(pieces, ids); }};
+}
+
+Model build_word_piece(const Construct& construct) {
+  const auto vocabulary = read_vocabulary(construct);
+  const auto words = std::make_shared<const WordPiece>(construct, vocabulary);
+  return {vocabulary,
+          [words](const Pieces& pieces, std::vector<std::int32_t>& ids) { words->encode(pieces, ids); }};
+}
+
 const std::map<std::string_view, Model (*)(const Construct&)> kModels = {
     {"", build_bpe},  // the first files did not name their model: there was only one
     {"BPE", build_bpe},
+    {"Unigram", build_unigram},
+    {"WordPiece", build_word_piece},
 };
 
 }  // namespace

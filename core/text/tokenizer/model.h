@@ -1,5 +1,5 @@
 // The "model" of tokenizer.json: from pieces of text to ids. A model is a vocabulary and a function; to add a
-// kind (Unigram, WordPiece) is to add a line to the table in model.cpp.
+// kind is to add a line to the table in model.cpp.
 #pragma once
 
 #include <cstdint>

@@ -34,8 +34,21 @@ Frame build_byte_level(const Construct& construct) {
   return {};
 }
 
+/// BERT's and RoBERTa's: one token before the text and one behind it.
+Frame build_bert(const Construct& construct) {
+  construct.allow_only({"sep", "cls", "trim_offsets", "add_prefix_space"});  // the latter two: about offsets
+  const auto id = [&](const char* key) {
+    const Json& token = construct.list(key);
+    if (token.size() != 2) construct.refuse("'" + std::string(key) + "' must be a token and its id");
+    return construct.token_id(token[1]);
+  };
+  return {{id("cls")}, {id("sep")}};
+}
+
 const std::map<std::string_view, Frame (*)(const Construct&)> kPostProcessors = {
+    {"BertProcessing", build_bert},
     {"ByteLevel", build_byte_level},
+    {"RobertaProcessing", build_bert},
     {"TemplateProcessing", build_template},
 };
 

@@ -1,5 +1,6 @@
 #include "core/text/tokenizer/pre_tokenizer.h"
 
+#include <optional>
 #include <utility>
 
 #include "core/text/tokenizer/byte_level.h"
@@ -48,21 +49,68 @@ PreTokenizer build_byte_level(const Construct& construct) {
   };
 }
 
+/// Matches every character of a class, each by itself.
+template <class IsInClass>
+Pattern character_pattern(const IsInClass& is_in_class) {
+  return [=](std::string_view text, std::vector<Span>& matches) {
+    for (std::size_t offset = 0; offset < text.size();) {
+      const CodePoint point = code_point_at(text, offset);
+      if (is_in_class(point.value)) matches.push_back({offset, offset + point.length});
+      offset += point.length;
+    }
+  };
+}
+
+bool is_ascii_sign(char32_t c) {
+  return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') || (c >= '{' && c <= '~');
+}
+
 PreTokenizer build_digits(const Construct& construct) {
   construct.allow_only({"individual_digits"});
   const auto behaviour =
       construct.flag("individual_digits", false) ? Behaviour::kIsolated : Behaviour::kContiguous;
-  const Pattern digits = [](std::string_view text, std::vector<Span>& matches) {
-    for (std::size_t offset = 0; offset < text.size();) {
-      const CodePoint point = code_point_at(text, offset);
-      if (is_number(point.value)) matches.push_back({offset, offset + point.length});
-      offset += point.length;
-    }
-  };
-  return [=](Pieces& pieces) { split(pieces, digits, behaviour, false); };
+  return
+      [=, digits = character_pattern(is_number)](Pieces& pieces) { split(pieces, digits, behaviour, false); };
 }
 
-PreTokenizer build_split(const Construct& construct) {
+/// BERT's: words at white space, which is removed, and every sign by itself.
+PreTokenizer build_bert(const Construct& construct) {
+  construct.allow_only({});
+  const auto is_sign = [](char32_t c) { return is_ascii_sign(c) || is_punctuation(c); };
+  return [spaces = character_pattern(is_white_space), signs = character_pattern(is_sign)](Pieces& pieces) {
+    split(pieces, spaces, Behaviour::kRemoved, false);
+    split(pieces, signs, Behaviour::kIsolated, false);
+  };
+}
+
+PreTokenizer build_white_space_split(const Construct& construct) {
+  construct.allow_only({});
+  return [spaces = character_pattern(is_white_space)](Pieces& pieces) {
+    split(pieces, spaces, Behaviour::kRemoved, false);
+  };
+}
+
+/// Runs of word characters and runs of signs, without the white space between.
+PreTokenizer build_white_space(const Construct& construct) {
+  construct.allow_only({});
+  const Pattern runs = [](std::string_view text, std::vector<Span>& matches) {
+    enum class Kind { kSpace, kWord, kSign } before = Kind::kSpace;
+    for (std::size_t offset = 0; offset < text.size();) {
+      const CodePoint point = code_point_at(text, offset);
+      const Kind kind = is_word(point.value)          ? Kind::kWord
+                        : is_white_space(point.value) ? Kind::kSpace
+                                                      : Kind::kSign;
+      if (kind != Kind::kSpace && kind != before) matches.push_back({offset, offset});
+      offset += point.length;
+      if (kind != Kind::kSpace) matches.back().end = offset;
+      before = kind;
+    }
+  };
+  return [=](Pieces& pieces) { split(pieces, runs, Behaviour::kRemoved, true); };
+}
+
+/// The value of the key "behavior"; `absent` where it is not given and may be left out.
+Behaviour behaviour_of(const Construct& construct, std::optional<std::string> absent = {}) {
   static const std::map<std::string_view, Behaviour> kBehaviours = {
       {"Removed", Behaviour::kRemoved},
       {"Isolated", Behaviour::kIsolated},
@@ -70,11 +118,23 @@ PreTokenizer build_split(const Construct& construct) {
       {"MergedWithNext", Behaviour::kMergedWithNext},
       {"Contiguous", Behaviour::kContiguous},
   };
+  const auto given = absent ? construct.optional_text("behavior") : construct.text("behavior");
+  const auto behaviour = kBehaviours.find(given.value_or(absent.value_or("")));
+  if (behaviour == kBehaviours.end()) construct.refuse("behavior '" + *given + "' is not supported");
+  return behaviour->second;
+}
+
+PreTokenizer build_punctuation(const Construct& construct) {
+  construct.allow_only({"behavior"});
+  const auto is_sign = [](char32_t c) { return is_ascii_sign(c) || is_punctuation(c); };
+  return [signs = character_pattern(is_sign), how = behaviour_of(construct, "Isolated")](Pieces& pieces) {
+    split(pieces, signs, how, false);
+  };
+}
+
+PreTokenizer build_split(const Construct& construct) {
   construct.allow_only({"pattern", "behavior", "invert"});
-  const auto behaviour = kBehaviours.find(construct.text("behavior"));
-  if (behaviour == kBehaviours.end())
-    construct.refuse("behavior '" + construct.text("behavior") + "' is not supported");
-  return [pattern = build_pattern(construct, "pattern"), how = behaviour->second,
+  return [pattern = build_pattern(construct, "pattern"), how = behaviour_of(construct),
           invert = construct.flag("invert", false)](Pieces& pieces) { split(pieces, pattern, how, invert); };
 }
 
@@ -103,10 +163,10 @@ PreTokenizer build_metaspace(const Construct& construct) {
 }
 
 const std::map<std::string_view, PreTokenizer (*)(const Construct&)> kPreTokenizers = {
-    {"ByteLevel", build_byte_level},
-    {"Digits", build_digits},
-    {"Metaspace", build_metaspace},
-    {"Split", build_split},
+    {"BertPreTokenizer", build_bert},   {"ByteLevel", build_byte_level},
+    {"Digits", build_digits},           {"Metaspace", build_metaspace},
+    {"Punctuation", build_punctuation}, {"Split", build_split},
+    {"Whitespace", build_white_space},  {"WhitespaceSplit", build_white_space_split},
 };
 
 }  // namespace

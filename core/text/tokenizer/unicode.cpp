@@ -88,6 +88,20 @@ bool is_number(char32_t code_point) {
   return c == UTF8PROC_CATEGORY_ND || c == UTF8PROC_CATEGORY_NL || c == UTF8PROC_CATEGORY_NO;
 }
 
+bool is_punctuation(char32_t code_point) {
+  const auto c = category(code_point);
+  return c >= UTF8PROC_CATEGORY_PC && c <= UTF8PROC_CATEGORY_PO;
+}
+
+bool is_mark(char32_t code_point) {
+  const auto c = category(code_point);
+  return c >= UTF8PROC_CATEGORY_MN && c <= UTF8PROC_CATEGORY_ME;
+}
+
+bool is_nonspacing_mark(char32_t code_point) { return category(code_point) == UTF8PROC_CATEGORY_MN; }
+
+bool is_control(char32_t code_point) { return category(code_point) >= UTF8PROC_CATEGORY_CC; }
+
 bool is_word(char32_t code_point) {
   switch (category(code_point)) {
     case UTF8PROC_CATEGORY_LU:
@@ -109,6 +123,38 @@ bool is_word(char32_t code_point) {
              (code_point >= 0x1F150 && code_point <= 0x1F169) ||  // negative circled,
              (code_point >= 0x1F170 && code_point <= 0x1F189);    // negative squared letters
   }
+}
+
+std::string lowercased(std::string_view text) {
+  constexpr char32_t kCapitalIWithDot = 0x130;  // the one whose lower case is two characters
+  std::string result;
+  result.reserve(text.size());
+  for (std::size_t offset = 0; offset < text.size();) {
+    const CodePoint point = code_point_at(text, offset);
+    offset += point.length;
+    if (point.value == kCapitalIWithDot) {
+      result += "i\u0307";
+    } else {
+      append_utf8(result,
+                  static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(point.value))));
+    }
+  }
+  return result;
+}
+
+std::size_t grapheme_length(std::string_view text, std::size_t offset) {
+  CodePoint point = code_point_at(text, offset);
+  std::size_t end = offset + point.length;
+  utf8proc_int32_t state = 0;
+  while (end < text.size()) {
+    const CodePoint next = code_point_at(text, end);
+    if (utf8proc_grapheme_break_stateful(static_cast<utf8proc_int32_t>(point.value),
+                                         static_cast<utf8proc_int32_t>(next.value), &state))
+      break;
+    point = next;
+    end += point.length;
+  }
+  return end - offset;
 }
 
 }  // namespace infalign::text

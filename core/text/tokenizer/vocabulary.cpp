@@ -24,4 +24,12 @@ const std::string* Vocabulary::token_of(std::int32_t id) const {
   return entry == tokens_.end() ? nullptr : entry->second;
 }
 
+std::string byte_token(unsigned byte) {
+  constexpr std::string_view kDigits = "0123456789ABCDEF";
+  std::string token = "<0x__>";
+  token[3] = kDigits[byte >> 4];
+  token[4] = kDigits[byte & 15];
+  return token;
+}
+
 }  // namespace infalign::text

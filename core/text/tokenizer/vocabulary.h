@@ -39,4 +39,7 @@ class Vocabulary {
   std::int64_t size_ = 0;
 };
 
+/// The token that stands for a byte, such as "<0x0A>", where a model falls back to bytes.
+std::string byte_token(unsigned byte);
+
 }  // namespace infalign::text

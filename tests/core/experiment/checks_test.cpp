@@ -168,8 +168,11 @@ TEST_F(Checks, StagesHaveWhatTheyNeed) {
       "--set prompts: prompts.train: missing, but needed to calibrate and align; name a file of JSON lines "
       "{\"prompt\": ...}\n"
       "--set prompts: prompts.heldout: missing, but needed to evaluate; name a file of JSON lines "
-      "{\"prompt\": "
-      "...}");
+      "{\"prompt\": ...}, or set heldout_fraction");
+  EXPECT_EQ(refusal(good(), {"prompts.heldout=null", "prompts.heldout_fraction=0.1"}), "");
+  EXPECT_EQ(
+      refusal(good(), {"prompts.heldout_fraction=0.1"}),
+      "--set prompts.heldout_fraction: prompts.heldout says already what is held out; keep one of them");
   EXPECT_EQ(refusal(good(), {"stages=[finetune, reward]"}),
             "run.yaml: finetune: missing, but needed to finetune; add the section\n"
             "run.yaml: reward: missing, but needed to reward; add the section");

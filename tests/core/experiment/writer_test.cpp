@@ -39,9 +39,9 @@ model:
 finetune: {text: text.txt, initial: model, from_scratch: true, steps: 7, sequences_per_step: 3, sequence_length: 99,
            heldout_fraction: 0.05, learning_rate: 0.1, schedule: cosine, final_learning_rate_fraction: 0.3}
 reward: {preferences: pairs.jsonl, backbone: model, part: first_half, epochs: 2, pairs_per_step: 9, max_tokens: 77, too_long: drop,
-         heldout_fraction: 0.2, beta1: 0.1, beta2: 0.2, epsilon: 1.0e-30, seed_offset: 5}
+         layers: 2, heldout_fraction: 0.2, margin: 0.5, centre_rewards: 0.01, beta1: 0.1, beta2: 0.2, epsilon: 1.0e-30, seed_offset: 5}
 judge: {preferences: pairs.jsonl, part: second_half, weight_decay: 0.01, max_gradient_norm: 0, warmup_steps: 4}
-prompts: {train: train.jsonl, heldout: heldout.jsonl, max_train: 5, max_heldout: 6}
+prompts: {train: train.jsonl, heldout_fraction: 0.4, max_train: 5, max_heldout: 6, max_tokens: 33, too_long: truncate_left}
 sampling: {temperature: 0.30000000000000004, max_new_tokens: 8}
 inference: {procedure: kth_of_n, n: 3, k: 2, strength: 2.5, weights: [0.25, 1.0], quantile: 0.5, threshold: -1.5,
             value: reward, answer: "[0-9]+",
@@ -131,9 +131,9 @@ TEST_F(Writer, TheUnusualExperimentLeavesFewDefaults) {
     return key.starts_with("finetune.") || key.starts_with("reward.") || key.starts_with("judge.");
   });
   EXPECT_THAT(same, testing::UnorderedElementsAre(
-                        "sampling.top_p", "distributed.sharding", "memory.policy", "calibration.fresh",
-                        "alignment.objective", "alignment.exponent", "alignment.target_kl",
-                        "alignment.schedule", "alignment.final_learning_rate_fraction",
+                        "prompts.heldout", "sampling.top_p", "distributed.sharding", "memory.policy",
+                        "calibration.fresh", "alignment.objective", "alignment.exponent",
+                        "alignment.target_kl", "alignment.schedule", "alignment.final_learning_rate_fraction",
                         "alignment.warmup_steps", "alignment.beta1", "alignment.beta2", "alignment.epsilon",
                         "alignment.weight_decay", "alignment.max_gradient_norm"));
 }

@@ -14,6 +14,7 @@
 #include "core/model/generation.h"
 #include "core/stages/model_folder.h"
 #include "core/stages/model_weights.h"
+#include "core/stages/pair_loss.h"
 #include "core/storage/durable.h"
 #include "core/storage/support.h"
 #include "kernels/adamw/adamw.h"
@@ -135,24 +136,33 @@ Loss language_loss(const Example& e) {
   return loss;
 }
 
-/// The mean of -log sigmoid(chosen - rejected).
-Loss reward_loss(const Example& e) {
+/// The rewards' pairs as the reward stage orders them: chosen, rejected, chosen, rejected, ...
+std::vector<std::size_t> pairs_of(const Example& e) {
+  std::vector<std::size_t> order;
+  for (const auto& [chosen, rejected] :
+       e.golden.at("pairs").get<std::vector<std::pair<std::size_t, std::size_t>>>())
+    order.insert(order.end(), {chosen, rejected});
+  return order;
+}
+
+/// The reward stage's loss on the pairs, each with its margin (none: 0).
+Loss reward_loss(const Example& e, std::vector<double> margins = {}, double centre = 0) {
   Loss loss{.value = 0, .gradient = std::vector<float>(e.size()), .values = {}};
   Activations activations;
   const auto weights = e.weights();
   std::vector<float> d_hidden(static_cast<std::size_t>(e.batch.size() * e.transformer.config().hidden_size));
   e.transformer.forward(kStream, weights, e.batch, Keep::kEverything, activations);
   loss.values = model::score_rows(e.transformer, weights, activations, e.last_rows);
-  const auto pairs = e.golden.at("pairs").get<std::vector<std::pair<std::size_t, std::size_t>>>();
-  const auto n = static_cast<double>(pairs.size());
+  const auto order = pairs_of(e);
+  std::vector<float> rewards;
+  for (const auto i : order) rewards.push_back(loss.values[i]);
+  margins.resize(order.size() / 2);
+  const PairLoss pair_loss{margins, centre};
+  const auto n = static_cast<double>(margins.size());
+  loss.value = pair_loss.sums(rewards).loss / n;
+  const auto d_pairs = pair_loss.gradient(rewards, n);
   std::vector<float> d_reward(loss.values.size());
-  for (const auto& [chosen, rejected] : pairs) {
-    const double margin = double{loss.values[chosen]} - double{loss.values[rejected]};
-    const auto slope = static_cast<float>(1 / (1 + std::exp(margin)) / n);
-    loss.value += std::log1p(std::exp(-margin)) / n;
-    d_reward[chosen] -= slope;
-    d_reward[rejected] += slope;
-  }
+  for (std::size_t i = 0; i < order.size(); ++i) d_reward[order[i]] += d_pairs[i];
   model::score_rows_backward(e.transformer, weights, activations, e.last_rows, d_reward, d_hidden,
                              loss.gradient);
   e.transformer.backward(kStream, weights, e.batch, activations, d_hidden, loss.gradient);
@@ -283,6 +293,12 @@ TEST(HfParity, Rewards) {
     ASSERT_EQ(rewards.size(), stored.size());
     for (std::size_t i = 0; i < stored.size(); ++i) EXPECT_NEAR(rewards[i], stored[i], 1e-5);
     EXPECT_NEAR(reward_loss(e).value, e.golden.at("bradley_terry_loss").get<double>(), 2e-5);
+    const auto margins = e.golden.at("margin").get<std::vector<double>>();
+    EXPECT_NEAR(reward_loss(e, margins).value, e.golden.at("bradley_terry_loss_with_margin").get<double>(),
+                2e-5);
+    const auto centre = e.golden.at("center_rewards_coefficient").get<double>();
+    EXPECT_NEAR(reward_loss(e, {}, centre).value, e.golden.at("bradley_terry_loss_centered").get<double>(),
+                2e-5);
   });
 }
 

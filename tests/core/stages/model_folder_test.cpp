@@ -88,6 +88,30 @@ TEST_F(RewardFolder, ScoresAsBeforeItWasWritten) {
   EXPECT_EQ(copy.fingerprint(), written.fingerprint());
 }
 
+/// The lowest layers of a backbone give the hidden states that the whole one has behind them.
+TEST_F(RewardFolder, MayGrowFromTheFirstLayersAlone) {
+  const auto shallow = load_as_reward_model(folder_ / "language", 1, 2);
+  EXPECT_EQ(shallow.transformer.config().layers, 2);
+  const auto whole = load_as_reward_model(folder_ / "language", 1);
+  ASSERT_EQ(whole.transformer.config().layers, 3);
+  for (const auto& view : shallow.transformer.layout().views()) {
+    if (view.name == "score.weight") continue;
+    const auto twin =
+        std::ranges::find(whole.transformer.layout().views(), view.name, &model::ParameterView::name);
+    const auto part = [&](const auto& model, std::int64_t offset) {
+      return model.parameters.span().subspan(static_cast<std::size_t>(offset),
+                                             static_cast<std::size_t>(view.size));
+    };
+    EXPECT_TRUE(std::ranges::equal(part(shallow, view.offset), part(whole, twin->offset))) << view.name;
+  }
+  save_model_folder(folder_ / "language", folder_ / "shallow", shallow.transformer, shallow.parameters.span(),
+                    shallow.data_type);
+  EXPECT_EQ(read("shallow/config.json")["num_hidden_layers"], 2);
+  EXPECT_EQ(ModelFolder::load(folder_ / "shallow").transformer.config().layers, 2);
+  EXPECT_THAT([&] { load_as_reward_model(folder_ / "language", 1, 4); },
+              testing::ThrowsMessage<InputError>(HasSubstr("the model has 3 layers, not 4")));
+}
+
 TEST_F(RewardFolder, SeveralAreCombined) {
   experiment::RewardChoice choice;
   choice.models = {make_reward_model("a", 1), make_reward_model("b", 2)};

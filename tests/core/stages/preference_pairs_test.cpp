@@ -74,7 +74,35 @@ TEST_F(PreferencePairsTest, LongPairsAreDroppedWhereAskedAndCounted) {
   EXPECT_EQ(data.dropped, 2);
   EXPECT_EQ(data.too_long(), "2 pairs too long, left out");
   EXPECT_THAT([&] { read(R"({"prompt": "abcd", "chosen": "ef", "rejected": "g"})"); },
-              ThrowsMessage<InputError>(HasSubstr("left to train on (1 pairs too long, left out)")));
+              ThrowsMessage<InputError>(HasSubstr("left to train on (1 pair too long, left out)")));
+}
+
+TEST_F(PreferencePairsTest, LongPairsAreRefusedWhereAsked) {
+  settings.heldout_fraction = 0;
+  settings.max_tokens = 6;
+  settings.too_long = "error";
+  EXPECT_THAT([&] { read(kPairs); }, ThrowsMessage<InputError>(HasSubstr("pair 2 is 8 tokens, more than 6")));
+}
+
+TEST_F(PreferencePairsTest, TranscriptsAreMessagesForAModelWithATemplate) {
+  settings.heldout_fraction = 0;
+  const auto data = read(R"({"chosen": "\n\nHuman: ab\n\nAssistant: cd\n\nHuman: e\n\nAssistant: f", )"
+                         R"("rejected": "\n\nHuman: ab\n\nAssistant: cd\n\nHuman: e\n\nAssistant: g"})");
+  EXPECT_EQ(data.pairs.at(0).prompt, (Ids{0, 1, 2, 3, 4}));
+  EXPECT_EQ(data.pairs.at(0).chosen, (Ids{5}));
+  EXPECT_EQ(data.pairs.at(0).rejected, (Ids{6}));
+}
+
+TEST_F(PreferencePairsTest, APairsOwnMarginCountsBeforeTheSettings) {
+  settings.heldout_fraction = 0;
+  settings.margin = 0.25;
+  const auto data = read(R"({"prompt": "a", "chosen": "b", "rejected": "c", "margin": 1.5})"
+                         "\n"
+                         R"({"prompt": "b", "chosen": "b", "rejected": "c"})");
+  EXPECT_EQ(data.pairs.at(0).margin, 1.5);
+  EXPECT_EQ(data.pairs.at(1).margin, 0.25);
+  EXPECT_THAT([&] { read(R"({"prompt": "a", "chosen": "b", "rejected": "c", "margin": "large"})"); },
+              ThrowsMessage<InputError>(HasSubstr(":1: 'margin' must be a number")));
 }
 
 TEST_F(PreferencePairsTest, MessagesAreWrittenByTheTemplate) {

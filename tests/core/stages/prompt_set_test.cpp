@@ -6,7 +6,7 @@
 #include <fstream>
 
 #include "core/error.h"
-#include "core/stages/language_problem.h"
+#include "core/stages/prompt_set.h"
 #include "core/text/chat_template.h"
 
 namespace infalign::stages {
@@ -20,10 +20,17 @@ std::filesystem::path written(const std::string& name, const std::string& lines)
   return path;
 }
 
-PromptSet read(const std::filesystem::path& file, const std::string& chat_template, std::int64_t room = 100) {
+PromptSets read_sets(const experiment::Prompts& settings, const std::string& chat_template = "",
+                     std::int64_t room = 100) {
   const auto tokenizer = text::Tokenizer::load(kModel);
-  return read_prompt_set(
-      file, 0, tokenizer, [&] { return text::ChatTemplate::load(kModel, chat_template); }, room, 10);
+  return read_prompt_sets(
+      settings, tokenizer, [&] { return text::ChatTemplate::load(kModel, chat_template); }, room, 10);
+}
+
+PromptSet read(const std::filesystem::path& file, const std::string& chat_template, std::int64_t room = 100) {
+  experiment::Prompts settings;
+  settings.train = file;
+  return read_sets(settings, chat_template, room).train;
 }
 
 TEST(PromptSet, WritesMessagesByTheTemplate) {
@@ -54,6 +61,84 @@ TEST(PromptSet, NamesAPromptThatLeavesNoRoom) {
   } catch (const InputError& error) {
     EXPECT_THAT(error.what(), ::testing::HasSubstr("prompt 2 is"));
   }
+}
+
+constexpr const char* kThree =
+    "{\"prompt\": \"One\"}\n{\"prompt\": \"Once upon a time there was a fox\"}\n{\"prompt\": \"One\"}\n";
+
+TEST(PromptSet, LongPromptsAreLeftOutAndEqualOnesKeptOnce) {
+  experiment::Prompts settings;
+  settings.train = written("three.jsonl", kThree);
+  settings.max_tokens = 4;
+  settings.too_long = "drop";
+  const auto sets = read_sets(settings);
+  EXPECT_THAT(sets.train.text, ::testing::ElementsAre("One"));
+  EXPECT_THAT(sets.notes, ::testing::ElementsAre("prompts: 1 prompt of more than 4 tokens, left out",
+                                                 "prompts: 1 prompt equal to an earlier one, left out"));
+}
+
+TEST(PromptSet, LongPromptsKeepTheirEndAndTheBeginningMark) {
+  experiment::Prompts settings;
+  settings.train = written("three.jsonl", kThree);
+  settings.max_tokens = 4;
+  settings.too_long = "truncate_left";
+  const auto sets = read_sets(settings);
+  const auto tokenizer = text::Tokenizer::load(kModel);
+  const auto whole = tokenizer.encode("Once upon a time there was a fox");
+  ASSERT_EQ(sets.train.tokens.size(), 2u);
+  const std::vector<std::int32_t> kept = {whole[0], whole.end()[-3], whole.end()[-2], whole.end()[-1]};
+  EXPECT_EQ(whole[0], tokenizer.special().bos);
+  EXPECT_EQ(sets.train.tokens[1], kept);
+  EXPECT_THAT("Once upon a time there was a fox", ::testing::EndsWith(sets.train.text[1]));
+  EXPECT_NE(sets.train.id[0], sets.train.id[1]);
+}
+
+TEST(PromptSet, NamesThePromptAndTheLimitItExceeds) {
+  experiment::Prompts settings;
+  settings.train = written("three.jsonl", kThree);
+  settings.max_tokens = 4;
+  EXPECT_THAT([&] { read_sets(settings); },
+              ::testing::ThrowsMessage<InputError>(
+                  ::testing::AllOf(::testing::HasSubstr("prompt 2 is"),
+                                   ::testing::HasSubstr("prompts.max_tokens is 4; shorten it, or set"))));
+  settings.too_long = "drop";
+  settings.max_tokens = 1;
+  EXPECT_THAT([&] { read_sets(settings); },
+              ::testing::ThrowsMessage<InputError>(::testing::HasSubstr("no prompts left to train on")));
+}
+
+TEST(PromptSet, WhatIsHeldOutIsNotTrainedOn) {
+  experiment::Prompts settings;
+  settings.train = written("three.jsonl", kThree);
+  settings.heldout = written("one.jsonl", "{\"prompt\": \"One\"}\n");
+  const auto sets = read_sets(settings);
+  EXPECT_THAT(sets.heldout.text, ::testing::ElementsAre("One"));
+  EXPECT_THAT(sets.train.text, ::testing::ElementsAre("Once upon a time there was a fox"));
+  EXPECT_THAT(sets.notes, ::testing::Contains("prompts: 1 prompt held out though in prompts.train too"));
+}
+
+/// With 300 prompts and a third held out, either count is outside 60 to 140 with a chance below 1e-6.
+TEST(PromptSet, HoldsOutAShareByTheTextAlone) {
+  std::string lines, reversed;
+  for (int i = 0; i < 300; ++i) {
+    const auto line = "{\"prompt\": \"Number " + std::to_string(i) + "\"}\n";
+    lines += line;
+    reversed = line + reversed;
+  }
+  experiment::Prompts settings;
+  settings.heldout_fraction = 1.0 / 3;
+  settings.train = written("forwards.jsonl", lines);
+  const auto forwards = read_sets(settings);
+  settings.train = written("backwards.jsonl", reversed);
+  const auto backwards = read_sets(settings);
+  EXPECT_EQ(forwards.train.id.size() + forwards.heldout.id.size(), 300u);
+  EXPECT_GT(forwards.heldout.id.size(), 60u);
+  EXPECT_LT(forwards.heldout.id.size(), 140u);
+  EXPECT_THAT(backwards.heldout.id, ::testing::UnorderedElementsAreArray(forwards.heldout.id));
+  settings.max_train = 20, settings.max_heldout = 10;
+  const auto few = read_sets(settings);
+  EXPECT_EQ(few.train.id.size(), 20u);
+  EXPECT_EQ(few.heldout.id.size(), 10u);
 }
 
 }  // namespace

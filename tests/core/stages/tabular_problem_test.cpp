@@ -185,7 +185,7 @@ class FreshCalibration : public testing::Test {
   std::vector<std::vector<float>> fresh(distributed::Communicator& ranks, std::int64_t step,
                                         std::int64_t per_batch) const {
     stages::Run run{experiment_, ranks};
-    const auto problem = make_problem(experiment_, run.on);
+    const auto problem = make_problem(run);
     std::vector<std::int64_t> prompts(kPrompts);
     std::iota(prompts.begin(), prompts.end(), 0);
     std::vector<std::vector<float>> rewards;
@@ -211,7 +211,7 @@ TEST_F(FreshCalibration, IsNewAtEveryStepAndNotTheFiles) {
   const auto ranks = distributed::make_local();
   stages::Run run{experiment_, *ranks};
   run.progress = false;
-  const auto problem = make_problem(experiment_, run.on);
+  const auto problem = make_problem(run);
   const auto file = sample_calibration(run, *problem, experiment_.output);
   const auto tables = make_tables(*experiment_.synthetic, experiment_.seed);
   const auto first = fresh(1), second = fresh(2);

@@ -8,6 +8,7 @@
 
 #include "core/text/chat_template.h"
 #include "core/text/records.h"
+#include "core/text/test_data.h"
 #include "core/text/tokenizer.h"
 #include "core/text/utf8.h"
 #include "support/fuzz.h"
@@ -47,6 +48,37 @@ constexpr const char* kSentencePiece = R"({
   "model": {"type": "BPE", "byte_fallback": true, "dropout": null,
     "vocab": {"h": 0, "e": 1, "▁": 2, "he": 3, "<0xC3>": 4, "<0xA9>": 5, "▁he": 6}, "merges": ["h e", "▁ he"]}})";
 
+constexpr const char* kUnigram = R"({
+  "normalizer": {"type": "Sequence", "normalizers": [
+    {"type": "Precompiled", "precompiled_charsmap": null}, {"type": "Strip", "strip_left": true, "strip_right": false},
+    {"type": "NFKD"}, {"type": "StripAccents"}, {"type": "Lowercase"}]},
+  "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"},
+    {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true}]},
+  "post_processor": {"type": "RobertaProcessing", "sep": ["</s>", 1], "cls": ["<s>", 2], "trim_offsets": true},
+  "decoder": {"type": "Metaspace", "replacement": "▁"},
+  "model": {"type": "Unigram", "unk_id": 0, "byte_fallback": true,
+    "vocab": [["<unk>", 0.0], ["</s>", 0], ["<s>", 0], ["▁", -2.5], ["h", -3.5], ["he", -4], ["▁he", -5e0],
+              ["<0xC3>", -9.5], ["<0xA9>", -9.5]]}})";
+
+constexpr const char* kWordPiece = R"({
+  "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null,
+    "lowercase": true},
+  "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "BertPreTokenizer"},
+    {"type": "Punctuation", "behavior": "Contiguous"}]},
+  "post_processor": {"type": "BertProcessing", "sep": ["#", 1], "cls": ["?", 0]},
+  "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
+  "model": {"type": "WordPiece", "unk_token": "?", "continuing_subword_prefix": "##", "max_input_chars_per_word": 20,
+    "vocab": {"?": 0, "#": 1, "he": 2, "##h": 3, "##he": 4, "s": 5, "日": 6, "##aid": 7, "é": 8}}})";
+
+/// kUnigram with the compiled table of the golden cases.
+std::string unigram_with_table() {
+  const auto cases =
+      json_content(std::filesystem::path(INFALIGN_SOURCE_DIR) / "tests/core/text/tokenizer_cases.json");
+  auto json = Json::parse(kUnigram);
+  json["normalizer"]["normalizers"][0] = cases.at(2)["tokenizer"]["normalizer"]["normalizers"][0];
+  return json.dump(-1, ' ', false);
+}
+
 void use_tokenizer(const std::string& json) {
   const auto tokenizer = Tokenizer::parse(json, "fuzz");
   for (const char* text : {"", "he said: hello  1234 <e> é e\u0301 日\n", " hehe"}) {
@@ -59,8 +91,10 @@ void use_tokenizer(const std::string& json) {
 TEST(Fuzz, DamagedTokenizersEndInInputErrors) {
   Mutator mutator(1);
   FuzzCount count;
+  const std::vector<std::string> originals = {kByteLevel, kSentencePiece, kWordPiece, unigram_with_table()};
+  for (const auto& original : originals) ASSERT_TRUE(goes_through([&] { use_tokenizer(original); }));
   for (int i = 0; i < fuzz_inputs(); ++i) {
-    const char* original = i % 4 < 2 ? kByteLevel : kSentencePiece;
+    const std::string& original = originals[static_cast<std::size_t>(i) / 2 % originals.size()];
     const std::string json =
         i % 2 ? mutator.bytes(original) : mutator.values(Json::parse(original)).dump(-1, ' ', false);
     SCOPED_TRACE(json);

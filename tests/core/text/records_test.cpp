@@ -194,6 +194,41 @@ TEST_F(ChatRecords, WholeDialoguesShareTheirPrompt) {
   expect_no_preference("{\"prompt\": \"Ho\", " + dialogues, "'prompt' is none of the messages");
 }
 
+constexpr const char* kTranscripts =
+    R"({"chosen": "\n\nHuman: Hi\n\nAssistant: A", "rejected": "\n\nHuman: Hi\n\nAssistant: B"})";
+
+TEST_F(ChatRecords, TranscriptsAreWrittenByTheTemplate) {
+  const auto found = preference(kTranscripts);
+  EXPECT_EQ(found.prompt, kPrefix);
+  EXPECT_EQ(found.chosen, "A<|im_end|>\n");
+  EXPECT_EQ(found.rejected, "B<|im_end|>\n");
+  EXPECT_TRUE(found.is_chat);
+}
+
+TEST_F(ChatRecords, TheTranscriptFormatWritesTranscriptsAsTheyAre) {
+  choice = "transcript";
+  const auto found = preference(kTranscripts);
+  EXPECT_EQ(found.prompt, "\n\nHuman: Hi\n\nAssistant:");
+  EXPECT_EQ(found.chosen, " A");
+}
+
+TEST_F(ChatRecords, APreferenceIsAPromptToo) {
+  const auto found = prompts(std::string(kTranscripts) +
+                             R"(
+{"chosen": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "A"}], "rejected": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "B"}]}
+{"prompt": "plain", "chosen": "A", "rejected": "B"})");
+  ASSERT_EQ(found.size(), 3u);
+  EXPECT_EQ(found[0].text, kPrefix);
+  EXPECT_EQ(found[1].text, kPrefix);
+  EXPECT_EQ(found[2].text, "plain");
+  EXPECT_TRUE(found[0].is_chat && found[1].is_chat && !found[2].is_chat);
+}
+
+TEST_F(Records, ATranscriptIsAPromptUpToItsLastAnswer) {
+  EXPECT_THAT(read_prompts(write(kTranscripts)), ElementsAre("\n\nHuman: Hi\n\nAssistant:"));
+  expect_refused(read_plain_prompts, R"({"chosen": "a", "rejected": "b"})", ":1: without a 'prompt'");
+}
+
 TEST_F(ChatRecords, EqualAnswersLeaveThePromptToTheUser) {
   const auto found = preference(
       R"({"chosen": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "A"}], "rejected": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "A"}]})");
@@ -235,6 +270,21 @@ TEST_F(Records, ReadsThePublicFiles) {
   EXPECT_EQ(helpful.size(), 2354);
   for (const auto& preference : helpful) EXPECT_TRUE(preference.prompt.ends_with("\n\nAssistant:"));
   EXPECT_EQ(read_preferences(data_folder() / "hh-rlhf/harmless-base.test.jsonl.gz").size(), 2312);
+}
+
+TEST_F(ChatRecords, ThePublicTranscriptsAreDialoguesForATemplate) {
+  SKIP_WITHOUT(data_folder());
+  for (const char* name : {"helpful-base", "harmless-base"}) {
+    const auto file = data_folder() / "hh-rlhf" / (std::string(name) + ".test.jsonl.gz");
+    const auto pairs = read_preferences(file, chat);
+    const auto asked = read_prompts(file, chat);
+    ASSERT_EQ(pairs.size(), asked.size());
+    for (std::size_t i = 0; i < pairs.size(); ++i) {
+      EXPECT_EQ(pairs[i].prompt, asked[i].text);
+      EXPECT_TRUE(pairs[i].prompt.ends_with("<|im_start|>assistant\n"));
+      EXPECT_TRUE(pairs[i].chosen.ends_with("<|im_end|>\n"));
+    }
+  }
 }
 
 }  // namespace

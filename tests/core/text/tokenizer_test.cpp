@@ -14,6 +14,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::ThrowsMessage;
 using Ids = std::vector<std::int32_t>;
+using Json = nlohmann::json;
 
 /// A SentencePiece-like tokenizer of a few words; the model's pieces in order of id, from 3 on.
 constexpr std::string_view kSmall = R"({
@@ -99,8 +100,8 @@ TEST(Tokenizer, RefusesWhatItCannotEncodeOrDecode) {
 
 TEST(Tokenizer, NamesFileAndConstructThatIsNotSupported) {
   auto json = small_json();
-  json["normalizer"]["normalizers"][0]["type"] = "Precompiled";
-  expect_refused(json, "normalizer (Precompiled)");
+  json["normalizer"]["normalizers"][0]["type"] = "Nmt";
+  expect_refused(json, "normalizer (Nmt)");
   json = small_json();
   json["pre_tokenizer"] = {{"type", "UnicodeScripts"}};
   expect_refused(json, "pre_tokenizer (UnicodeScripts)");
@@ -122,6 +123,91 @@ TEST(Tokenizer, NamesFileAndConstructThatIsNotSupported) {
   json = small_json();
   json["post_processor"]["type"] = "Unheard";
   expect_refused(json, "post_processor (Unheard)");
+}
+
+/// What Hugging Face's tokenizers makes of hard strings by small Unigram and WordPiece files
+/// (make_tokenizer_cases.py).
+TEST(Tokenizer, UnigramAndWordPieceDoWhatTheLibraryDoes) {
+  const auto cases =
+      json_content(std::filesystem::path(INFALIGN_SOURCE_DIR) / "tests/core/text/tokenizer_cases.json");
+  ASSERT_EQ(cases.size(), 4u);
+  for (const auto& one : cases) {
+    SCOPED_TRACE(one["name"]);
+    const auto tokenizer = Tokenizer::parse(one["tokenizer"].dump(), "case");
+    for (const auto& vector : one["encode"]) {
+      SCOPED_TRACE(vector["text"]);
+      const auto text = vector["text"].get<std::string>();
+      const auto ids = vector["ids"].get<std::vector<std::int32_t>>();
+      EXPECT_EQ(tokenizer.encode(text), ids);
+      EXPECT_EQ(tokenizer.encode(text, false),
+                vector["ids_without_special"].get<std::vector<std::int32_t>>());
+      EXPECT_EQ(tokenizer.decode(ids, false), vector["decoded"]);
+      EXPECT_EQ(tokenizer.decode(ids), vector["decoded_skipping_special"]);
+    }
+  }
+}
+
+Json unigram_json() {
+  return Json::parse(R"({"model": {"type": "Unigram", "unk_id": 0, "vocab": [
+    ["<unk>", 0], ["a", -1], ["b", -1.5], ["ab", -2.25], ["aba", -4], ["c", -3]]}})");
+}
+
+Json word_piece_json() {
+  return Json::parse(R"({"model": {"type": "WordPiece", "unk_token": "?", "continuing_subword_prefix": "##",
+    "max_input_chars_per_word": 9,
+    "vocab": {"?": 0, "ab": 1, "abc": 2, "##c": 3, "##cd": 4, "a": 5, "##b": 6}}})");
+}
+
+TEST(Tokenizer, UnigramFindsTheBestSumOfScores) {
+  const auto tokenizer = Tokenizer::parse(unigram_json().dump(), "test");
+  // a|ba: no such token; ab|a: -3.25; a|b|a: -3.5; aba: -4.
+  EXPECT_EQ(tokenizer.encode("aba"), (Ids{3, 1}));
+  EXPECT_EQ(tokenizer.encode("axyb"), (Ids{1, 0, 2})) << "unknown characters in a row are one token";
+}
+
+TEST(Tokenizer, WordPieceTakesTheLongestFromTheLeft) {
+  const auto tokenizer = Tokenizer::parse(word_piece_json().dump(), "test");
+  EXPECT_EQ(tokenizer.encode("abc"), (Ids{2}));
+  EXPECT_EQ(tokenizer.encode("abb"), (Ids{1, 6}));
+  EXPECT_EQ(tokenizer.encode("abcd"), (Ids{0})) << "abc is taken, and nothing goes on with d: no way back";
+  EXPECT_EQ(tokenizer.encode("abccccccc"), (Ids{2, 3, 3, 3, 3, 3, 3}));
+  EXPECT_EQ(tokenizer.encode("abcccccccc"), (Ids{0})) << "longer than nine characters";
+}
+
+TEST(Tokenizer, UnigramAndWordPieceNameWhatIsWrong) {
+  auto json = unigram_json();
+  json["model"]["vocab"].push_back(Json::array({"a", -1}));
+  expect_refused(json, "model (Unigram): 'a' stands in the vocabulary twice");
+  json = unigram_json();
+  json["model"]["vocab"].push_back("a");
+  expect_refused(json, "must be a token and its score");
+  json = unigram_json();
+  json["model"]["unk_id"] = 6;
+  expect_refused(json, "'unk_id' 6 is not in the vocabulary");
+  json = word_piece_json();
+  json["model"]["unk_token"] = "none";
+  expect_refused(json, "model (WordPiece): 'unk_token' none is not in the vocabulary");
+  json = unigram_json();
+  json["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "AAAA"}};
+  expect_refused(json, "normalizer (Precompiled): 'precompiled_charsmap' is damaged");
+  json["model"]["unk_id"] = nullptr;
+  json.erase("normalizer");
+  EXPECT_THAT([&] { Tokenizer::parse(json.dump(), "test").encode("axyb"); },
+              ThrowsMessage<InputError>(HasSubstr("'xy' has no tokens")));
+}
+
+/// In quadratic time a million characters would take hours.
+TEST(Tokenizer, LongPiecesTakeLinearTime) {
+  const std::string text(1'000'000, 'a');
+  EXPECT_EQ(Tokenizer::parse(unigram_json().dump(), "test").encode(text).size(), text.size());
+  auto json = word_piece_json();
+  json["model"]["max_input_chars_per_word"] = 1 << 30;
+  json["model"]["vocab"]["##a"] = 7;
+  EXPECT_EQ(Tokenizer::parse(json.dump(), "test").encode(text).size(), text.size());
+  json = unigram_json();
+  json["pre_tokenizer"] = {{"type", "BertPreTokenizer"}};
+  json["normalizer"] = {{"type", "BertNormalizer"}};
+  EXPECT_EQ(Tokenizer::parse(json.dump(), "test").encode(text + "!" + text).size(), 2 * text.size() + 1);
 }
 
 TEST(Tokenizer, NamesWhatIsInconsistent) {
