@@ -119,9 +119,18 @@ std::string to_string(const CollectiveCall& call) {
   return text + ")";
 }
 
-void Communicator::begin(Collective kind, Element element, std::int64_t count, int from) {
-  const std::lock_guard lock(record_);
-  last_ = {last_.sequence + 1, kind, element, count, from};
+Communicator::Call::Call(Communicator& communicator, CollectiveCall call)
+    : communicator_(communicator), start_(std::chrono::steady_clock::now()) {
+  const std::lock_guard lock(communicator_.record_);
+  call.sequence = communicator_.last_.sequence + 1;
+  communicator_.last_ = call;
+  communicator_.inside_ = true;
+}
+
+Communicator::Call::~Call() {
+  communicator_.seconds_inside_ +=
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  communicator_.inside_ = false;
 }
 
 CollectiveCall Communicator::last_collective() const {
@@ -131,7 +140,7 @@ CollectiveCall Communicator::last_collective() const {
 
 template <class T>
 void Communicator::all_reduce(Collective kind, Reduction reduction, std::span<T> values) {
-  begin(kind, element_of<T>(), std::ssize(values));
+  const Call call = begin(kind, element_of<T>(), std::ssize(values));
   const kernels::Span span("ranks: all_reduce");
   do_all_reduce(reduction, element_of<T>(), std::ssize(values), std::as_writable_bytes(values).data());
 }
@@ -143,7 +152,7 @@ void Communicator::reduce_scatter(std::span<const T> values, std::span<const Int
   if (std::ssize(mine) != intervals[static_cast<std::size_t>(rank())].size())
     throw std::invalid_argument("reduce_scatter_sum: room for " + std::to_string(mine.size()) +
                                 " values in rank " + std::to_string(rank()) + "'s share");
-  begin(Collective::kReduceScatterSum, element_of<T>(), std::ssize(values));
+  const Call call = begin(Collective::kReduceScatterSum, element_of<T>(), std::ssize(values));
   const kernels::Span span("ranks: reduce_scatter");
   do_reduce_scatter_sum(element_of<T>(), std::as_bytes(values).data(), intervals,
                         std::as_writable_bytes(mine).data());
@@ -152,13 +161,13 @@ void Communicator::reduce_scatter(std::span<const T> values, std::span<const Int
 template <class T>
 void Communicator::gather(std::span<T> values, std::span<const Interval> intervals) {
   check_cover(intervals, size(), std::ssize(values), "all_gather");
-  begin(Collective::kAllGather, element_of<T>(), std::ssize(values));
+  const Call call = begin(Collective::kAllGather, element_of<T>(), std::ssize(values));
   const kernels::Span span("ranks: all_gather");
   do_all_gather(element_of<T>(), std::as_writable_bytes(values).data(), intervals);
 }
 
 void Communicator::barrier() {
-  begin(Collective::kBarrier, Element::kByte, 0);
+  const Call call = begin(Collective::kBarrier, Element::kByte, 0);
   const kernels::Span span("ranks: barrier");
   do_barrier();
 }
@@ -167,7 +176,7 @@ void Communicator::broadcast(std::span<std::byte> data, int from) {
   if (from < 0 || from >= size())
     throw std::invalid_argument("broadcast: rank " + std::to_string(from) + " is not one of " +
                                 std::to_string(size()));
-  begin(Collective::kBroadcast, Element::kByte, std::ssize(data), from);
+  const Call call = begin(Collective::kBroadcast, Element::kByte, std::ssize(data), from);
   const kernels::Span span("ranks: broadcast");
   do_broadcast(data, from);
 }
@@ -202,7 +211,7 @@ void Communicator::all_gather(std::span<double> values, std::span<const Interval
 }
 
 std::vector<std::vector<std::byte>> Communicator::all_gather_bytes(std::span<const std::byte> mine) {
-  begin(Collective::kAllGatherBytes, Element::kByte, 0);
+  const Call call = begin(Collective::kAllGatherBytes, Element::kByte, 0);
   const kernels::Span span("ranks: all_gather_bytes");
   return do_all_gather_bytes(mine);
 }

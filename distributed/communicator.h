@@ -5,6 +5,8 @@
 // checks that ranks agree.
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -70,7 +72,8 @@ struct CollectiveCall {
 /// For people: "all_reduce_sum #17 (3 float64)".
 std::string to_string(const CollectiveCall& call);
 
-/// Collectives are called from the one thread that made the communicator; only last_collective() from any.
+/// Collectives are called from the one thread that made the communicator; only last_collective() and
+/// in_collective() from any.
 /// Errors: std::invalid_argument where a rank's own arguments contradict each other; PeerFailed,
 /// CollectiveMismatch; std::runtime_error naming the call where the transport fails.
 class Communicator {
@@ -110,6 +113,10 @@ class Communicator {
 
   /// The collective this rank is in, or was last in. May be asked from another thread (a watchdog's).
   CollectiveCall last_collective() const;
+  /// True while it is in it.
+  bool in_collective() const { return inside_.load(std::memory_order_relaxed); }
+  /// Seconds that this rank has spent in collectives so far: waiting for the others, and exchanging.
+  double seconds_in_collectives() const { return seconds_inside_; }
 
   /// Brings the other ranks down. On Mpi it ends every process with this exit code and does not return;
   /// elsewhere it returns, and the caller ends itself.
@@ -129,7 +136,21 @@ class Communicator {
   virtual void do_all_gather(Element element, std::byte* values, std::span<const Interval> intervals) = 0;
   virtual std::vector<std::vector<std::byte>> do_all_gather_bytes(std::span<const std::byte> mine) = 0;
 
-  void begin(Collective kind, Element element, std::int64_t count, int from = 0);
+  /// A collective from its record to its end.
+  class Call {
+   public:
+    explicit Call(Communicator& communicator, CollectiveCall call);
+    ~Call();
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+
+   private:
+    Communicator& communicator_;
+    std::chrono::steady_clock::time_point start_;
+  };
+  [[nodiscard]] Call begin(Collective kind, Element element, std::int64_t count, int from = 0) {
+    return Call(*this, {0, kind, element, count, from});
+  }
   template <class T>
   void all_reduce(Collective kind, Reduction reduction, std::span<T> values);
   template <class T>
@@ -139,6 +160,8 @@ class Communicator {
 
   mutable std::mutex record_;
   CollectiveCall last_;
+  std::atomic<bool> inside_ = false;
+  double seconds_inside_ = 0;
 };
 
 /// Rank 0 of 1.

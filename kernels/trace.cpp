@@ -3,6 +3,7 @@
 #include <chrono>
 #include <memory>
 #include <mutex>
+#include <thread>
 
 namespace infalign::kernels {
 namespace {
@@ -28,11 +29,33 @@ Recorder& own_recorder() {
   return *own;
 }
 
+/// What one thread is in, for others to read.
+struct Followed {
+  std::mutex lock;
+  std::thread::id thread;
+  std::string phase;
+};
+Followed followed;
+
 }  // namespace
 
 namespace internal {
 
 std::atomic<bool> tracing{false};
+std::atomic<std::uint64_t> pulses{0};
+std::atomic<bool> following{false};
+
+std::string enter(std::string_view name) {
+  const std::lock_guard guard(followed.lock);
+  std::string outer = followed.phase;
+  if (followed.thread == std::this_thread::get_id() && !name.starts_with("ranks:")) followed.phase = name;
+  return outer;
+}
+
+void leave(std::string outer) {
+  const std::lock_guard guard(followed.lock);
+  if (followed.thread == std::this_thread::get_id()) followed.phase = std::move(outer);
+}
 
 std::int64_t trace_clock() {
   using std::chrono::system_clock;
@@ -46,6 +69,18 @@ void record_span(std::string_view name, std::int64_t begin) {
 }
 
 }  // namespace internal
+
+void follow_this_thread() {
+  const std::lock_guard guard(followed.lock);
+  followed.thread = std::this_thread::get_id();
+  followed.phase.clear();
+  internal::following = true;
+}
+
+std::string phase() {
+  const std::lock_guard guard(followed.lock);
+  return followed.phase;
+}
 
 void start_trace() { internal::tracing = true; }
 

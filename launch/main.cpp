@@ -17,6 +17,7 @@
 #include "core/experiment/experiment.h"
 #include "core/stages/adapter_folder.h"
 #include "core/stages/design.h"
+#include "core/stages/doctor.h"
 #include "core/stages/inference.h"
 #include "core/stages/plan.h"
 #include "core/stages/precision.h"
@@ -28,6 +29,7 @@
 #include "core/text/chat_template.h"
 #include "core/text/records.h"
 #include "distributed/launcher.h"
+#include "distributed/watchdog.h"
 #include "infalign_revision.h"
 #include "kernels/trace.h"
 #include "launch/design_command.h"
@@ -67,6 +69,40 @@ void print_result(const experiment::Experiment& experiment, bool json) {
     std::cout << "\nReport: " << experiment.report_path().string() << "\n";
 }
 
+int run_on(distributed::Communicator& ranks, std::optional<distributed::Watchdog>& watchdog,
+           const experiment::Experiment& experiment, const RunCommand& command) {
+  stages::Run run{experiment, ranks};
+  run.revision = INFALIGN_REVISION;
+  run.time_limit =
+      stages::TimeLimit(stages::job_end(experiment.checkpoint, stages::TimeLimit::system_clock()(),
+                                        [](const char* name) -> const char* { return std::getenv(name); }));
+  try {
+    run.watchdog = &watchdog.emplace(ranks, experiment.distributed.watchdog_seconds);
+    if (run.root())
+      for (const auto& warning : experiment.warnings) spdlog::warn("{}", warning);
+    stages::log_line(run, "infalign " INFALIGN_VERSION " (" INFALIGN_REVISION "): " + experiment.name +
+                              " on " + std::to_string(ranks.size()) +
+                              (ranks.size() == 1 ? " rank" : " ranks") + ", CPU");
+    if (!command.trace.empty()) kernels::start_trace();
+    stages::run_stages(run, command.only ? std::vector{*command.only} : experiment.stages);
+    if (!command.trace.empty()) stages::write_trace(run, command.trace);
+    const bool shows_result = !command.only || *command.only == experiment::Stage::kEvaluate;
+    if (run.root() && shows_result) print_result(experiment, command.json);
+    return kDone;
+  } catch (const Stopped& stopped) {
+    stages::log_line(run, stopped.what());
+    return kStopped;
+  } catch (const std::exception& error) {
+    if (watchdog && watchdog->active()) watchdog->fail(exit_code(error), error.what());
+    // Without a watchdog, what fails on all ranks alike is told by the root alone; a rank that fails by
+    // itself gets its word a moment later.
+    if (!run.root()) std::this_thread::sleep_for(std::chrono::seconds(3));
+    std::cerr << "infalign: rank " << ranks.rank() << ", " << run.where << ": " << error.what() << std::endl;
+    ranks.abort(exit_code(error));
+    return exit_code(error);
+  }
+}
+
 int run_command(const RunCommand& command, int* argc, char*** argv) {
   // Everything that can be wrong with the file is found before a rank or a folder exists; only one rank says
   // so.
@@ -79,33 +115,52 @@ int run_command(const RunCommand& command, int* argc, char*** argv) {
     return exit_code(error);
   }
   stages::listen_for_stop_signals();
+  std::optional<distributed::Watchdog> watchdog;  // outlives the ranks: finalising MPI is a wait, too
   const auto ranks = distributed::make_mpi(argc, argv);
   omp_set_num_threads(static_cast<int>(experiment->distributed.threads));
-  stages::Run run{*experiment, *ranks};
-  run.revision = INFALIGN_REVISION;
+  const int code = run_on(*ranks, watchdog, *experiment, command);
+  if (watchdog) watchdog->release();
+  return code;
+}
+
+/// `infalign doctor`: on all ranks, before a long run.
+int doctor_command(const RunCommand& command, int* argc, char*** argv) {
+  stages::DoctorOptions options{.output = ".", .version = INFALIGN_VERSION " (" INFALIGN_REVISION ")"};
+  double watchdog_seconds = 60;
   try {
-    if (run.root())
-      for (const auto& warning : experiment->warnings) spdlog::warn("{}", warning);
-    stages::log_line(run, "infalign " INFALIGN_VERSION " (" INFALIGN_REVISION "): " + experiment->name +
-                              " on " + std::to_string(ranks->size()) +
-                              (ranks->size() == 1 ? " rank" : " ranks") + ", CPU");
-    if (!command.trace.empty()) kernels::start_trace();
-    stages::run_stages(run, command.only ? std::vector{*command.only} : experiment->stages);
-    if (!command.trace.empty()) stages::write_trace(run, command.trace);
-    const bool shows_result = !command.only || *command.only == experiment::Stage::kEvaluate;
-    if (run.root() && shows_result) print_result(*experiment, command.json);
-    return kDone;
-  } catch (const Stopped& stopped) {
-    stages::log_line(run, stopped.what());
-    return kStopped;
+    if (!command.config.empty()) {
+      const auto experiment = experiment::load_experiment(command.config, command.overrides);
+      options.output = experiment.output;
+      options.threads = experiment.distributed.threads;
+      watchdog_seconds = experiment.distributed.watchdog_seconds;
+      if (!experiment.synthetic)
+        options.disk_bytes =
+            stages::sum(stages::make_plan(experiment, distributed::launch().ranks.value_or(1)).disk);
+    }
   } catch (const std::exception& error) {
-    // What fails on all ranks alike is told by the root alone; a rank that fails by itself gets its word a
-    // moment later.
-    if (!run.root()) std::this_thread::sleep_for(std::chrono::seconds(3));
-    std::cerr << "infalign: rank " << ranks->rank() << ", " << run.where << ": " << error.what() << std::endl;
-    ranks->abort(exit_code(error));
+    if (distributed::launcher_rank() == 0) std::cerr << "infalign: " << error.what() << std::endl;
     return exit_code(error);
   }
+  std::optional<distributed::Watchdog> watchdog;
+  const auto ranks = distributed::make_mpi(argc, argv);
+  int code = kFailed;
+  try {
+    watchdog.emplace(*ranks, watchdog_seconds);
+    const auto findings = stages::examine(*ranks, options);
+    code = findings["problems"].empty() ? kDone : kFailed;
+    if (ranks->root()) {
+      std::cout << (command.json ? findings.dump() + "\n" : stages::doctor_table(findings)) << std::flush;
+      for (const auto& problem : findings["problems"])
+        std::cerr << "infalign: doctor: " << problem.get<std::string>() << std::endl;
+    }
+    ranks->barrier();  // what is said is said before a rank's exit code brings the others down
+  } catch (const std::exception& error) {
+    if (watchdog && watchdog->active()) watchdog->fail(exit_code(error), error.what());
+    std::cerr << "infalign: doctor: " << error.what() << std::endl;
+    ranks->abort(exit_code(error));
+  }
+  if (watchdog) watchdog->release();
+  return code;
 }
 
 struct CheckOptions {
@@ -229,6 +284,17 @@ int main(int argc, char** argv) {
       ->check(CLI::PositiveNumber);
   check->add_flag("--json", run.json, "as one JSON object");
 
+  auto* doctor =
+      app.add_subcommand("doctor",
+                         "Before a long run, on all ranks: the same program, processors, speed of exchange "
+                         "and disk, clocks, and "
+                         "whether `output` is one folder that all can write to.\n"
+                         "Example: mpirun -n 16 --hostfile hosts infalign doctor configs/quickstart.yaml");
+  doctor->add_option("config", run.config,
+                     "YAML file of the experiment; without it the current folder is looked at");
+  doctor->add_option("--set", run.overrides, "key.path=value: overrides the file (repeatable)")->take_all();
+  doctor->add_flag("--json", run.json, "as one JSON object");
+
   stages::DesignOptions design_options;
   const auto* design = launch::add_design_command(app, design_options);
 
@@ -312,9 +378,10 @@ int main(int argc, char** argv) {
     if (distributed::launcher_rank() != 0) return error.get_exit_code() == 0 ? kDone : kUsage;
     return app.exit(error) == 0 ? kDone : kUsage;
   }
-  for (const auto* command : run_commands)
-    if (command->parsed()) return run_command(run, &argc, &argv);
   try {
+    for (const auto* command : run_commands)
+      if (command->parsed()) return run_command(run, &argc, &argv);
+    if (doctor->parsed()) return doctor_command(run, &argc, &argv);
     if (design->parsed()) {
       stages::design(design_options, std::cout);
       return kDone;

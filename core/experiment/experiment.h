@@ -217,13 +217,16 @@ struct Distributed {
   std::int64_t sharding = 1;  // ZeRO stage; 1 so far
   bool reproducible = true;
   std::int64_t micro_batch_prompts = 4;
-  std::int64_t threads = 1;  // per rank
+  std::int64_t threads = 1;      // per rank
+  double watchdog_seconds = 60;  // 0: none
 
   bool operator==(const Distributed&) const = default;
 };
 
 struct Checkpoint {
   std::int64_t every = 20, keep = 2;
+  bool use_older = false;            // in the place of a damaged one
+  std::optional<double> time_limit;  // minutes from the job's start; none: Slurm's, where it tells one
 
   bool operator==(const Checkpoint&) const = default;
 };

@@ -368,14 +368,23 @@ Section describe(Distributed& d) {
                     "The same bits on any number of ranks, for a little time."},
                    {"micro_batch_prompts", &d.micro_batch_prompts, at_least(1),
                     "Prompts that are sampled and trained on together: the unit of work, and of memory."},
-                   {"threads", &d.threads, at_least(1), "Processor threads of each rank."}}};
+                   {"threads", &d.threads, at_least(1), "Processor threads of each rank."},
+                   {"watchdog_seconds", &d.watchdog_seconds, at_least(0),
+                    "A rank that gives no sign of life, or does not get on while others wait for it, for so "
+                    "long ends all ranks with a message; 0: none watches."}}};
 }
 
 Section describe(Checkpoint& c) {
   return {.name = "checkpoint",
           .meaning = "From which a stopped run goes on.",
           .keys = {{"every", &c.every, at_least(1), "Steps between checkpoints."},
-                   {"keep", &c.keep, at_least(1), "How many of the latest are kept, for each variant."}}};
+                   {"keep", &c.keep, at_least(1), "How many of the latest are kept, for each variant."},
+                   {"use_older", &c.use_older, anything(),
+                    "Where the newest checkpoint is damaged, go on from the one before it; false: stop and "
+                    "name what is damaged."},
+                   {"time_limit", &c.time_limit, above(0),
+                    "Minutes from the start of the job by which the run has stopped with a checkpoint and "
+                    "exit code 75; null: Slurm's limit under Slurm, else none."}}};
 }
 
 }  // namespace

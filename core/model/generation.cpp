@@ -10,6 +10,7 @@
 #include "kernels/parallel.h"
 #include "kernels/sampling/sampling.h"
 #include "kernels/softcap/softcap.h"
+#include "kernels/trace.h"
 
 namespace infalign::model {
 namespace {
@@ -146,6 +147,7 @@ void Generator::generate_together(Worker& worker, const kernels::Stream& on, con
   std::span<const float> hidden = worker.decoder.prefill(on, weights, batch, rows, settings.max_new_tokens);
   std::vector<char> alive;
   for (std::int64_t index = 0;; ++index) {
+    kernels::pulse();
     const auto n = static_cast<std::size_t>(rows.size());
     const auto sample_of = [&](std::size_t row) {
       return static_cast<std::size_t>(rows.slot[row] % samples);

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "core/model/pieces.h"
+#include "kernels/trace.h"
 
 namespace infalign::model {
 namespace {
@@ -165,6 +166,7 @@ void Transformer::run(const kernels::Stream& on, const Weights& weights, const P
   pieces.normalise(T, layout_.layer(0).input_norm, stream_of(0), nullptr, activations.block(0).normed.data(),
                    activations.block(0).inverse_rms.data());
   for (std::int64_t i = 0; i < config_.layers; ++i) {
+    kernels::pulse();
     Activations::Layer& layer = activations.block(i);
     const bool last = i + 1 == config_.layers;
 
@@ -224,6 +226,7 @@ void Transformer::backward(const kernels::Stream& on, const Weights& weights, co
   pieces.normalise_backward(T, layout_.final_norm(), d_hidden.data(), activations.residual_.data(),
                             activations.inverse_rms_.data(), d.residual.data(), gradient.data());
   for (std::int64_t i = config_.layers - 1; i >= 0; --i) {
+    kernels::pulse();
     const LayerOffsets& at = layout_.layer(i);
     Activations::Layer& layer = activations.block(i);
     float* stream = activations.stream(i).data();

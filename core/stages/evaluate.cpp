@@ -305,7 +305,7 @@ void evaluate(Run& run) {
   ordered_json entries = ordered_json::array();
   double largest_kl = 1;
   for (const auto& variant : variants) {
-    run.where = "stage evaluate (variant " + variant.name + ")";
+    run.at("stage evaluate (variant " + variant.name + ")");
     double beta = 0;
     load_aligned(run, problem, variant, parameters, &beta);
     problem.set_policy(parameters);
@@ -314,6 +314,8 @@ void evaluate(Run& run) {
     previous.push_back(&policies.back());
     largest_kl = std::max(largest_kl, 1.5 * entries.back()["kl"]["value"].get<double>());
     progress.update(static_cast<std::int64_t>(policies.size()) + 1);
+    if (run.stop_requested() && policies.size() < variants.size())
+      throw Stopped("stopped on request in the evaluation, which will be done anew; start again to go on");
   }
   progress.finish("");
 

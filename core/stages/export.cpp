@@ -14,7 +14,7 @@ void export_policies(Run& run) {
   const auto& source = problem.policy_folder();
   std::vector<float> parameters;
   for (const auto& variant : run.experiment.alignment.variants) {
-    run.where = "stage export (variant " + variant.name + ")";
+    run.at("stage export (variant " + variant.name + ")");
     const auto target = run.experiment.policy_folder(variant.name);
     const auto key = "export-" + variant.name;
     const bool as_adapter = variant.lora.enabled() && run.experiment.exported.lora == "adapter";

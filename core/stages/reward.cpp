@@ -57,7 +57,7 @@ PairSums gathered_sums(const Run& run, const std::vector<PairSums>& own) {
 
 void train(Run& run, const experiment::Reward& settings, const std::string& name,
            const std::filesystem::path& target) {
-  run.where = "stage reward (" + name + ")";
+  run.at("stage reward (" + name + ")");
   const auto backbone = run.experiment.backbone(settings);
   const auto seed = run.experiment.seed + settings.seed_offset;
   storage::Fingerprint fingerprint;

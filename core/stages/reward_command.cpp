@@ -15,6 +15,7 @@
 
 #include "core/error.h"
 #include "core/storage/durable.h"
+#include "kernels/trace.h"
 
 namespace infalign::stages {
 namespace {
@@ -197,7 +198,8 @@ std::string RewardCommand::attempt_until(Batch& batch, steady_clock::time_point 
                                     {child_->errors.number(), POLLIN, 0}}};
     const auto left = std::chrono::ceil<milliseconds>(deadline - steady_clock::now()).count();
     if (left <= 0) return "took more than " + dump(timeout_) + " s";
-    if (poll(ready.data(), ready.size(), static_cast<int>(std::min<std::int64_t>(left, 60'000))) <= 0)
+    kernels::pulse();  // the program has a time limit of its own
+    if (poll(ready.data(), ready.size(), static_cast<int>(std::min<std::int64_t>(left, 500))) <= 0)
       continue;  // the time limit, or a signal
     if (ready[2].revents != 0) show_errors();
     if (ready[1].revents != 0) {

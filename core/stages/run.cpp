@@ -3,24 +3,31 @@
 #include <spdlog/spdlog.h>
 
 #include <atomic>
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "core/error.h"
 #include "core/storage/durable.h"
 #include "kernels/trace.h"
 
 namespace infalign::stages {
 namespace {
 
-std::atomic<int> signals_received{0};
+std::atomic<bool> signal_received{false};
 
 std::filesystem::path record_path(const Run& run, const std::string& key) {
   return run.experiment.output / ".stages" / (key + ".json");
 }
 
 }  // namespace
+
+void Run::at(std::string place) {
+  where = std::move(place);
+  if (watchdog != nullptr) watchdog->at(where);
+}
 
 std::string Run::from_root(const std::function<std::string()>& compute) const {
   std::string text;
@@ -51,8 +58,9 @@ void Run::mark_done(const std::string& key, const std::string& fingerprint) cons
   ranks.barrier();
 }
 
-bool Run::stop_requested() const {
-  double flag = signals_received > 0 ? 1 : 0;
+bool Run::stop_requested() {
+  const bool late = time_limit.reached();
+  double flag = signal_received || late ? 1 : 0;
   ranks.all_reduce_max(std::span(&flag, 1));
   return flag > 0;
 }
@@ -64,8 +72,15 @@ void listen_for_stop_signals() {
   sigaddset(&signals, SIGUSR1);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::thread([signals] {
-    for (int signal = 0; sigwait(&signals, &signal) == 0;)
-      if (++signals_received > 1) std::_Exit(1);
+    using Clock = std::chrono::steady_clock;
+    Clock::time_point first;
+    for (int signal = 0; sigwait(&signals, &signal) == 0;) {
+      if (!signal_received.exchange(true)) {
+        first = Clock::now();
+      } else if (Clock::now() - first > std::chrono::seconds(1)) {
+        std::_Exit(1);
+      }
+    }
   }).detach();
 }
 
@@ -92,9 +107,12 @@ void run_stages(Run& run, const std::vector<experiment::Stage>& stages) {
     return "";
   });
   for (const auto stage : stages) {
+    if (stage != stages.front() && run.stop_requested())
+      throw Stopped("stopped on request before the stage " + experiment::stage_name(stage) +
+                    "; what is done is kept, start again to go on");
     const std::string name = "stage " + experiment::stage_name(stage);
     const kernels::Span span(name);
-    run.where = name;
+    run.at(name);
     switch (stage) {
       case experiment::Stage::kFinetune:
         finetune(run);

@@ -12,7 +12,9 @@
 #include <vector>
 
 #include "core/experiment/experiment.h"
+#include "core/stages/time_limit.h"
 #include "distributed/communicator.h"
+#include "distributed/watchdog.h"
 #include "kernels/device.h"
 
 namespace infalign::stages {
@@ -23,10 +25,15 @@ struct Run {
   kernels::Stream on{};
   std::string where = "start";  // stage, variant and step, for the message of a rank that fails
   std::string revision = "unknown";
-  bool progress = true;            // bars and log lines on the root rank
+  bool progress = true;  // bars and log lines on the root rank
+  distributed::Watchdog* watchdog = nullptr;
+  TimeLimit time_limit{};
   std::set<std::string> logged{};  // by log_once
 
   bool root() const { return ranks.root(); }
+
+  /// The run stands here now.
+  void at(std::string place);
 
   /// What `compute` returns on the root rank, on all ranks. A failure there brings all ranks down.
   std::string from_root(const std::function<std::string()>& compute) const;
@@ -37,11 +44,13 @@ struct Run {
                const std::filesystem::path& product) const;
   void mark_done(const std::string& key, const std::string& fingerprint) const;
 
-  /// True on all ranks once SIGTERM or SIGUSR1 has reached any of them. Collective.
-  bool stop_requested() const;
+  /// True on all ranks once SIGTERM or SIGUSR1 has reached any of them, or the time limit is near on any. To
+  /// be asked after each piece of work. Collective.
+  bool stop_requested();
 };
 
-/// Has a thread of its own wait for SIGTERM and SIGUSR1; a second signal ends the process at once. To be
+/// Has a thread of its own wait for SIGTERM and SIGUSR1; a second signal ends the process at once, unless it
+/// comes within a second of the first: schedulers and launchers may both pass on the same request. To be
 /// called before any other thread starts. No handler ever interrupts a computation: oneDNN's generated
 /// products keep data where the frame of a signal handler would be written.
 void listen_for_stop_signals();

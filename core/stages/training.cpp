@@ -6,9 +6,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <numbers>
+#include <numeric>
 #include <sstream>
 
 #include "core/error.h"
+#include "core/stages/idle_time.h"
 #include "core/stages/metrics.h"
 #include "core/stages/model_folder.h"
 #include "core/stages/progress.h"
@@ -59,26 +61,59 @@ Training::Training(Run& run, TrainingPlan plan, std::vector<storage::TensorPlace
 }
 
 void Training::resume() {
-  const auto newest = run_.from_root([&]() -> std::string {
-    for (auto folders = storage::list_checkpoints(plan_.checkpoints); !folders.empty(); folders.pop_back()) {
-      const auto info = storage::CheckpointReader(folders.back()).info();
-      const auto found = info.state.find("fingerprint");
-      if (found != info.state.end() && found->second == plan_.fingerprint) return folders.back().string();
-      log_line(run_, folders.back().string() + ": made from other inputs; set aside, starting anew");
-      std::filesystem::remove_all(folders.back());
+  std::vector<std::string> damaged;
+  for (;;) {
+    const std::string folder = run_.from_root([&] { return newest_checkpoint(damaged); });
+    if (folder.empty() && damaged.empty()) return;
+    if (folder.empty())
+      throw InputError(plan_.checkpoints.string() + ": all checkpoints are damaged, the oldest is " +
+                       damaged.back() + "; remove the folder to train anew");
+    const std::string damage = read_checkpoint(folder);
+    if (damage.empty()) {
+      if (!finished()) log_line(run_, "resuming from " + folder);
+      return;
     }
-    return "";
-  });
-  if (newest.empty()) return;
-  const storage::CheckpointReader reader(newest);
-  reader.read("model", tensors_, {0, static_cast<std::int64_t>(parameters_.size())}, parameters_);
-  reader.read(kFirstMoment, tensors_, flat(optimizer_.own()), optimizer_.first_moment());
-  reader.read(kSecondMoment, tensors_, flat(optimizer_.own()), optimizer_.second_moment());
-  state_ = reader.info().state;
-  steps_done_ = reader.info().step;
-  skipped_ = std::stoll(state_.at("skipped_steps"));
-  optimizer_.set_steps(std::stoll(state_.at("optimizer_steps")));
-  if (!finished()) log_line(run_, "resuming from " + newest);
+    if (!run_.experiment.checkpoint.use_older)
+      throw InputError(damage + "; --set checkpoint.use_older=true goes on from the checkpoint before it");
+    log_line(run_, damage + "; trying the checkpoint before it");
+    damaged.push_back(folder);
+  }
+}
+
+std::string Training::newest_checkpoint(const std::vector<std::string>& damaged) const {
+  for (auto folders = storage::list_checkpoints(plan_.checkpoints); !folders.empty(); folders.pop_back()) {
+    const std::string folder = folders.back().string();
+    if (std::ranges::find(damaged, folder) != damaged.end()) continue;
+    try {
+      const auto info = storage::CheckpointReader(folder).info();
+      const auto found = info.state.find("fingerprint");
+      if (found != info.state.end() && found->second == plan_.fingerprint) return folder;
+    } catch (const InputError&) {
+      return folder;  // what is wrong with it is told when it is read
+    }
+    log_line(run_, folder + ": made from other inputs; set aside, starting anew");
+    std::filesystem::remove_all(folder);
+  }
+  return "";
+}
+
+std::string Training::read_checkpoint(const std::filesystem::path& folder) {
+  std::string damage;
+  try {
+    const storage::CheckpointReader reader(folder);
+    reader.read("model", tensors_, {0, static_cast<std::int64_t>(parameters_.size())}, parameters_);
+    reader.read(kFirstMoment, tensors_, flat(optimizer_.own()), optimizer_.first_moment());
+    reader.read(kSecondMoment, tensors_, flat(optimizer_.own()), optimizer_.second_moment());
+    state_ = reader.info().state;
+    steps_done_ = reader.info().step;
+    skipped_ = std::stoll(state_.at("skipped_steps"));
+    optimizer_.set_steps(std::stoll(state_.at("optimizer_steps")));
+  } catch (const InputError& error) {
+    damage = error.what();
+  }
+  for (const auto& bytes : run_.ranks.all_gather_bytes(std::as_bytes(std::span(damage))))
+    if (!bytes.empty()) return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  return "";
 }
 
 void Training::save(std::int64_t step) {
@@ -124,11 +159,13 @@ void Training::run(const std::function<StepReport(std::int64_t step)>& gradients
   Progress progress(title, plan_.steps, reporting);
   Metrics metrics(run_.experiment.metrics_path(), plan_.stage, plan_.variant, steps_done_ + 1, run_.root());
   for (std::int64_t step = steps_done_ + 1; step <= plan_.steps; ++step) {
-    run_.where = "stage " + plan_.stage + (plan_.variant.empty() ? "" : " (variant " + plan_.variant + ")") +
-                 ", step " + std::to_string(step);
+    run_.at("stage " + plan_.stage + (plan_.variant.empty() ? "" : " (variant " + plan_.variant + ")") +
+            ", step " + std::to_string(step));
     const kernels::Span span("step");
     const auto start = std::chrono::steady_clock::now();
+    const WorkTime work(run_);
     auto report = gradients(step);
+    const auto idle = idle_shares(run_, work);
     kernels::AdamWStep hyper;
     hyper.learning_rate = static_cast<float>(learning_rate(plan_.optimizer, step, plan_.steps));
     hyper.beta1 = static_cast<float>(plan_.optimizer.beta1);
@@ -150,6 +187,11 @@ void Training::run(const std::function<StepReport(std::int64_t step)>& gradients
         result.applied ? nlohmann::ordered_json(result.gradient_norm) : nlohmann::ordered_json(nullptr);
     report.metrics["skipped_steps"] = skipped_;
     report.metrics["seconds"] = seconds.count();
+    if (idle.size() > 1) {
+      report.metrics["idle_share"] =
+          std::accumulate(idle.begin(), idle.end(), 0.0) / static_cast<double>(idle.size());
+      report.metrics["idle_shares"] = idle;
+    }
     metrics.write(step, report.metrics);
     progress.update(step, report.note);
 

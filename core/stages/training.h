@@ -63,7 +63,14 @@ class Training {
   distributed::ShardedOptimizer& optimizer() { return optimizer_; }
 
  private:
+  /// Goes on from the newest checkpoint of the same fingerprint, if there is one. A damaged one is an error
+  /// (InputError), or is passed over where the configuration says so.
   void resume();
+  /// On the root: the newest checkpoint of the same fingerprint that is not among `damaged`, or "". Older
+  /// ones of other inputs are removed.
+  std::string newest_checkpoint(const std::vector<std::string>& damaged) const;
+  /// Takes over a checkpoint. Returns what is wrong with it, on all ranks, or "". Collective.
+  std::string read_checkpoint(const std::filesystem::path& folder);
   void save(std::int64_t step);
 
   Run& run_;

@@ -4,7 +4,7 @@
 #   scripts_test.sh REPOSITORY
 set -euo pipefail
 repository=$1
-scripts=("$repository"/launch/{common.sh,quickstart,test,sanitize,fuzz} "$repository/.ci/run")
+scripts=("$repository"/launch/{common.sh,quickstart,test,sanitize,fuzz,mpirun,slurm.sbatch} "$repository/.ci/run")
 failures=0
 
 # expect NAME WANTED GOT
@@ -17,7 +17,7 @@ expect() {
 
 for script in "${scripts[@]}"; do
   bash -n "$script" || failures=$((failures + 1))
-  [[ $script == *.sh ]] || expect "$script is executable" yes "$([[ -x $script ]] && echo yes)"
+  [[ $script == *.sh || $script == *.sbatch ]] || expect "$script is executable" yes "$([[ -x $script ]] && echo yes)"
 done
 if command -v shellcheck >/dev/null; then
   shellcheck --severity=warning --external-sources --source-path=SCRIPTDIR "${scripts[@]}" || failures=$((failures + 1))
@@ -73,6 +73,51 @@ expect "not Debian: status" 0 "$(install)"
 
 expect "every listed package is a plain name" "" \
   "$(source "$repository/launch/common.sh"; listed_packages | grep -vxE '[a-z0-9][a-z0-9.+-]*' || true)"
+
+# launch/mpirun, with a stand-in for mpirun that ends with one exit code after the other and notes its arguments.
+cat >"$work/mpirun" <<'END'
+#!/usr/bin/env bash
+echo "$*" >>"$CALLS"
+echo "$OMP_NUM_THREADS ${OMP_WAIT_POLICY:-unset} $INFALIGN_JOB_START" >>"$CALLS.environment"
+read -r code rest <"$CODES"
+echo "$rest" >"$CODES"
+exit "$code"
+END
+# Which hosts are there: all but the one named "gone".
+printf '#!/usr/bin/env bash\n[[ $1 != gone ]]\n' >"$work/remote"
+chmod +x "$work/mpirun" "$work/remote"
+# start CODES ARGUMENT...: launch/mpirun's exit code
+start() {
+  local codes=$1
+  shift
+  echo "$codes" >"$work/codes"
+  : >"$work/calls"
+  : >"$work/calls.environment"
+  env -u OMP_WAIT_POLICY -u SLURM_JOB_START_TIME CALLS="$work/calls" CODES="$work/codes" INFALIGN=/bin/true MPIRUN="$work/mpirun" INFALIGN_REMOTE="$work/remote" \
+    INFALIGN_BACKOFF=0 "$repository/launch/mpirun" "$@" >"$work/output" 2>&1
+  echo $?
+}
+calls() { wc -l <"$work/calls"; }
+expect "done at once" 0 "$(start "0" -n 2 run a.yaml)"
+expect "the ranks and the command are handed on" "-n 2 /bin/true run a.yaml" "$(sed -e 's/--[a-z-]*\( none\| core\| slot:PE=[0-9]*\)\? //g' "$work/calls")"
+for code in 2 3 75; do
+  expect "exit code $code is passed on" $code "$(start "$code 0" -n 2 run a.yaml)"
+  expect "exit code $code is not retried" 1 "$(calls)"
+done
+expect "a failure is retried" 0 "$(start "1 137 0" -n 2 run a.yaml)"
+expect "a failure is retried until it is none" 3 "$(calls)"
+expect "the time limit counts from the first start" 1 "$(sed 's/.* //' "$work/calls.environment" | sort -u | wc -l)"
+expect "retried up to a limit: status" 1 "$(start "1 1 1 1 1" -n 2 --restarts 2 run a.yaml)"
+expect "retried up to a limit: attempts" 3 "$(calls)"
+expect "more threads than cores: those that wait do not spin" "2 passive" "$(start 0 -n 4096 --threads 2 run a.yaml >/dev/null; sed 's/ [0-9]*$//' "$work/calls.environment")"
+printf 'one slots=2  # first\n\ngone slots=3\n' >"$work/hosts"
+expect "with hosts, as many ranks as slots; a host that is gone is left out" 0 "$(start "1 0" --hostfile "$work/hosts" run a.yaml)"
+expect "first all, then those that are left" "5 2" "$(sed -n 's/^-n \([0-9]*\) .*/\1/p' "$work/calls" | tr '\n' ' ' | sed 's/ $//')"
+expect "the host that is left out is named" "mpirun: goes on without gone " "$(grep without "$work/output")"
+printf 'gone\n' >"$work/hosts"
+expect "no host left" 1 "$(start "1 0" --hostfile "$work/hosts" run a.yaml)"
+expect "a host file without hosts" 1 "$(: >"$work/hosts"; start "0" --hostfile "$work/hosts" run a.yaml)"
+expect "no command" "mpirun: which command? e.g. run configs/quickstart.yaml; see --help" "$(start 0 -n 2 >/dev/null; cat "$work/output")"
 
 [[ $failures -eq 0 ]] && echo "launch scripts: all as expected"
 exit $((failures > 0))

@@ -86,7 +86,8 @@ experiment::Experiment tabular_experiment(const std::string& name, const experim
   experiment.alignment.steps = steps;
   experiment.alignment.prompts_per_step = kPrompts;
   experiment.alignment.samples_per_prompt = 128;
-  experiment.checkpoint = {1 << 30, 1};
+  experiment.checkpoint.every = 1 << 30;
+  experiment.checkpoint.keep = 1;
   experiment::Variant variant;
   variant.name = "tabular";
   variant.transform = transform;
@@ -238,7 +239,8 @@ class FailingProblem : public TabularProblem {
 TEST(Align, GoesOnAfterAFailureToTheSameBits) {
   auto experiment = tabular_experiment("resume", drawn_by("best_of_n", 4), "identity", 0.3, 7);
   experiment.distributed.micro_batch_prompts = 2;
-  experiment.checkpoint = {2, 2};
+  experiment.checkpoint.every = 2;
+  experiment.checkpoint.keep = 2;
   TabularProblem whole(reward_tables());
   const auto expected = train(experiment, *distributed::make_local(), whole);
   for (int calls = 0; calls < 14; calls += 3) {

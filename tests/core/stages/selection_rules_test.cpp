@@ -45,7 +45,8 @@ class SelectionRules : public testing::Test {
                                       variant_of("rule", "leave_one_out")};
     experiment_.evaluation = {128, 0};
     experiment_.distributed.micro_batch_prompts = 16;
-    experiment_.checkpoint = {1 << 30, 1};
+    experiment_.checkpoint.every = 1 << 30;
+    experiment_.checkpoint.keep = 1;
   }
   ~SelectionRules() override { std::filesystem::remove_all(experiment_.output); }
 

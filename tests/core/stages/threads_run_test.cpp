@@ -39,7 +39,8 @@ experiment::Experiment small_experiment(const std::string& name) {
   experiment.alignment.variants[1].target_kl = 0.2;
   experiment.evaluation = {16, 2};
   experiment.distributed.micro_batch_prompts = 1;
-  experiment.checkpoint = {2, 2};
+  experiment.checkpoint.every = 2;
+  experiment.checkpoint.keep = 2;
   return experiment;
 }
 

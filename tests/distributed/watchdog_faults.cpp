@@ -1,0 +1,75 @@
+// Run under mpirun: ranks that meet in a barrier again and again, until the one that is told to commits a
+// fault in the middle of its work.
+//
+//   watchdog_faults SECONDS FAULT RANK
+//
+// Faults: throw, kill, abort, stop, sleep, spin, leave; and what is none: work (with signs of progress) and
+// read (a long file), for twice SECONDS.
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "distributed/communicator.h"
+#include "distributed/watchdog.h"
+#include "kernels/trace.h"
+
+namespace {
+
+using namespace infalign;
+using Clock = std::chrono::steady_clock;
+
+void commit(const std::string& fault, double seconds) {
+  const kernels::Span span("mischief");
+  std::this_thread::sleep_for(std::chrono::milliseconds(700));  // so that it is known
+  const auto end = Clock::now() + std::chrono::duration<double>(2 * seconds);
+  if (fault == "throw") throw std::runtime_error("this is the cause");
+  if (fault == "kill") kill(getpid(), SIGKILL);
+  if (fault == "abort") std::abort();
+  if (fault == "stop") kill(getpid(), SIGSTOP);
+  if (fault == "sleep") std::this_thread::sleep_for(std::chrono::hours(1));
+  if (fault == "spin")
+    for (volatile std::uint64_t turns = 0;;) turns = turns + 1;
+  if (fault == "work")
+    for (; Clock::now() < end; kernels::pulse()) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  if (fault == "read") {
+    std::ifstream zeros("/dev/zero");
+    std::vector<char> piece(1 << 12);
+    for (; Clock::now() < end; std::this_thread::sleep_for(std::chrono::milliseconds(100)))
+      zeros.read(piece.data(), std::ssize(piece));
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 4) return 2;
+  const double seconds = std::atof(argv[1]);
+  const std::string fault = argv[2];
+  const int who = std::atoi(argv[3]);
+  std::optional<distributed::Watchdog> watchdog;
+  const auto ranks = distributed::make_mpi(&argc, &argv);
+  watchdog.emplace(*ranks, seconds);
+  try {
+    for (int step = 1; step <= 20; ++step) {
+      watchdog->at("step " + std::to_string(step));
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      const bool now = step == 10 && ranks->rank() == who;
+      if (now && fault == "leave") break;
+      if (now) commit(fault, seconds);
+      ranks->barrier();
+    }
+  } catch (const std::exception& error) {
+    watchdog->fail(3, error.what());
+  }
+  watchdog->release();
+  return 0;
+}

@@ -1,0 +1,49 @@
+"""A rank commits a fault while the others wait for it: one message that names it and says what everybody was at, the right exit code, and no
+process is left.
+
+    watchdog_faults.py PROGRAM MPIRUN FAULT RANK
+"""
+import os
+import subprocess
+import sys
+import time
+
+PROGRAM, MPIRUN, FAULT, RANK = sys.argv[1:]
+RANKS, SECONDS = 4, 5
+EXIT_CODES = {"throw": (3,), "work": (0,), "read": (0,)}
+WORDS = {
+    "throw": f"rank {RANK} on HOST, step 10: this is the cause",
+    "kill": f"rank {RANK} on HOST ended without a word",
+    "abort": f"rank {RANK} on HOST ended without a word",
+    "stop": f"rank {RANK} on HOST has given no sign of life for",
+    "sleep": f"rank {RANK} on HOST has not got on for",
+    "spin": f"rank {RANK} on HOST has not got on for",
+    "leave": f"rank {RANK} on HOST ended its work while others need it",
+}
+
+
+def check(condition, message):
+    if not condition:
+        sys.exit(f"FAILED: {message}")
+
+
+environment = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_mpi_yield_when_idle": "1",
+               "OMPI_MCA_btl_vader_single_copy_mechanism": "none", "OMP_NUM_THREADS": "1"}
+start = time.time()
+done = subprocess.run([MPIRUN, "--oversubscribe", "--bind-to", "none", "-n", str(RANKS), PROGRAM, str(SECONDS), FAULT, RANK],
+                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=55, env=environment)
+print(f"{time.time() - start:.1f} s, exit code {done.returncode}\n{done.stderr}")
+said = [line for line in done.stderr.splitlines() if line.startswith("infalign: ")]
+if FAULT in ("work", "read"):
+    check(done.returncode == 0, f"exit code {done.returncode} instead of 0")
+    check(not said, "a rank that works was given up")
+    sys.exit()
+check(done.returncode in EXIT_CODES.get(FAULT, (1, 134, 137)), f"exit code {done.returncode}")
+check(len(said) == 1, f"{len(said)} messages instead of one")
+words = WORDS[FAULT].replace("HOST", os.uname().nodename)
+check(words in said[0], f"«{words}» is not in the message")
+check("phase mischief" in said[0] or FAULT in ("throw", "leave"), "the phase is not in the message")
+check("step 10" in said[0] and "after barrier #" in said[0], "the step or the last collective is not in the message")
+check(" wait in barrier #" in said[0], "what the others waited in is not in the message")
+left = subprocess.run(["pgrep", "-f", f"^{PROGRAM} {SECONDS} {FAULT} {RANK}$"], stdout=subprocess.PIPE, text=True).stdout
+check(not left, f"left running: {left}")
