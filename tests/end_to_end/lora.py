@@ -70,6 +70,18 @@ output = fresh("follow")
 run(command(config, output, follow), timeout=300)
 check((output / "policies" / "identity" / "config.json").exists(), "no whole model came of an adapter")
 
+# Fine-tuning takes an adapter too, and leaves a whole model.
+stories = SCRATCH / "stories.txt"
+stories.write_text("\n\n".join(json.loads(line)["chosen"] for line in (ROOT / "data" / "preferences.jsonl").read_text().splitlines()[:128]))
+tuning = {"stages": "[finetune]", "finetune.text": stories, "finetune.steps": 8, "finetune.sequences_per_step": 120, "finetune.sequence_length": 32, "finetune.lora.rank": 4,
+          "finetune.learning_rate": 3e-3}
+tuned = [fresh(f"tuned_on_{ranks}") for ranks in (1, 2)]
+for output, ranks in zip(tuned, (None, 2)):
+    run(command(config, output, {**settings, **tuning}, ranks), timeout=120)
+losses = [json.loads(line)["loss"] for line in (tuned[0] / "metrics.jsonl").read_text().splitlines()]
+check(losses[-1] < losses[0], f"nothing was learned: {losses}")
+check(digest(tuned[0] / "models/finetuned/model.safetensors") == digest(tuned[1] / "models/finetuned/model.safetensors"), "two ranks tune otherwise than one")
+
 # What is wrong is said in one line, with what would be right.
 for changes, code, words in (({"alignment.lora.targets": "[c_attn]"}, 2, "alignment.lora.targets: no module of this model is called c_attn; there are q_proj, k_proj"),
                              ({"alignment.lora.rank": -1}, 2, "alignment.lora.rank: expected whole number, at least 0"),
