@@ -12,7 +12,8 @@
 
 namespace infalign::text {
 
-/// Where the beginning of a text is taken away, nothing stands at its beginning any more: `place` says so then.
+/// Where the beginning of a text is taken away, nothing stands at its beginning any more: `place` says so
+/// then.
 using Normalizer = std::function<void(std::string& text, Place& place)>;
 
 /// The normalizers in the order they act. Errors: InputError naming file and construct.

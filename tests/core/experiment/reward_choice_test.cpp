@@ -9,7 +9,6 @@ namespace {
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::Not;
 
 class RewardChoiceTest : public ExperimentTest {
  protected:
@@ -135,7 +134,7 @@ TEST_F(RewardChoiceTest, TheResolvedFileUsesTheShortFormWhereItSaysAll) {
   EXPECT_THAT(load(good(), {"model.reward={command: [sh, rule.py]}"}).yaml,
               AllOf(HasSubstr("  reward:\n    models: null\n"),
                     HasSubstr("    command: [sh, " + in_folder("rule.py") + "]\n")));
-  EXPECT_THAT(load(good(), {"model.reward=[critic, other]"}).yaml, Not(HasSubstr("  reward: ")));
+  EXPECT_THAT(load(good(), {"model.reward=[critic, other]"}).yaml, HasSubstr("  reward:\n    models: ["));
 }
 
 }  // namespace
