@@ -53,5 +53,58 @@ TEST(Configs, Stories) {
   EXPECT_EQ(worst.judge, best.judge);
 }
 
+/// Reads the four configurations of HH-RLHF with a folder in the place of the model and of Anthropic's
+/// release.
+class HhConfigs : public ExperimentTest {
+ protected:
+  void SetUp() override {
+    ExperimentTest::SetUp();
+    for (const char* task : {"helpful-base", "harmless-base"}) {
+      for (const char* part : {"train", "test"})
+        write(std::filesystem::path(task) / (std::string(part) + ".jsonl.gz"), "");
+      write(std::filesystem::path("hh-rlhf") / (std::string(task) + ".test.jsonl.gz"), "");
+    }
+  }
+
+  static Experiment config(const std::string& name) { return load_experiment(kSource / "configs" / name); }
+
+  const ScopedVariable model_{"INFALIGN_SMOLLM2", (folder_ / "model").c_str()};
+  const ScopedVariable release_{"INFALIGN_HH", folder_.c_str()};
+  const ScopedVariable data_{"INFALIGN_DATA", folder_.c_str()};
+};
+
+TEST_F(HhConfigs, JudgeByTheOtherHalfAndHoldOutPrompts) {
+  for (const char* name :
+       {"hh-helpful.yaml", "hh-helpful-small.yaml", "hh-harmless.yaml", "hh-harmless-small.yaml"}) {
+    SCOPED_TRACE(name);
+    const Experiment e = config(name);
+    EXPECT_THAT(e.warnings, ElementsAre());
+    EXPECT_EQ(e.inference.n, 4);
+    ASSERT_TRUE(e.reward && e.judge);
+    EXPECT_EQ(e.reward->part, "first_half");
+    EXPECT_EQ(e.judge->part, "second_half");
+    EXPECT_NE(e.reward->seed_offset, e.judge->seed_offset);
+    EXPECT_TRUE(e.prompts.holds_out());
+    if (e.prompts.heldout_fraction > 0) {
+      EXPECT_EQ(e.prompts.heldout_fraction, e.reward->heldout_fraction) << "no reward model has seen them";
+      EXPECT_EQ(e.prompts.heldout_fraction, e.judge->heldout_fraction);
+    }
+  }
+}
+
+TEST_F(HhConfigs, DifferInTaskAndProcedureAlone) {
+  for (const std::string size : {"", "-small"}) {
+    const Experiment helpful = config("hh-helpful" + size + ".yaml");
+    Experiment harmless = config("hh-harmless" + size + ".yaml");
+    EXPECT_EQ(helpful.inference.procedure, "best_of_n");
+    EXPECT_EQ(harmless.inference.procedure, "worst_of_n");
+    EXPECT_EQ(helpful.reward->optimizer, harmless.reward->optimizer);
+    EXPECT_EQ(helpful.sampling, harmless.sampling);
+    EXPECT_EQ(helpful.calibration, harmless.calibration);
+    EXPECT_EQ(helpful.alignment, harmless.alignment);
+    EXPECT_EQ(helpful.evaluation, harmless.evaluation);
+  }
+}
+
 }  // namespace
 }  // namespace infalign::experiment
