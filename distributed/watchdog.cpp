@@ -402,7 +402,9 @@ class Watchdog::Impl {
   void read_all(double time) {
     for (auto& [rank, connection] : connections_) {
       for (const std::string& line : connection.receive()) take(rank, line, time);
-      if (connection.state() == LineSocket::State::kEnded) depart(rank, Presence::kDied, time);
+      if (connection.state() != LineSocket::State::kEnded) continue;
+      const bool told = record(rank).presence == Presence::kLeft;
+      depart(rank, told ? Presence::kEnded : Presence::kDied, time);
     }
   }
 
@@ -436,7 +438,8 @@ class Watchdog::Impl {
 
   void depart(int rank, Presence how, double time) {
     RankRecord& gone = record(rank);
-    if (gone.presence != Presence::kHere) return;
+    const bool ends = gone.presence == Presence::kLeft && how == Presence::kEnded;
+    if (gone.presence != Presence::kHere && !ends) return;
     gone.presence = how;
     gone.gone = time;
   }

@@ -16,6 +16,7 @@ WORDS = {
     "kill": f"rank {RANK} on HOST ended without a word",
     "abort": f"rank {RANK} on HOST ended without a word",
     "stop": f"rank {RANK} on HOST has given no sign of life for",
+    "stop_at_the_end": f"rank {RANK} on HOST has given no sign of life for",
     "sleep": f"rank {RANK} on HOST has not got on for",
     "spin": f"rank {RANK} on HOST has not got on for",
     "leave": f"rank {RANK} on HOST ended its work while others need it",
@@ -42,6 +43,8 @@ check(done.returncode in EXIT_CODES.get(FAULT, (1, 134, 137)), f"exit code {done
 check(len(said) == 1, f"{len(said)} messages instead of one")
 words = WORDS[FAULT].replace("HOST", os.uname().nodename)
 check(words in said[0], f"«{words}» is not in the message")
+if FAULT == "stop_at_the_end":
+    sys.exit()
 check("phase mischief" in said[0] or FAULT in ("throw", "leave"), "the phase is not in the message")
 check("step 10" in said[0] and "after barrier #" in said[0], "the step or the last collective is not in the message")
 check(" wait in barrier #" in said[0], "what the others waited in is not in the message")
