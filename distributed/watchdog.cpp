@@ -18,6 +18,7 @@
 #include <mutex>
 #include <random>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "distributed/line_socket.h"
@@ -389,7 +390,7 @@ class Watchdog::Impl {
       if (fields.size() == 3 && fields[0] == "hello" && fields[1] == token_) {
         const int rank = static_cast<int>(number(fields[2]));
         stranger.send(line_of("hello", token_, std::to_string(me_)));
-        connections_.insert_or_assign(rank, std::move(stranger));
+        connections_.insert_or_assign(rank, std::exchange(stranger, LineSocket()));
         for (std::size_t i = 1; i < lines.size(); ++i) take(rank, lines[i], now());
       }
       stranger.close();

@@ -33,6 +33,20 @@ def ranks_of(launcher):
         return []
 
 
+def wait_for_end(process, limit):
+    """Waits for mpirun and returns its standard error. One that hangs although its ranks are gone is killed, as launch/mpirun does: Open MPI 4 does so at times when
+    ranks end while it finalises."""
+    start, gone_since = time.time(), None
+    while time.time() < start + limit:
+        try:
+            return process.communicate(timeout=1)[1]
+        except subprocess.TimeoutExpired:
+            gone_since = (gone_since or time.time()) if not ranks_of(process.pid) else None
+            if gone_since and time.time() > gone_since + 10:
+                os.killpg(process.pid, signal.SIGKILL)
+    raise subprocess.TimeoutExpired("mpirun", limit)
+
+
 def unfinished(output):
     """What is being written there: the writer's temporary names."""
     found = set()
@@ -93,7 +107,7 @@ while kills < KILLS:
                 kills += 1
                 what.append(f"{who} {when}")
         try:
-            _, errors = process.communicate(timeout=LIMIT if disturbed else 300)
+            errors = wait_for_end(process, LIMIT if disturbed else 300)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             sys.exit(f"FAILED: the run hangs after {what[-1]}")
