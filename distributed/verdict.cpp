@@ -7,6 +7,8 @@
 namespace infalign::distributed {
 namespace {
 
+constexpr double kSilenceShare = 0.25;  // of the limit
+
 std::string seconds(double value) {
   char text[32];
   std::snprintf(text, sizeof text, "%.1f s", value);
@@ -22,8 +24,10 @@ class Court {
   std::optional<Verdict> verdict() const {
     if (const auto dead = in(Presence::kDied); !dead.empty()) return of_dead(dead);
     if (const auto failed = in(Presence::kFailed); !failed.empty()) return of_failed(failed);
-    const auto silent =
-        those([&](const RankRecord& r) { return r.presence == Presence::kHere && now_ - r.heard >= limit_; });
+    const auto silent = those([&](const RankRecord& r) {
+      const bool alive = r.presence == Presence::kHere || r.presence == Presence::kLeft;
+      return alive && now_ - r.heard >= limit_;
+    });
     if (!silent.empty()) {
       const RankRecord& first = at(silent.front());
       return lost(silent, "has given no sign of life for " + seconds(now_ - first.heard) +
@@ -74,14 +78,20 @@ class Court {
     };
     const auto waiting = those(is_waiting);
     if (waiting.empty()) return std::nullopt;
+    // A rank that is about to be missed is not to be told of as one that lives.
+    const auto falls_silent = those([&](const RankRecord& r) {
+      return r.presence == Presence::kHere && now_ - r.heard >= kSilenceShare * limit_;
+    });
+    if (!falls_silent.empty()) return std::nullopt;
     const auto idle = those([&](const RankRecord& r) {
       return r.presence == Presence::kHere && !r.state.inside && now_ - r.changed >= limit_;
     });
     if (!idle.empty()) return lost(idle, "has not got on for " + seconds(now_ - at(idle.front()).changed));
     if (waiting.size() < those([](const RankRecord& r) { return r.presence == Presence::kHere; }).size())
       return std::nullopt;  // for a rank that works
-    if (const auto left = in(Presence::kLeft); !left.empty())
-      return lost(left, "ended its work while others need it");
+    const auto left = those(
+        [](const RankRecord& r) { return r.presence == Presence::kLeft || r.presence == Presence::kEnded; });
+    if (!left.empty()) return lost(left, "ended its work while others need it");
     const auto sequence = [&](int rank) { return at(rank).state.collective.sequence; };
     const int least = std::ranges::min(waiting, {}, sequence);
     if (sequence(least) < sequence(std::ranges::max(waiting, {}, sequence))) {

@@ -26,7 +26,8 @@ enum class Presence {
   kHere,
   kFailed,  // told of an error and waits for its end
   kDied,    // its end of the connection was closed without a word
-  kLeft,    // said that it has done its work
+  kLeft,    // said that it has done its work; its process still gives signs of life
+  kEnded,   // and has closed its end of the connection since
 };
 
 /// What is known of a rank. Times are seconds of one clock.
@@ -37,7 +38,7 @@ struct RankRecord {
   bool watched = true;  // false: it does not report to us
   double heard = 0;     // when it gave a sign of life last
   double changed = 0;   // when its state was another than before
-  double gone = 0;      // when its presence became another than kHere
+  double gone = 0;      // when its presence became what it is
   int exit_code = 1;    // of kFailed
   std::string cause;    // of kFailed
 };

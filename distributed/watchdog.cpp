@@ -18,6 +18,7 @@
 #include <mutex>
 #include <random>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "distributed/line_socket.h"
@@ -389,7 +390,7 @@ class Watchdog::Impl {
       if (fields.size() == 3 && fields[0] == "hello" && fields[1] == token_) {
         const int rank = static_cast<int>(number(fields[2]));
         stranger.send(line_of("hello", token_, std::to_string(me_)));
-        connections_.insert_or_assign(rank, std::move(stranger));
+        connections_.insert_or_assign(rank, std::exchange(stranger, LineSocket()));
         for (std::size_t i = 1; i < lines.size(); ++i) take(rank, lines[i], now());
       }
       stranger.close();
@@ -402,7 +403,9 @@ class Watchdog::Impl {
   void read_all(double time) {
     for (auto& [rank, connection] : connections_) {
       for (const std::string& line : connection.receive()) take(rank, line, time);
-      if (connection.state() == LineSocket::State::kEnded) depart(rank, Presence::kDied, time);
+      if (connection.state() != LineSocket::State::kEnded) continue;
+      const bool told = record(rank).presence == Presence::kLeft;
+      depart(rank, told ? Presence::kEnded : Presence::kDied, time);
     }
   }
 
@@ -436,7 +439,8 @@ class Watchdog::Impl {
 
   void depart(int rank, Presence how, double time) {
     RankRecord& gone = record(rank);
-    if (gone.presence != Presence::kHere) return;
+    const bool ends = gone.presence == Presence::kLeft && how == Presence::kEnded;
+    if (gone.presence != Presence::kHere && !ends) return;
     gone.presence = how;
     gone.gone = time;
   }

@@ -48,8 +48,8 @@ class Watchdog {
   /// active.
   void fail(int exit_code, const std::string& cause);
 
-  /// This rank has done its work, and the communicator is about to be finalised; it is not asked again. The
-  /// others are still watched.
+  /// This rank has done its work, and the communicator is about to be finalised; it is not asked again. Until
+  /// it is destroyed the watchdog goes on: the others may hang, and this rank may be stopped.
   void release();
 
  private:

@@ -93,6 +93,16 @@ TEST(Verdict, NamesTheRankThatDoesNotGetOn) {
                                      EndsWith("ranks 0, 2 and 3 wait in barrier #7")));
 }
 
+TEST(Verdict, TellsSilenceFromAStandstillThatCameBeforeIt) {
+  Ranks ranks;
+  for (const int rank : {0, 2, 3}) ranks.wait(rank, 7, 6);
+  ranks.stand(1, 6, "gradient");
+  ranks[1].heard = kNow - 4;
+  EXPECT_EQ(ranks.message(), "none");  // as yet
+  ranks[1].heard = kNow - 5;
+  EXPECT_THAT(ranks.message(), StartsWith("rank 1 on h1 has given no sign of life for 5.0 s"));
+}
+
 TEST(Verdict, GivesTheStandstillAsLongAsTheWait) {
   Ranks ranks;
   for (const int rank : {0, 2, 3}) ranks.wait(rank, 7, 1);
@@ -125,9 +135,20 @@ TEST(Verdict, NamesARankThatEndedItsWorkTooEarly) {
 
 TEST(Verdict, LetsRanksEndTheirWorkOneAfterTheOther) {
   Ranks ranks;
-  for (const int rank : {1, 2, 3}) ranks.leave(rank, Presence::kLeft, 60);
+  for (const int rank : {1, 2}) ranks.leave(rank, Presence::kLeft, 60);
+  ranks.leave(3, Presence::kEnded, 60);
+  ranks[3].heard = kNow - 60;
   ranks.stand(0, 60, "");
+  ranks[0].heard = kNow;
   EXPECT_EQ(ranks.message(), "none");
+}
+
+TEST(Verdict, MissesARankThatIsStoppedBetweenItsWorkAndItsEnd) {
+  Ranks ranks;
+  for (int rank = 0; rank < 4; ++rank) ranks.leave(rank, Presence::kLeft, 60);
+  EXPECT_EQ(ranks.message(), "none");
+  ranks[1].heard = kNow - 6;
+  EXPECT_THAT(ranks.message(), StartsWith("rank 1 on h1 has given no sign of life for 6.0 s"));
 }
 
 TEST(Verdict, OfADeathNamesTheFirstAndTheCodeIsOne) {

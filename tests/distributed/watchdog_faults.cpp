@@ -3,8 +3,8 @@
 //
 //   watchdog_faults SECONDS FAULT RANK
 //
-// Faults: throw, kill, abort, stop, sleep, spin, leave; and what is none: work (with signs of progress) and
-// read (a long file), for twice SECONDS.
+// Faults: throw, kill, abort, stop, stop_at_the_end (its work is done), sleep, spin, leave; and what is none:
+// work (with signs of progress) and read (a long file), for twice SECONDS.
 #include <signal.h>
 #include <unistd.h>
 
@@ -71,5 +71,9 @@ int main(int argc, char** argv) {
     watchdog->fail(3, error.what());
   }
   watchdog->release();
+  if (ranks->rank() == who && fault == "stop_at_the_end") {
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+    kill(getpid(), SIGSTOP);
+  }
   return 0;
 }

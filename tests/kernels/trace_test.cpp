@@ -32,5 +32,32 @@ TEST(Trace, RecordsNestedSpansOfAllThreads) {
   EXPECT_THAT(take_trace(), ::testing::IsEmpty());
 }
 
+TEST(Phase, IsTheInnermostSpanOfTheFollowedThread) {
+  { const Span before("before it is followed"); }
+  follow_this_thread();
+  EXPECT_EQ(phase(), "");
+  const Span outer("outer");
+  {
+    const Span inner("inner");
+    EXPECT_EQ(phase(), "inner");
+    std::thread([] { const Span other("other"); }).join();
+    EXPECT_EQ(phase(), "inner");
+    const Span waiting("ranks: barrier");
+    EXPECT_EQ(phase(), "inner");
+    std::string seen;
+    std::thread([&] { seen = phase(); }).join();
+    EXPECT_EQ(seen, "inner");
+  }
+  EXPECT_EQ(phase(), "outer");
+}
+
+TEST(Pulse, IsCountedOnAllThreadsAndWithEachSpan) {
+  const auto before = pulses();
+  pulse();
+  { const Span span("span"); }
+  std::thread(pulse).join();
+  EXPECT_EQ(pulses(), before + 3);
+}
+
 }  // namespace
 }  // namespace infalign::kernels

@@ -3,7 +3,8 @@ and at its end weights and evaluation are those of the undisturbed run, bit for 
 
     kills.py KILLS [SEED]      prints a line for each run that was brought to its end
 
-Who is killed: a random rank, all ranks, or mpirun politely (SIGTERM, which it turns into SIGKILL a second later). When: at a random moment (mostly in a
+Who is killed: a random rank, all ranks, or mpirun politely (SIGTERM, which it turns into SIGKILL a second later); with more than 20 kills, a random rank may be
+stopped instead (SIGSTOP), and the watchdog has to end the run. When: at a random moment (mostly in a
 collective or in the work before one), while a file is written, or while it takes its name.
 """
 import random
@@ -30,6 +31,20 @@ def ranks_of(launcher):
         return [int(pid) for pid in children if "infalign" in Path(f"/proc/{pid}/comm").read_text()]
     except OSError:
         return []
+
+
+def wait_for_end(process, limit):
+    """Waits for mpirun and returns its standard error. One that hangs although its ranks are gone is killed, as launch/mpirun does: Open MPI 4 does so at times when
+    ranks end while it finalises."""
+    start, gone_since = time.time(), None
+    while time.time() < start + limit:
+        try:
+            return process.communicate(timeout=1)[1]
+        except subprocess.TimeoutExpired:
+            gone_since = (gone_since or time.time()) if not ranks_of(process.pid) else None
+            if gone_since and time.time() > gone_since + 10:
+                os.killpg(process.pid, signal.SIGKILL)
+    raise subprocess.TimeoutExpired("mpirun", limit)
 
 
 def unfinished(output):
@@ -75,23 +90,24 @@ while kills < KILLS:
         ranks = rng.choice([1, 2, 3])
         process = subprocess.Popen(command(config, output, settings, ranks), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                                    start_new_session=True)
-        who, when = rng.choice(["one rank", "all ranks", "mpirun"]), rng.choice(["at a random moment", "while writing", "while renaming"])
+        who = rng.choice(["one rank", "all ranks", "mpirun"] + ["one rank, stopped,"] * (KILLS > 20 and ranks > 1))
+        when = rng.choice(["at a random moment", "while writing", "while renaming"])
         disturbed = kills < KILLS and len(what) < 12
         if disturbed:
             wait_for_moment(process, when, output, duration)
             victims = ranks_of(process.pid)
-            if who == "one rank" and victims:
+            if who.startswith("one rank") and victims:
                 victims = [rng.choice(victims)]
             if victims and process.poll() is None:
                 for pid in [process.pid] if who == "mpirun" else victims:
                     try:
-                        os.kill(pid, signal.SIGTERM if who == "mpirun" else signal.SIGKILL)
+                        os.kill(pid, {"mpirun": signal.SIGTERM, "one rank, stopped,": signal.SIGSTOP}.get(who, signal.SIGKILL))
                     except ProcessLookupError:
                         pass  # it ended at this very moment
                 kills += 1
                 what.append(f"{who} {when}")
         try:
-            _, errors = process.communicate(timeout=LIMIT if disturbed else 300)
+            errors = wait_for_end(process, LIMIT if disturbed else 300)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             sys.exit(f"FAILED: the run hangs after {what[-1]}")
