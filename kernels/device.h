@@ -94,6 +94,7 @@ class Memory {
 
   T* data() { return data_.get(); }
   const T* data() const { return data_.get(); }
+  Device device() const { return data_ ? data_.get_deleter().on.device() : Device::kCpu; }
   std::size_t size() const { return data_ ? data_.get_deleter().bytes / sizeof(T) : 0; }
   std::span<T> span() { return {data(), size()}; }
   std::span<const T> span() const { return {data(), size()}; }
@@ -124,7 +125,7 @@ class Buffer : public internal::Memory<T, allocate_zeroed, release> {
   /// Makes room for at least `size` values; what was there is lost when the buffer has to grow.
   void reserve(std::size_t size) { reserve(Stream(), size); }
   void reserve(const Stream& on, std::size_t size) {
-    if (size <= this->size()) return;
+    if (size <= this->size() && on.device() == this->device()) return;
     *this = Buffer();  // first given back, then asked for again
     *this = Buffer(on, size);
   }
@@ -161,6 +162,44 @@ void download(const Stream& on, const T* from, std::span<T> to) {
   internal::copy_bytes(on, to.size_bytes(), from, to.data());
   on.synchronise();
 }
+
+/// Values of the CPU where the stream's device reads them: on the CPU themselves, on a GPU a copy of them.
+/// The values must not change as long as this lives.
+template <class T>
+class Mirror {
+ public:
+  Mirror() = default;
+  Mirror(const Stream& on, std::span<const T> values) : data_(values.data()) {
+    if (on.device() == Device::kCpu) return;
+    copy_ = Buffer<T>(on, values.size());
+    upload(on, values, copy_.data());
+    data_ = copy_.data();
+  }
+  const T* data() const { return data_; }
+
+ private:
+  Buffer<T> copy_;
+  const T* data_ = nullptr;
+};
+
+/// Where the stream's device writes values for the CPU: on the CPU at their place, on a GPU in memory that
+/// fetch() brings there.
+template <class T>
+class Returned {
+ public:
+  Returned(const Stream& on, std::span<T> values) : on_(on), values_(values) {
+    if (on.device() == Device::kCuda) on_device_ = Buffer<T>(on, values.size());
+  }
+  T* data() { return on_.device() == Device::kCpu ? values_.data() : on_device_.data(); }
+  void fetch() {
+    if (on_.device() == Device::kCuda) download(on_, static_cast<const T*>(on_device_.data()), values_);
+  }
+
+ private:
+  Stream on_;
+  std::span<T> values_;
+  Buffer<T> on_device_;
+};
 
 /// The first n values to the CPU; they are there once the stream, or an event after this, is synchronised.
 template <class T>

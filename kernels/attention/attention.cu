@@ -30,6 +30,12 @@ constexpr int kThreads = 128;  // four to a row: each has every fourth column
 constexpr int kToRow = kThreads / kTile;
 constexpr int kScores = kTile / kToRow;  // of one thread
 
+/// Blocks that a multiprocessor is to hold at once, at least: what registers have to leave room for.
+template <int kHead>
+constexpr int kBlocks = kHead == 64    ? 3
+                        : kHead == 128 ? 2
+                                       : 1;
+
 /// Some 32 consecutive lanes of a segment.
 struct LaneTile {
   Segment segment;
@@ -202,7 +208,7 @@ __device__ std::int64_t lanes_of(const Problem& problem, const LaneTile& tile) {
 }
 
 template <int kHead>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
     attention_forward_tile(Problem problem, const LaneTile* tiles, float* out, float* log_sum_exp) {
   INFALIGN_DYNAMIC_SHARED(float, shared);
   float *queries = shared, *keys = queries + kTile * kRow<kHead>, *values = keys + kTile * kRow<kHead>;
@@ -244,13 +250,14 @@ __global__ void __launch_bounds__(kThreads)
     float added = 0;
 #pragma unroll
     for (int s = 0; s < kScores; ++s) {
-      const float e = score[s] == -INFINITY ? 0.0f : exponential(score[s] - largest);
-      weight[quarter + s * kToRow] = e;
-      added += e;
+      score[s] = score[s] == -INFINITY ? 0.0f : exponential(score[s] - largest);
+      added += score[s];
     }
     const float shrink = most == -INFINITY ? 0.0f : exponential(most - largest);
     sum = sum * shrink + row_reduce(added, Sum());
     most = largest;
+#pragma unroll
+    for (int s = 0; s < kScores; ++s) weight[quarter + s * kToRow] = score[s];
     __syncwarp();  // the row's weights are there
     result.scale(shrink);
     result.add(weight, values);
@@ -275,7 +282,7 @@ __global__ void __launch_bounds__(kEachThreads)
 }
 
 template <int kHead>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
     attention_backward_queries(Problem problem, const LaneTile* tiles, float* d_qkv) {
   INFALIGN_DYNAMIC_SHARED(float, shared);
   constexpr int kVectors = kTile * kRow<kHead>;
@@ -324,7 +331,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <int kHead>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
     attention_backward_keys(Problem problem, const KeyTile* tiles, const Visit* visits, float* d_qkv) {
   INFALIGN_DYNAMIC_SHARED(float, shared);
   INFALIGN_SHARED(float, log_sums, [kTile]);

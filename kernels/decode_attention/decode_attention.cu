@@ -75,7 +75,6 @@ __global__ void __launch_bounds__(kEachThreads) attend_to_block(Step step) {
     const std::int64_t heads = group - first < kHeads ? group - first : kHeads;
     const std::int64_t head = kv_head * group + first;
     const float* from = step.qkv + i * shape.row() + head * D;
-    if (first > 0) __syncthreads();  // queries and weights of the heads before have been read
     for (std::int64_t entry = threadIdx.x; entry < heads * D; entry += blockDim.x)
       query[entry] = from[entry] * shape.scale;
     __syncthreads();

@@ -89,6 +89,7 @@ void layer_norm_backward(const Stream& on, std::int64_t T, std::int64_t C, const
   const Scratch<float> means(on, T);
   launch(on, layer_norm_backward_row, as_grid(T), row_threads(C), 0, C, d_out, residual, weight,
          inverse_deviation, d_residual, means.data());
+  if (d_weight == nullptr) return;
   add_column_sums(on, T, C, WeightTerm{C, d_out, residual, means.data(), inverse_deviation}, d_weight);
   add_column_sums(on, T, C, BiasTerm{C, d_out}, d_bias);
 }

@@ -92,9 +92,11 @@ void qk_norm_backward(const Stream& on, const AttentionShape& shape, std::int64_
                       float* d_q_weight, float* d_k_weight) {
   const Heads of(shape);
   // First the weights' gradients, which read the gradients that are overwritten below.
-  add_column_sums(on, T, of.head_dim, WeightTerm{of, 0, of.heads, in, inverse_rms, d_qkv}, d_q_weight);
-  add_column_sums(on, T, of.head_dim, WeightTerm{of, of.heads, shape.kv_heads, in, inverse_rms, d_qkv},
-                  d_k_weight);
+  if (d_q_weight != nullptr) {
+    add_column_sums(on, T, of.head_dim, WeightTerm{of, 0, of.heads, in, inverse_rms, d_qkv}, d_q_weight);
+    add_column_sums(on, T, of.head_dim, WeightTerm{of, of.heads, shape.kv_heads, in, inverse_rms, d_qkv},
+                    d_k_weight);
+  }
   launch(on, qk_norm_backward_head, dim3(as_grid(T), as_grid(pieces(of.normed, kHeadsOfBlock))), kEachThreads,
          0, of, in, q_weight, k_weight, inverse_rms, d_qkv);
 }

@@ -66,7 +66,7 @@ void rms_norm_backward(const Stream& on, std::int64_t T, std::int64_t C, const f
                        float* d_residual, float* d_weight) {
   launch(on, rms_norm_backward_row, as_grid(T), row_threads(C), 0, C, d_out, residual, weight, inverse_rms,
          d_residual);
-  add_column_sums(on, T, C, WeightTerm{C, d_out, residual, inverse_rms}, d_weight);
+  if (d_weight != nullptr) add_column_sums(on, T, C, WeightTerm{C, d_out, residual, inverse_rms}, d_weight);
 }
 
 }  // namespace infalign::kernels::cuda

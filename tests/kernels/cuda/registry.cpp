@@ -16,6 +16,7 @@
 #include "kernels/layer_norm/layer_norm.h"
 #include "kernels/linear/bfloat16.h"
 #include "kernels/linear/linear.h"
+#include "kernels/low_rank/low_rank.h"
 #include "kernels/matmul/matmul.h"
 #include "kernels/qk_norm/qk_norm.h"
 #include "kernels/reproducible_sum/reproducible_sum.h"
