@@ -64,6 +64,7 @@ class Device {
   cudaError_t last = cudaSuccess;
   Streams streams = Streams::kLazy;
   int fail_allocation = -1, fail_launch = -1;
+  bool stalled = false;  // work with an order
   std::size_t memory = std::size_t{1} << 30, in_use = 0;
   std::map<const char*, std::size_t> pinned;
 
@@ -106,6 +107,15 @@ class Device {
   }
   void run_everything() {
     for (const auto& stream : streams_) run_until_empty(stream.get());
+  }
+
+  bool holds_ordered_work(cudaStream_t stream) const {
+    return std::ranges::any_of(stream->queue, [](const Work& work) { return work.order != 0; });
+  }
+  void drop_ordered_work() {
+    for (const auto& stream : streams_)
+      for (Work& work : stream->queue)
+        if (work.order != 0) work.run = nullptr, work.order = 0;
   }
 
   // ---- Memory.
@@ -267,6 +277,13 @@ void queue_work(cudaStream_t stream, std::function<void()> run, bool ordered) {
   device.queue(stream, std::move(work));
 }
 
+void set_stalled(bool stalled) { Device::get().stalled = stalled; }
+void drop_ordered_work() {
+  Device& device = Device::get();
+  const Guard guard(device.lock);
+  device.drop_ordered_work();
+}
+
 bool is_device_memory(const void* address) {
   Device& device = Device::get();
   const Guard guard(device.lock);
@@ -350,6 +367,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
   Device& device = Device::get();
   const Guard guard(device.lock);
+  if (device.stalled && device.holds_ordered_work(stream)) return cudaErrorNotReady;
   device.run_until_empty(stream);  // as if it had been running all along
   return cudaSuccess;
 }

@@ -35,6 +35,10 @@ cudaError_t queue_kernel(cudaStream_t stream, dim3 grid, dim3 block, std::size_t
 /// Queues anything else that a device does. `order`: runs before all work queued later with an order,
 /// whatever their streams, as NCCL's collectives must.
 void queue_work(cudaStream_t stream, std::function<void()> work, bool ordered = false);
+/// While stalled, work with an order does not run, and a stream that holds some is never done.
+void set_stalled(bool stalled);
+/// Forgets all work with an order that has not run.
+void drop_ordered_work();
 bool is_device_memory(const void* address);
 /// Words of a kernel's argument that look like addresses of the CPU's heap or stack are refused: abort with a
 /// message. Device memory, null and plain numbers pass.
