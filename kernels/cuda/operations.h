@@ -71,6 +71,7 @@ struct CudaOperations {
   EmbeddingRows<float>* embedding_add;
   EmbeddingRows<Bfloat16>* embedding_forward_bfloat16;
   EmbeddingRows<Bfloat16>* embedding_add_bfloat16;
+// NOLINTNEXTLINE(bugprone-macro-parentheses): the name of a member
 #define INFALIGN_ROW(operation) decltype(&kernels::operation) operation;
   INFALIGN_CUDA_OPERATIONS(INFALIGN_ROW)
 #undef INFALIGN_ROW

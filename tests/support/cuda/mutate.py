@@ -79,7 +79,8 @@ class Build:
     def compile(self, source, overlay, to):
         """The object of `source`, itself or its headers taken from `overlay` where it has them."""
         command = list(self.commands[source])
-        command = command[1:] if command[0].endswith("ccache") else command
+        launcher = [i for i, word in enumerate(command) if word.endswith("/ccache")]
+        command = command[launcher[0] + 1:] if launcher else command
         command[command.index("-o") + 1] = str(to)
         command[command.index("-c") + 1] = str(overlay / source if (overlay / source).exists() else ROOT / source)
         command.insert(1, f"-I{overlay}")
