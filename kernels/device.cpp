@@ -1,12 +1,14 @@
-// Memory of the CPU. Large buffers are mappings of their own: they come zeroed from the system, only pages
-// that are touched take memory, and a buffer that grows leaves no hole in the heap that is too small for the
-// next.
+// Memory of the CPU, and the way to a GPU's where there is one. Large buffers of the CPU are mappings of
+// their own: they come zeroed from the system, only pages that are touched take memory, and a buffer that
+// grows leaves no hole in the heap that is too small for the next.
 #include "kernels/device.h"
 
 #include <sys/mman.h>
 
 #include <cstring>
 #include <new>
+
+#include "kernels/cuda/operations.h"
 
 namespace infalign::kernels {
 namespace {
@@ -41,6 +43,81 @@ void release(void* memory, std::size_t bytes) noexcept {
     munmap(memory, bytes);
   else
     ::operator delete(memory, kAlignment);
+}
+
+void* allocate_zeroed(const Stream& on, std::size_t bytes) {
+  if (on.device() == Device::kCpu) return allocate_zeroed(bytes);
+  if (bytes == 0) return nullptr;
+  void* memory = on_cuda().allocate(on.queue(), bytes);
+  on_cuda().fill_zero(on.queue(), bytes, memory);
+  return memory;
+}
+
+void release(const Stream& on, void* memory, std::size_t bytes) noexcept {
+  if (on.device() == Device::kCpu) return release(memory, bytes);
+  if (memory != nullptr) on_cuda().release(on.queue(), memory);
+}
+
+namespace internal {
+
+void* allocate_pinned(const Stream& on, std::size_t bytes) {
+  if (on.device() == Device::kCpu) return allocate_zeroed(bytes);
+  return bytes == 0 ? nullptr : on_cuda().allocate_pinned(bytes);
+}
+
+void release_pinned(const Stream& on, void* memory, std::size_t bytes) noexcept {
+  if (on.device() == Device::kCpu) return release(memory, bytes);
+  if (memory != nullptr) on_cuda().release_pinned(memory);
+}
+
+void copy_bytes(const Stream& on, std::size_t bytes, const void* from, void* to) {
+  if (bytes == 0) return;
+  if (on.device() == Device::kCuda) return on_cuda().copy(on.queue(), bytes, from, to);
+  std::memmove(to, from, bytes);
+}
+
+void zero_bytes(const Stream& on, std::size_t bytes, void* to) {
+  if (bytes == 0) return;
+  if (on.device() == Device::kCuda) return on_cuda().fill_zero(on.queue(), bytes, to);
+  std::memset(to, 0, bytes);
+}
+
+}  // namespace internal
+
+int cuda_device_count() {
+  const CudaOperations* operations = cuda_operations();
+  return operations == nullptr ? 0 : operations->device_count();
+}
+
+const CudaOperations& on_cuda() {
+  const CudaOperations* operations = cuda_operations();
+  if (operations == nullptr) throw std::runtime_error("this build has no CUDA back end");
+  return *operations;
+}
+
+Stream::Stream(Device device, int index) {
+  if (device == Device::kCpu) return;
+  const CudaOperations& operations = on_cuda();
+  queue_ = {operations.open_queue(index), operations.close_queue};
+}
+
+void Stream::synchronise() const {
+  if (queue_) on_cuda().synchronise(queue());
+}
+
+void Stream::wait(const Event& event) const {
+  if (queue_ && event.event_) on_cuda().wait_for_event(queue(), event.event_.get());
+}
+
+void Event::record(const Stream& on) {
+  if (on.device() == Device::kCpu) return event_.reset();
+  const CudaOperations& operations = on_cuda();
+  if (!event_) event_ = {operations.create_event(), operations.destroy_event};
+  operations.record_event(on.queue(), event_.get());
+}
+
+void Event::synchronise() const {
+  if (event_) on_cuda().synchronise_event(event_.get());
 }
 
 }  // namespace infalign::kernels

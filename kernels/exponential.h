@@ -12,7 +12,7 @@ namespace infalign::kernels {
 /// subnormal); NaN stays NaN. x = n ln 2 + r with |r| <= ln 2 / 2; exp(r) is a polynomial of degree 6
 /// (relative error 4e-9, fitted by least squares at Chebyshev nodes); 2^n is put together from its exponent
 /// bits.
-[[gnu::always_inline]] static inline float exponential(float x) {
+[[gnu::always_inline]] constexpr float exponential(float x) {
   constexpr float kLog2E = 1.44269504f;
   constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;  // n * kLn2High is exact
   constexpr float kRounder = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, left in the low bits

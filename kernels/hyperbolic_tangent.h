@@ -8,7 +8,7 @@ namespace infalign::kernels {
 /// tanh(x) within 3 units in the last place; NaN stays NaN. Below 5/8 in magnitude an odd polynomial of
 /// degree 11 (relative error 1e-8, fitted by least squares at Chebyshev nodes), above it 1 - 2 / (exp(2 |x|)
 /// + 1).
-[[gnu::always_inline]] static inline float hyperbolic_tangent(float x) {
+[[gnu::always_inline]] constexpr float hyperbolic_tangent(float x) {
   const float magnitude = x < 0.0f ? -x : x;
   const float bounded = magnitude > 10.0f ? 10.0f : magnitude;  // beyond it float32 has only 1
   const float far = 1.0f - 2.0f / (exponential(2.0f * bounded) + 1.0f);

@@ -9,7 +9,7 @@ namespace infalign::kernels {
 /// log(x) for positive normal x, within 2 units in the last place (or 1e-7 near 1). x = 2^n m with m between
 /// sqrt(1/2) and sqrt(2), and log(m) = 2 artanh(s), s = (m - 1) / (m + 1), of which the series is taken to
 /// s^9.
-[[gnu::always_inline]] static inline float logarithm(float x) {
+[[gnu::always_inline]] constexpr float logarithm(float x) {
   constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;  // n * kLn2High is exact
   constexpr std::int32_t kRootOfHalf = 0x3f3504f3;
   const std::int32_t bits = std::bit_cast<std::int32_t>(x);

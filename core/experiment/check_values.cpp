@@ -11,12 +11,6 @@
 namespace infalign::experiment {
 namespace {
 
-#ifdef INFALIGN_CUDA
-constexpr bool kHasCuda = true;
-#else
-constexpr bool kHasCuda = false;
-#endif
-
 /// Above this a learning rate of AdamW is a slip of the pen.
 constexpr double kLargestLearningRate = 0.1;
 /// File systems allow 255 bytes; checkpoints add suffixes.
@@ -48,8 +42,8 @@ class ValueChecker : Checker {
 
  private:
   void check_device() {
-    if (!kHasCuda && e_.device == "cuda" && sound({"device"})) {
-      refuse("device", "this build has no CUDA back end; use cpu or auto");
+    if (e_.device == "cuda" && sound({"device"})) {
+      refuse("device", "runs compute on the CPU so far, whatever GPUs there are; use cpu or auto");
     }
     if (e_.distributed.sharding != 1 && sound({"distributed.sharding"})) {
       refuse("distributed.sharding", "only stage 1 so far (optimizer state); use 1");

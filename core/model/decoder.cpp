@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/model/pieces.h"
+#include "kernels/embedding/embedding.h"
 
 namespace infalign::model {
 namespace {
@@ -49,12 +50,13 @@ void DecodeRows::compact(std::span<const char> keep) {
   }
 }
 
-void KeyValueCache::reserve(const ModelConfig& config, std::int64_t slots, std::int64_t positions) {
+void KeyValueCache::reserve(const kernels::Stream& on, const ModelConfig& config, std::int64_t slots,
+                            std::int64_t positions) {
   slots_ = slots;
   capacity_ = capacity_for(positions);
   stride_ = layer_stride(config, slots, positions);
-  keys_.reserve(static_cast<std::size_t>(config.layers * stride_));
-  values_.reserve(static_cast<std::size_t>(config.layers * stride_));
+  keys_.reserve(on, static_cast<std::size_t>(config.layers * stride_));
+  values_.reserve(on, static_cast<std::size_t>(config.layers * stride_));
 }
 
 std::int64_t KeyValueCache::bytes(const ModelConfig& config, std::int64_t slots, std::int64_t positions) {
@@ -108,10 +110,10 @@ std::span<const float> Decoder::prefill(const kernels::Stream& on, const Weights
   const std::int64_t n = rows.size(), C = config.hidden_size;
   std::int32_t longest = 0;
   for (const kernels::Segment& segment : prompts.segments) longest = std::max(longest, segment.length);
-  prompts_.reserve(config, static_cast<std::int64_t>(prompts.segments.size()), longest);
-  responses_.reserve(config, n, max_new_tokens);
-  for_each_row_buffer(config, [n](kernels::Buffer<float>& buffer, std::int64_t width) {
-    buffer.reserve(static_cast<std::size_t>(n * width));
+  prompts_.reserve(on, config, static_cast<std::int64_t>(prompts.segments.size()), longest);
+  responses_.reserve(on, config, n, max_new_tokens);
+  for_each_row_buffer(config, [&](kernels::Buffer<float>& buffer, std::int64_t width) {
+    buffer.reserve(on, static_cast<std::size_t>(n * width));
   });
 
   transformer_->forward(on, weights, prompts, Keep::kKeysValues, activations_);
@@ -120,16 +122,18 @@ std::span<const float> Decoder::prefill(const kernels::Stream& on, const Weights
     slot.insert(slot.end(), static_cast<std::size_t>(prompts.segments[i].length),
                 static_cast<std::int32_t>(i));
   }
+  const kernels::Mirror<std::int32_t> slots(on, slot), positions(on, prompts.positions);
   for (std::int64_t i = 0; i < config.layers; ++i) {
     kernels::cache_store(on, transformer_->attention_shape(i), prompts.size(), activations_.qkv(i),
-                         slot.data(), prompts.positions.data(), prompts_.layer(i));
+                         slots.data(), positions.data(), prompts_.layer(i));
   }
-  for (std::int64_t i = 0; i < n; ++i) {
-    const kernels::Segment& prompt =
-        prompts.segments[static_cast<std::size_t>(rows.prompt[static_cast<std::size_t>(i)])];
-    const std::int64_t last = prompt.begin + prompt.length - 1;
-    std::copy_n(activations_.hidden() + last * C, C, hidden_.data() + i * C);
+  std::vector<std::int32_t> last;  // token of each row's prompt
+  for (const std::int32_t index : rows.prompt) {
+    const kernels::Segment& prompt = prompts.segments[static_cast<std::size_t>(index)];
+    last.push_back(prompt.begin + prompt.length - 1);
   }
+  kernels::embedding_forward(on, n, C, kernels::Mirror<std::int32_t>(on, last).data(), activations_.hidden(),
+                             hidden_.data());
   return {hidden_.data(), static_cast<std::size_t>(n * C)};
 }
 
@@ -145,16 +149,21 @@ std::span<const float> Decoder::step(const kernels::Stream& on, const Weights& w
   const BeforeNorm raw_qkv{raw_qkv_.data(), qk_inverse_rms_.data()};
   const BeforeNorm raw_branch{raw_branch_.data(), inverse_rms_.data()};
 
-  pieces.embed(n, rows.token.data(), rows.position.data(), residual_.data());
+  using Column = kernels::Mirror<std::int32_t>;
+  const Column token(on, rows.token), position(on, rows.position), prompt(on, rows.prompt),
+      prompt_length(on, rows.prompt_length), slot(on, rows.slot), own_position(on, rows.own_position),
+      own_length(on, rows.own_length);
+
+  pieces.embed(n, token.data(), position.data(), residual_.data());
   for (std::int64_t i = 0; i < config.layers; ++i) {
     const LayerOffsets& at = layout.layer(i);
     const kernels::AttentionShape shape = transformer_->attention_shape(i);
     const kernels::CacheView responses = responses_.layer(i);
     normalise(i == 0 ? nullptr : branch_.data(), at.input_norm, normed_);
-    pieces.queries_keys_values(n, i, rows.position.data(), normed_.data(), raw_qkv, qkv_.data());
-    kernels::cache_store(on, shape, n, qkv_.data(), rows.slot.data(), rows.own_position.data(), responses);
-    kernels::decode_attention(on, shape, n, qkv_.data(), prompts_.layer(i), rows.prompt.data(),
-                              rows.prompt_length.data(), responses, rows.slot.data(), rows.own_length.data(),
+    pieces.queries_keys_values(n, i, position.data(), normed_.data(), raw_qkv, qkv_.data());
+    kernels::cache_store(on, shape, n, qkv_.data(), slot.data(), own_position.data(), responses);
+    kernels::decode_attention(on, shape, n, qkv_.data(), prompts_.layer(i), prompt.data(),
+                              prompt_length.data(), responses, slot.data(), own_length.data(),
                               attended_.data());
     pieces.attention_out(n, i, attended_.data(), raw_branch, branch_.data());
     normalise(branch_.data(), at.feed_forward_norm, normed_);

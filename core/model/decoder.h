@@ -35,7 +35,8 @@ struct DecodeRows {
 /// Keys and values of all layers for a number of slots.
 class KeyValueCache {
  public:
-  void reserve(const ModelConfig& config, std::int64_t slots, std::int64_t positions);
+  void reserve(const kernels::Stream& on, const ModelConfig& config, std::int64_t slots,
+               std::int64_t positions);
   kernels::CacheView layer(std::int64_t i);
   static std::int64_t bytes(const ModelConfig& config, std::int64_t slots, std::int64_t positions);
 

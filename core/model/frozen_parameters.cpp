@@ -18,7 +18,7 @@ FrozenParameters::FrozenParameters(const ParameterLayout& layout)
 void FrozenParameters::set(const kernels::Stream& on, const ParameterView& view,
                            std::span<const float> values) {
   if (is_narrow(view))
-    kernels::to_bfloat16(on, view.size, values.data(), matrix(view.offset));
+    kernels::round_to_bfloat16(on, view.size, values.data(), matrix(view.offset));
   else
     std::ranges::copy(values, vector(view.offset));
 }
@@ -28,7 +28,7 @@ void FrozenParameters::copy_to(const kernels::Stream& on, const ParameterLayout&
   for (const ParameterView& view : layout.views()) {
     float* to = parameters.data() + view.offset;
     if (is_narrow(view))
-      kernels::from_bfloat16(on, view.size, matrix(view.offset), to);
+      kernels::widen_bfloat16(on, view.size, matrix(view.offset), to);
     else
       std::copy_n(vector(view.offset), view.size, to);
   }

@@ -73,10 +73,14 @@ void Generator::draw(Worker& worker, const kernels::Stream& on, const Weights& w
   const std::int64_t C = transformer.config().hidden_size, V = transformer.config().vocab_size;
   const auto n = static_cast<std::int64_t>(worker.uniform.size());
   const std::int64_t chunk = rows_at_a_time(n, V);
-  worker.logits.reserve(static_cast<std::size_t>(chunk * V));
+  worker.logits.reserve(on, static_cast<std::size_t>(chunk * V));
   worker.token.resize(worker.uniform.size());
   worker.log_probability.resize(worker.uniform.size());
   worker.log_probability_at_1.resize(worker.uniform.size());
+  const kernels::Mirror<double> uniform(on, worker.uniform);
+  kernels::Returned<std::int32_t> token(on, worker.token);
+  kernels::Returned<float> log_probability(on, worker.log_probability),
+      log_probability_at_1(on, worker.log_probability_at_1);
   for (std::int64_t begin = 0; begin < n; begin += chunk) {
     const std::int64_t rows = std::min(chunk, n - begin);
     weights.head().forward(on, rows, hidden.data() + begin * C, worker.logits.data());
@@ -87,10 +91,12 @@ void Generator::draw(Worker& worker, const kernels::Stream& on, const Weights& w
                                        .temperature = settings.temperature,
                                        .top_p = settings.top_p,
                                        .greedy = settings.greedy};
-    kernels::sample_tokens(on, shape, worker.logits.data(), worker.uniform.data() + begin,
-                           worker.token.data() + begin, worker.log_probability.data() + begin,
-                           worker.log_probability_at_1.data() + begin);
+    kernels::sample_tokens(on, shape, worker.logits.data(), uniform.data() + begin, token.data() + begin,
+                           log_probability.data() + begin, log_probability_at_1.data() + begin);
   }
+  token.fetch();
+  log_probability.fetch();
+  log_probability_at_1.fetch();
 }
 
 std::vector<std::vector<Response>> Generator::generate(const kernels::Stream& on, const Weights& weights,
@@ -101,8 +107,10 @@ std::vector<std::vector<Response>> Generator::generate(const kernels::Stream& on
   std::vector<std::vector<Response>> responses(prompts.size());
   if (prompts.empty() || samples == 0) return responses;
   for (std::vector<Response>& of_prompt : responses) of_prompt.resize(static_cast<std::size_t>(samples));
-  const std::int64_t shares = share_count(transformer_->config(), transformer_->layout().size(), prompts,
-                                          samples, settings.max_new_tokens);
+  const bool on_gpu = on.device() == kernels::Device::kCuda;  // which takes all rows at once
+  const std::int64_t shares = on_gpu ? 1
+                                     : share_count(transformer_->config(), transformer_->layout().size(),
+                                                   prompts, samples, settings.max_new_tokens);
   const auto threads = std::min(shares, kernels::thread_count());
   while (std::ssize(workers_) < threads) workers_.emplace_back(*transformer_);
 

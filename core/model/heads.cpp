@@ -1,16 +1,28 @@
 // What stands on top of the decoder: the language-model head at chosen rows and the score head of a reward
 // model, with their gradients back to the hidden states.
-#include <algorithm>
 #include <stdexcept>
 
 #include "core/model/transformer.h"
+#include "kernels/embedding/embedding.h"
 #include "kernels/head/head.h"
+#include "kernels/score/score.h"
 
 namespace infalign::model {
 namespace {
 
-float* row_of(float* rows, std::int32_t row, std::int64_t C) { return rows + row * C; }
-const float* row_of(const float* rows, std::int32_t row, std::int64_t C) { return rows + row * C; }
+/// Rows of the hidden states, side by side in `to`.
+void gather_rows(const kernels::Stream& on, std::int64_t C, const float* hidden,
+                 const kernels::Mirror<std::int32_t>& rows, std::int64_t n, kernels::Buffer<float>& to) {
+  to.reserve(on, static_cast<std::size_t>(n * C));
+  kernels::embedding_forward(on, n, C, rows.data(), hidden, to.data());
+}
+
+/// d_hidden is overwritten: zero but for the rows, to each of which its gradients are added in order.
+void scatter_rows(const kernels::Stream& on, std::int64_t C, const float* d_rows,
+                  const kernels::Mirror<std::int32_t>& rows, std::int64_t n, std::span<float> d_hidden) {
+  kernels::fill_zero(on, std::ssize(d_hidden), d_hidden.data());
+  kernels::embedding_backward(on, n, C, rows.data(), d_rows, d_hidden.data());
+}
 
 const float* score_weight(const Transformer& transformer, const Weights& weights) {
   if (transformer.layout().score() < 0) throw std::logic_error("score_rows: the model has no score head");
@@ -24,25 +36,25 @@ void require_head(const Transformer& transformer) {
 
 }  // namespace
 
-void TokenLogProbabilities::gather(const Transformer& transformer, const Activations& activations,
-                                   const Targets& targets) {
-  const std::int64_t C = transformer.config().hidden_size;
+void TokenLogProbabilities::gather(const kernels::Stream& on, const Transformer& transformer,
+                                   const Activations& activations, const Targets& targets) {
   count_ = targets.size();
-  gathered_.reserve(static_cast<std::size_t>(count_ * C));
-  log_probability_.reserve(static_cast<std::size_t>(count_));
-  for (std::int64_t i = 0; i < count_; ++i)
-    std::copy_n(row_of(activations.hidden(), targets.rows[static_cast<std::size_t>(i)], C), C,
-                gathered_.data() + i * C);
+  values_.resize(static_cast<std::size_t>(count_));
+  gather_rows(on, transformer.config().hidden_size, activations.hidden(), {on, targets.rows}, count_,
+              gathered_);
 }
 
 void TokenLogProbabilities::forward(const kernels::Stream& on, const Transformer& transformer,
                                     const Weights& weights, const Activations& activations,
                                     const Targets& targets, float temperature) {
   require_head(transformer);
-  gather(transformer, activations, targets);
+  gather(on, transformer, activations, targets);
+  const kernels::Mirror<std::int32_t> tokens(on, targets.tokens);
+  kernels::Returned<float> values(on, values_);
   kernels::head_forward(on, count_, transformer.config().hidden_size, transformer.config().vocab_size,
-                        gathered_.data(), weights.head(), targets.tokens.data(), 1.0f / temperature,
-                        log_probability_.data(), transformer.config().logit_softcap);
+                        gathered_.data(), weights.head(), tokens.data(), 1.0f / temperature, values.data(),
+                        transformer.config().logit_softcap);
+  values.fetch();
 }
 
 void TokenLogProbabilities::forward_backward(const kernels::Stream& on, const Transformer& transformer,
@@ -52,19 +64,18 @@ void TokenLogProbabilities::forward_backward(const kernels::Stream& on, const Tr
                                              std::span<float> gradient) {
   require_head(transformer);
   const std::int64_t C = transformer.config().hidden_size;
-  gather(transformer, activations, targets);
-  d_gathered_.reserve(static_cast<std::size_t>(count_ * C));
+  gather(on, transformer, activations, targets);
+  d_gathered_.reserve(on, static_cast<std::size_t>(count_ * C));
   float* d_head = weights.adapter() == nullptr ? gradient.data() + transformer.layout().head() : nullptr;
+  const kernels::Mirror<std::int32_t> tokens(on, targets.tokens);
+  const kernels::Mirror<float> coefficients(on, d_values);
+  kernels::Returned<float> values(on, values_);
   kernels::head_forward_backward(on, count_, C, transformer.config().vocab_size, gathered_.data(),
-                                 weights.head(), targets.tokens.data(), 1.0f / temperature, d_values.data(),
-                                 log_probability_.data(), d_gathered_.data(), d_head,
+                                 weights.head(), tokens.data(), 1.0f / temperature, coefficients.data(),
+                                 values.data(), d_gathered_.data(), d_head,
                                  transformer.config().logit_softcap);
-  std::fill(d_hidden.begin(), d_hidden.end(), 0.0f);
-  for (std::int64_t i = 0; i < count_; ++i) {
-    const float* from = d_gathered_.data() + i * C;
-    float* to = row_of(d_hidden.data(), targets.rows[static_cast<std::size_t>(i)], C);
-    for (std::int64_t c = 0; c < C; ++c) to[c] += from[c];
-  }
+  scatter_rows(on, C, d_gathered_.data(), {on, targets.rows}, count_, d_hidden);
+  values.fetch();
 }
 
 std::int64_t TokenLogProbabilities::bytes(const ModelConfig& config, std::int64_t n, bool training) {
@@ -73,38 +84,34 @@ std::int64_t TokenLogProbabilities::bytes(const ModelConfig& config, std::int64_
          static_cast<std::int64_t>(sizeof(float));
 }
 
-std::vector<float> score_rows(const Transformer& transformer, const Weights& weights,
-                              const Activations& activations, std::span<const std::int32_t> rows) {
-  const std::int64_t C = transformer.config().hidden_size;
+std::vector<float> score_rows(const kernels::Stream& on, const Transformer& transformer,
+                              const Weights& weights, const Activations& activations,
+                              std::span<const std::int32_t> rows) {
+  const std::int64_t C = transformer.config().hidden_size, n = std::ssize(rows);
   const float* weight = score_weight(transformer, weights);
-  std::vector<float> rewards;
-  rewards.reserve(rows.size());
-  for (const std::int32_t row : rows) {
-    const float* hidden = row_of(activations.hidden(), row, C);
-    double reward = 0;
-    for (std::int64_t c = 0; c < C; ++c) reward += double{weight[c]} * double{hidden[c]};
-    rewards.push_back(static_cast<float>(reward));
-  }
+  kernels::Buffer<float> gathered;
+  gather_rows(on, C, activations.hidden(), {on, rows}, n, gathered);
+  std::vector<float> rewards(rows.size());
+  kernels::Returned<float> scores(on, rewards);
+  kernels::score_forward(on, n, C, gathered.data(), weight, scores.data());
+  scores.fetch();
   return rewards;
 }
 
-void score_rows_backward(const Transformer& transformer, const Weights& weights,
+void score_rows_backward(const kernels::Stream& on, const Transformer& transformer, const Weights& weights,
                          const Activations& activations, std::span<const std::int32_t> rows,
                          std::span<const float> d_reward, std::span<float> d_hidden,
                          std::span<float> gradient) {
-  const std::int64_t C = transformer.config().hidden_size;
+  const std::int64_t C = transformer.config().hidden_size, n = std::ssize(rows);
   const float* weight = score_weight(transformer, weights);
   const AdapterLayout* adapter = weights.adapter();
   float* d_weight = gradient.data() + (adapter ? adapter->score() : transformer.layout().score());
-  std::fill(d_hidden.begin(), d_hidden.end(), 0.0f);
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    const float* hidden = row_of(activations.hidden(), rows[i], C);
-    float* to = row_of(d_hidden.data(), rows[i], C);
-    for (std::int64_t c = 0; c < C; ++c) {
-      to[c] += d_reward[i] * weight[c];
-      d_weight[c] += d_reward[i] * hidden[c];
-    }
-  }
+  const kernels::Mirror<std::int32_t> chosen(on, rows);
+  const kernels::Mirror<float> d_score(on, d_reward);
+  kernels::Buffer<float> gathered, d_gathered(on, static_cast<std::size_t>(n * C));
+  gather_rows(on, C, activations.hidden(), chosen, n, gathered);
+  kernels::score_backward(on, n, C, gathered.data(), weight, d_score.data(), d_gathered.data(), d_weight);
+  scatter_rows(on, C, d_gathered.data(), chosen, n, d_hidden);
 }
 
 }  // namespace infalign::model

@@ -1,7 +1,5 @@
 #include "core/model/pieces.h"
 
-#include <algorithm>
-
 #include "kernels/bias/bias.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/gelu/gelu.h"
@@ -121,7 +119,7 @@ void Pieces::rotate(kernels::Rotation rotation, std::int64_t T, std::int64_t lay
                     const std::int32_t* positions, float* qkv) const {
   if (config_.learned_positions || !config_.layer(layer).rotary) return;
   kernels::rotary(on_, rotation, T, config_.heads + config_.kv_heads, config_.head_dim, positions,
-                  transformer_.inverse_frequency().data(), qkv, config_.qkv_width(), config_.rotary_dim);
+                  inverse_frequency_.data(), qkv, config_.qkv_width(), config_.rotary_dim);
 }
 
 void Pieces::queries_keys_values(std::int64_t T, std::int64_t layer, const std::int32_t* positions,
@@ -159,7 +157,7 @@ void Pieces::end_branch_backward(std::int64_t T, std::int64_t layer, Matrix whic
                                  const float* d_out, const float* in, const BeforeNorm& raw, float* d_raw,
                                  float* d_in, float* gradient) const {
   if (norm.weight != kAbsent) {
-    std::fill_n(d_raw, T * config_.hidden_size, 0.0f);
+    kernels::fill_zero(on_, T * config_.hidden_size, d_raw);
     normalise_backward(T, norm, d_out, raw.rows, raw.inverse_rms, d_raw, gradient);
     d_out = d_raw;
   }

@@ -22,7 +22,11 @@ class Pieces {
  public:
   /// All three are to outlive this.
   Pieces(const kernels::Stream& on, const Transformer& transformer, const Weights& weights)
-      : on_(on), transformer_(transformer), config_(transformer.config()), weights_(weights) {}
+      : on_(on),
+        transformer_(transformer),
+        config_(transformer.config()),
+        weights_(weights),
+        inverse_frequency_(on, transformer.inverse_frequency()) {}
 
   /// out [T, C]: embeddings, scaled, with their positions added.
   void embed(std::int64_t T, const std::int32_t* tokens, const std::int32_t* positions, float* out) const;
@@ -83,6 +87,7 @@ class Pieces {
   const Transformer& transformer_;
   const ModelConfig& config_;
   const Weights& weights_;
+  kernels::Mirror<float> inverse_frequency_;
 };
 
 }  // namespace infalign::model

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "core/model/pieces.h"
+#include "kernels/embedding/embedding.h"
 #include "kernels/trace.h"
 
 namespace infalign::model {
@@ -32,11 +33,11 @@ void check_batch(const ModelConfig& config, const PackedBatch& batch) {
 }
 
 /// rows of `from` [T, width], side by side in `to`.
-void gather(std::span<const std::int32_t> rows, std::int64_t width, const float* from,
-            kernels::Buffer<float>& to) {
-  to.reserve(rows.size() * static_cast<std::size_t>(width));
-  for (std::size_t i = 0; i < rows.size(); ++i)
-    std::copy_n(from + rows[i] * width, width, to.data() + static_cast<std::int64_t>(i) * width);
+void gather(const kernels::Stream& on, std::span<const std::int32_t> rows, std::int64_t width,
+            const float* from, kernels::Buffer<float>& to) {
+  to.reserve(on, rows.size() * static_cast<std::size_t>(width));
+  const kernels::Mirror<std::int32_t> chosen(on, rows);
+  kernels::embedding_forward(on, std::ssize(rows), width, chosen.data(), from, to.data());
 }
 
 }  // namespace
@@ -108,11 +109,11 @@ void Activations::for_each_buffer(const ModelConfig& config, Keep keep, Visit&& 
   if (config.norms_after_branches) visit(d_.raw, C);
 }
 
-void Activations::reserve(const ModelConfig& config, std::int64_t T, Keep keep) {
+void Activations::reserve(const kernels::Stream& on, const ModelConfig& config, std::int64_t T, Keep keep) {
   tokens_ = T;
   kept_ = keep;
-  for_each_buffer(config, keep, [T](kernels::Buffer<float>& buffer, std::int64_t width) {
-    buffer.reserve(static_cast<std::size_t>(T * width));
+  for_each_buffer(config, keep, [&](kernels::Buffer<float>& buffer, std::int64_t width) {
+    buffer.reserve(on, static_cast<std::size_t>(T * width));
   });
 }
 
@@ -148,7 +149,7 @@ std::vector<float> Transformer::score(const kernels::Stream& on, const Weights& 
   run(on, weights, batch, Keep::kNothing, rows, activations);
   std::vector<std::int32_t> all(rows.size());
   std::iota(all.begin(), all.end(), 0);
-  return score_rows(*this, weights, activations, all);
+  return score_rows(on, *this, weights, activations, all);
 }
 
 void Transformer::run(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch, Keep keep,
@@ -156,13 +157,14 @@ void Transformer::run(const kernels::Stream& on, const Weights& weights, const P
   check_batch(config_, batch);
   std::int64_t T = batch.size();
   const std::int64_t C = config_.hidden_size;
-  activations.reserve(config_, T, keep);
+  activations.reserve(on, config_, T, keep);
   if (T == 0) return;
 
   const Pieces pieces(on, *this, weights);
+  const kernels::Mirror<std::int32_t> tokens(on, batch.tokens), positions(on, batch.positions);
   const auto stream_of = [&](std::int64_t i) { return activations.stream(i).data(); };
 
-  pieces.embed(T, batch.tokens.data(), batch.positions.data(), stream_of(0));
+  pieces.embed(T, tokens.data(), positions.data(), stream_of(0));
   pieces.normalise(T, layout_.layer(0).input_norm, stream_of(0), nullptr, activations.block(0).normed.data(),
                    activations.block(0).inverse_rms.data());
   for (std::int64_t i = 0; i < config_.layers; ++i) {
@@ -170,12 +172,12 @@ void Transformer::run(const kernels::Stream& on, const Weights& weights, const P
     Activations::Layer& layer = activations.block(i);
     const bool last = i + 1 == config_.layers;
 
-    attend(on, pieces, batch, i, layer, activations.kept_qkv(i).data());
+    attend(on, pieces, batch, positions.data(), i, layer, activations.kept_qkv(i).data());
     const float* attended = layer.attended.data();
     const float* stream = stream_of(i);
     if (last && rows) {  // rows attend to no others from here on
-      gather(*rows, config_.q_width(), attended, activations.chosen_attended_);
-      gather(*rows, C, stream, activations.chosen_stream_);
+      gather(on, *rows, config_.q_width(), attended, activations.chosen_attended_);
+      gather(on, *rows, C, stream, activations.chosen_stream_);
       attended = activations.chosen_attended_.data();
       stream = activations.chosen_stream_.data();
       T = std::ssize(*rows);
@@ -193,8 +195,9 @@ void Transformer::run(const kernels::Stream& on, const Weights& weights, const P
 }
 
 void Transformer::attend(const kernels::Stream& on, const Pieces& pieces, const PackedBatch& batch,
-                         std::int64_t i, Activations::Layer& layer, float* qkv) const {
-  pieces.queries_keys_values(batch.size(), i, batch.positions.data(), layer.normed.data(),
+                         const std::int32_t* positions, std::int64_t i, Activations::Layer& layer,
+                         float* qkv) const {
+  pieces.queries_keys_values(batch.size(), i, positions, layer.normed.data(),
                              {layer.raw_qkv.data(), layer.qk_inverse_rms.data()}, qkv);
   kernels::attention_forward(on, attention_shape(i), batch.segments, qkv, layer.attended.data(),
                              layer.log_sum_exp.data());
@@ -221,8 +224,9 @@ void Transformer::backward(const kernels::Stream& on, const Weights& weights, co
   if (T == 0) return;
   Activations::Gradients& d = activations.d_;
   const Pieces pieces(on, *this, weights);
+  const kernels::Mirror<std::int32_t> tokens(on, batch.tokens), positions(on, batch.positions);
 
-  std::fill_n(d.residual.data(), T * config_.hidden_size, 0.0f);
+  kernels::fill_zero(on, T * config_.hidden_size, d.residual.data());
   pieces.normalise_backward(T, layout_.final_norm(), d_hidden.data(), activations.residual_.data(),
                             activations.inverse_rms_.data(), d.residual.data(), gradient.data());
   for (std::int64_t i = config_.layers - 1; i >= 0; --i) {
@@ -235,7 +239,7 @@ void Transformer::backward(const kernels::Stream& on, const Weights& weights, co
     // The last block's values are still there.
     if (activations.kept_ == Keep::kBlockInputs && i + 1 < config_.layers) {
       pieces.normalise(T, at.input_norm, stream, nullptr, layer.normed.data(), layer.inverse_rms.data());
-      attend(on, pieces, batch, i, layer, qkv);
+      attend(on, pieces, batch, positions.data(), i, layer, qkv);
       gate(pieces, T, i, layer.attended.data(), stream, layer);
       if (config_.norms_after_branches)
         pieces.feed_forward_out(T, i, layer.gated.data(), raw_feed_forward, d.normed.data());
@@ -252,13 +256,13 @@ void Transformer::backward(const kernels::Stream& on, const Weights& weights, co
                                   d.raw.data(), d.attended.data(), gradient.data());
     kernels::attention_backward(on, attention_shape(i), batch.segments, T, qkv, layer.attended.data(),
                                 layer.log_sum_exp.data(), d.attended.data(), d.qkv.data());
-    pieces.queries_keys_values_backward(T, i, batch.positions.data(),
+    pieces.queries_keys_values_backward(T, i, positions.data(),
                                         {layer.raw_qkv.data(), layer.qk_inverse_rms.data()},
                                         layer.normed.data(), d.qkv.data(), d.normed.data(), gradient.data());
     pieces.normalise_backward(T, at.input_norm, d.normed.data(), stream, layer.inverse_rms.data(),
                               d.residual.data(), gradient.data());
   }
-  pieces.embed_backward(T, batch.tokens.data(), batch.positions.data(), d.residual.data(), gradient.data());
+  pieces.embed_backward(T, tokens.data(), positions.data(), d.residual.data(), gradient.data());
 }
 
 }  // namespace infalign::model

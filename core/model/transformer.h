@@ -62,7 +62,7 @@ class Activations {
     kernels::Buffer<float> gate_up, gated;    // [T, gate_up_width], [T, F]
     kernels::Buffer<float> raw;               // [T, C], where norms follow branches
   };
-  void reserve(const ModelConfig& config, std::int64_t T, Keep keep);
+  void reserve(const kernels::Stream& on, const ModelConfig& config, std::int64_t T, Keep keep);
   /// Calls visit(buffer, width) for each buffer [T, width] that a pass needs: the one list of them.
   template <class Visit>
   void for_each_buffer(const ModelConfig& config, Keep keep, Visit&& visit);
@@ -133,8 +133,8 @@ class Transformer {
            std::optional<std::span<const std::int32_t>> rows, Activations& activations) const;
 
   /// A block's attention, from layer.normed to layer.attended.
-  void attend(const kernels::Stream& on, const Pieces& pieces, const PackedBatch& batch, std::int64_t i,
-              Activations::Layer& layer, float* qkv) const;
+  void attend(const kernels::Stream& on, const Pieces& pieces, const PackedBatch& batch,
+              const std::int32_t* positions, std::int64_t i, Activations::Layer& layer, float* qkv) const;
   /// The rest of a block, for T rows of `attended` and of the stream, up to layer.gated.
   void gate(const Pieces& pieces, std::int64_t T, std::int64_t i, const float* attended, const float* stream,
             Activations::Layer& layer) const;
@@ -151,9 +151,7 @@ class TokenLogProbabilities {
   /// log p(targets.tokens[i]) into values(), from hidden states of `activations`.
   void forward(const kernels::Stream& on, const Transformer& transformer, const Weights& weights,
                const Activations& activations, const Targets& targets, float temperature);
-  std::span<const float> values() const {
-    return {log_probability_.data(), static_cast<std::size_t>(count_)};
-  }
+  std::span<const float> values() const { return values_; }
 
   /// Both passes in one, for a loss that is linear in the values with coefficients d_values [n]: overwrites
   /// d_hidden [T, C] with the sum over targets, adds the head's gradient to `gradient`.
@@ -167,18 +165,21 @@ class TokenLogProbabilities {
 
  private:
   /// The hidden states of the targets, side by side.
-  void gather(const Transformer& transformer, const Activations& activations, const Targets& targets);
+  void gather(const kernels::Stream& on, const Transformer& transformer, const Activations& activations,
+              const Targets& targets);
 
   std::int64_t count_ = 0;
-  kernels::Buffer<float> gathered_, d_gathered_, log_probability_;
+  kernels::Buffer<float> gathered_, d_gathered_;
+  std::vector<float> values_;
 };
 
 /// reward[i] = score . hidden[rows[i]]; the transformer has a score head.
-std::vector<float> score_rows(const Transformer& transformer, const Weights& weights,
-                              const Activations& activations, std::span<const std::int32_t> rows);
+std::vector<float> score_rows(const kernels::Stream& on, const Transformer& transformer,
+                              const Weights& weights, const Activations& activations,
+                              std::span<const std::int32_t> rows);
 
 /// From d_reward: overwrites d_hidden [T, C], adds the score head's gradient to `gradient`.
-void score_rows_backward(const Transformer& transformer, const Weights& weights,
+void score_rows_backward(const kernels::Stream& on, const Transformer& transformer, const Weights& weights,
                          const Activations& activations, std::span<const std::int32_t> rows,
                          std::span<const float> d_reward, std::span<float> d_hidden,
                          std::span<float> gradient);

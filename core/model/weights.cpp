@@ -1,8 +1,9 @@
 #include "core/model/weights.h"
 
-#include <algorithm>
 #include <stdexcept>
 #include <utility>
+
+#include "kernels/bias/bias.h"
 
 namespace infalign::model {
 namespace {
@@ -41,9 +42,13 @@ void Weights::prepare_base(const kernels::Stream& on, const ParameterLayout& lay
     base_->head.prepare(on, config.vocab_size, config.hidden_size, matrix_at(layout.head()), precision, use);
   base_->norms_plus_one.clear();
   if (config.norm != Norm::kRmsPlusOne) return;
+  const std::int64_t C = config.hidden_size;
+  const std::vector<float> ones(static_cast<std::size_t>(C), 1.0f);
+  const kernels::Mirror<float> one(on, ones);
   for_each_norm(layout, config, [&](std::int64_t offset) {
-    kernels::Buffer<float> sum(static_cast<std::size_t>(config.hidden_size));
-    std::transform(at(offset), at(offset) + config.hidden_size, sum.data(), [](float w) { return 1.0f + w; });
+    kernels::Buffer<float> sum(on, static_cast<std::size_t>(C));
+    kernels::copy(on, C, at(offset), sum.data());
+    kernels::bias_forward(on, 1, C, one.data(), sum.data());
     base_->norms_plus_one.emplace(offset, std::move(sum));
   });
 }

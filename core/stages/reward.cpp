@@ -113,15 +113,15 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
         run, which, per_batch, [&](std::span<const std::int64_t> batch_pairs, std::int64_t batches) {
           const auto packed = pack(pairs, batch_pairs);
           transformer.forward(run.on, weights, packed.batch, kept_for_gradient(run.experiment), activations);
-          const auto rewards = model::score_rows(transformer, weights, activations, packed.rows);
+          const auto rewards = model::score_rows(run.on, transformer, weights, activations, packed.rows);
           const auto own_margins = margins(pairs, batch_pairs);
           const PairLoss loss{own_margins, settings.centre_rewards};
           sums.push_back(loss.sums(rewards));
           tokens.push_back(static_cast<double>(packed.batch.size()));
           const auto d_reward = loss.gradient(rewards, static_cast<double>(which.size()));
           d_hidden.resize(static_cast<std::size_t>(packed.batch.size() * transformer.config().hidden_size));
-          model::score_rows_backward(transformer, weights, activations, packed.rows, d_reward, d_hidden,
-                                     training.optimizer().gradient());
+          model::score_rows_backward(run.on, transformer, weights, activations, packed.rows, d_reward,
+                                     d_hidden, training.optimizer().gradient());
           transformer.backward(run.on, weights, packed.batch, activations, d_hidden,
                                training.optimizer().gradient());
           training.optimizer().end_micro_batch(batches);

@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+#include "kernels/adamw/constants.h"
+#include "kernels/cuda/operations.h"
 #include "kernels/parallel.h"
 #include "kernels/vectorise.h"
 
@@ -13,15 +15,10 @@ namespace {
 
 constexpr std::int64_t kGrain = 16384;
 
-/// The step's constants, computed once in float64.
-struct Constants {
-  float gradient_scale, forget1, forget2, decay, rate, root_scale, epsilon;
-};
-
 INFALIGN_VECTORISE
-void update(const Constants& k, std::int64_t n, const float* gradient, float* parameter, float* first_moment,
-            float* second_moment) {
-  const Constants is = k;
+void update(const AdamWConstants& k, std::int64_t n, const float* gradient, float* parameter,
+            float* first_moment, float* second_moment) {
+  const AdamWConstants is = k;
 #pragma omp simd
   for (std::int64_t i = 0; i < n; ++i) {
     const float g = gradient[i] * is.gradient_scale;
@@ -37,19 +34,11 @@ void update(const Constants& k, std::int64_t n, const float* gradient, float* pa
 
 }  // namespace
 
-void adamw(const Stream&, const AdamWStep& hyper, std::int64_t n, const float* gradient, float* parameter,
+void adamw(const Stream& on, const AdamWStep& hyper, std::int64_t n, const float* gradient, float* parameter,
            float* first_moment, float* second_moment) {
-  const double step = static_cast<double>(hyper.step);
-  const double correction1 = 1 - std::pow(static_cast<double>(hyper.beta1), step);
-  const double correction2 = 1 - std::pow(static_cast<double>(hyper.beta2), step);
-  const Constants constants{
-      .gradient_scale = hyper.gradient_scale,
-      .forget1 = static_cast<float>(1 - static_cast<double>(hyper.beta1)),
-      .forget2 = static_cast<float>(1 - static_cast<double>(hyper.beta2)),
-      .decay = static_cast<float>(static_cast<double>(hyper.learning_rate) * hyper.weight_decay),
-      .rate = static_cast<float>(hyper.learning_rate / correction1),
-      .root_scale = static_cast<float>(1 / std::sqrt(correction2)),
-      .epsilon = hyper.epsilon};
+  if (on.device() == Device::kCuda)
+    return on_cuda().adamw(on, hyper, n, gradient, parameter, first_moment, second_moment);
+  const AdamWConstants constants(hyper);
   parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
     update(constants, end - begin, gradient + begin, parameter + begin, first_moment + begin,
            second_moment + begin);

@@ -28,7 +28,9 @@ struct AttentionShape {
   float scale = 0;          // usually 1 / sqrt(head_dim)
   std::int64_t window = 0;  // a query sees itself and window - 1 positions before (Mistral, 2023); 0: all
   float softcap = 0;        // scaled scores s become softcap * tanh(s / softcap) (Gemma 2); 0: they do not
-  std::int64_t row() const { return (heads + 2 * kv_heads) * head_dim; }  // width of a packed q-k-v row
+  constexpr std::int64_t row() const {
+    return (heads + 2 * kv_heads) * head_dim;
+  }  // width of a packed q-k-v row
 };
 
 /// Positions for windows are counted from the first row of a segment's prefix.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/attention/tile_product.h"
+#include "kernels/cuda/operations.h"
 #include "kernels/exponential.h"
 #include "kernels/parallel.h"
 #include "kernels/softcap/softcap.h"
@@ -215,8 +216,9 @@ void attend(const Step& step, std::int64_t begin, std::int64_t n, std::int64_t k
 
 }  // namespace
 
-void cache_store(const Stream&, const AttentionShape& shape, std::int64_t n, const float* qkv,
+void cache_store(const Stream& on, const AttentionShape& shape, std::int64_t n, const float* qkv,
                  const std::int32_t* slot, const std::int32_t* position, const CacheView& cache) {
+  if (on.device() == Device::kCuda) return on_cuda().cache_store(on, shape, n, qkv, slot, position, cache);
   for (std::int64_t i = 0; i < n; ++i)
     for (std::int64_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head) {
       const SlotView view(shape, cache, slot[i], kv_head);
@@ -226,10 +228,13 @@ void cache_store(const Stream&, const AttentionShape& shape, std::int64_t n, con
     }
 }
 
-void decode_attention(const Stream&, const AttentionShape& shape, std::int64_t n, const float* qkv,
+void decode_attention(const Stream& on, const AttentionShape& shape, std::int64_t n, const float* qkv,
                       const CacheView& prefix, const std::int32_t* prefix_slot,
                       const std::int32_t* prefix_length, const CacheView& own, const std::int32_t* own_slot,
                       const std::int32_t* own_length, float* out) {
+  if (on.device() == Device::kCuda)
+    return on_cuda().decode_attention(on, shape, n, qkv, prefix, prefix_slot, prefix_length, own, own_slot,
+                                      own_length, out);
   const Step step{shape, qkv, prefix, prefix_slot, prefix_length, own, own_slot, own_length, out};
   static thread_local std::vector<std::int64_t> starts;  // of the groups of rows, and n
   starts.clear();

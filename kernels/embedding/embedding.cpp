@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "kernels/cuda/operations.h"
 #include "kernels/linear/bfloat16.h"
 #include "kernels/parallel.h"
 #include "kernels/vectorise.h"
@@ -67,43 +68,49 @@ void scale_values(std::int64_t n, float factor, float* x) {
 
 }  // namespace
 
-void embedding_forward(const Stream&, std::int64_t T, std::int64_t C, const std::int32_t* tokens,
+void embedding_forward(const Stream& on, std::int64_t T, std::int64_t C, const std::int32_t* tokens,
                        const float* table, float* out) {
+  if (on.device() == Device::kCuda) return on_cuda().embedding_forward(on, T, C, tokens, table, out);
   parallel_for(T, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; ++t)
       std::memcpy(out + t * C, table + tokens[t] * C, static_cast<std::size_t>(C) * sizeof(float));
   });
 }
 
-void embedding_add(const Stream&, std::int64_t T, std::int64_t C, const std::int32_t* positions,
+void embedding_add(const Stream& on, std::int64_t T, std::int64_t C, const std::int32_t* positions,
                    const float* table, float* out) {
+  if (on.device() == Device::kCuda) return on_cuda().embedding_add(on, T, C, positions, table, out);
   parallel_for(T, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
     add_rows(end - begin, C, positions + begin, table, out + begin * C);
   });
 }
 
-void embedding_forward(const Stream&, std::int64_t T, std::int64_t C, const std::int32_t* tokens,
+void embedding_forward(const Stream& on, std::int64_t T, std::int64_t C, const std::int32_t* tokens,
                        const Bfloat16* table, float* out) {
+  if (on.device() == Device::kCuda) return on_cuda().embedding_forward_bfloat16(on, T, C, tokens, table, out);
   parallel_for(T, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
     copy_widened(end - begin, C, tokens + begin, table, out + begin * C);
   });
 }
 
-void embedding_add(const Stream&, std::int64_t T, std::int64_t C, const std::int32_t* positions,
+void embedding_add(const Stream& on, std::int64_t T, std::int64_t C, const std::int32_t* positions,
                    const Bfloat16* table, float* out) {
+  if (on.device() == Device::kCuda) return on_cuda().embedding_add_bfloat16(on, T, C, positions, table, out);
   parallel_for(T, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
     add_widened(end - begin, C, positions + begin, table, out + begin * C);
   });
 }
 
-void embedding_scale(const Stream&, std::int64_t n, float factor, float* x) {
+void embedding_scale(const Stream& on, std::int64_t n, float factor, float* x) {
+  if (on.device() == Device::kCuda) return on_cuda().embedding_scale(on, n, factor, x);
   constexpr std::int64_t kGrain = 1 << 14;
   parallel_for(n, kGrain,
                [&](std::int64_t begin, std::int64_t end) { scale_values(end - begin, factor, x + begin); });
 }
 
-void embedding_backward(const Stream&, std::int64_t T, std::int64_t C, const std::int32_t* tokens,
+void embedding_backward(const Stream& on, std::int64_t T, std::int64_t C, const std::int32_t* tokens,
                         const float* d_out, float* d_table) {
+  if (on.device() == Device::kCuda) return on_cuda().embedding_backward(on, T, C, tokens, d_out, d_table);
   parallel_for(C, kColumnGrain, [&](std::int64_t begin, std::int64_t end) {
     add_columns(T, C, begin, end, tokens, d_out, d_table);
   });

@@ -4,7 +4,8 @@
 
 #include <cmath>
 
-#include "kernels/exponential.h"
+#include "kernels/cuda/operations.h"
+#include "kernels/gelu/tanh_form.h"
 #include "kernels/parallel.h"
 #include "kernels/vectorise.h"
 
@@ -13,26 +14,12 @@ namespace {
 
 constexpr std::int64_t kGrain = 1 << 12;  // values
 
-/// A value and its derivative.
-struct Point {
-  float value, slope;
-};
-
 struct TanhForm {
-  [[gnu::always_inline]] static inline Point at(float x) {
-    constexpr float kTwiceRoot = 1.59576912f;  // 2 sqrt(2 / pi)
-    constexpr float kCubic = 0.044715f;
-    const float square = x * x;
-    const float u = kTwiceRoot * (x + kCubic * x * square);
-    const float e = exponential(u < -88.0f ? 88.0f : -u);
-    const float open = 1.0f / (1.0f + e);  // sigmoid(u), of which e open^2 is the slope
-    const float inner = kTwiceRoot * (1.0f + 3.0f * kCubic * square);
-    return {x * open, open + x * (e * open * open) * inner};
-  }
+  [[gnu::always_inline]] static inline GeluPoint at(float x) { return gelu_tanh(x); }
 };
 
 struct ErfForm {
-  [[gnu::always_inline]] static inline Point at(float x) {
+  [[gnu::always_inline]] static inline GeluPoint at(float x) {
     constexpr float kRootOfHalf = 0.707106781f;
     constexpr float kDensity = 0.398942280f;  // 1 / sqrt(2 pi)
     const float below = 0.5f * (1.0f + std::erf(x * kRootOfHalf));
@@ -66,7 +53,7 @@ template <class Form, bool kGated>
     float* dx = d_x + t * stride;
 #pragma omp simd
     for (std::int64_t f = 0; f < width; ++f) {
-      const Point gelu = Form::at(in[f]);
+      const GeluPoint gelu = Form::at(in[f]);
       dx[f] = kGated ? dy[f] * in[width + f] * gelu.slope : dy[f] * gelu.slope;
       if (kGated) dx[width + f] = dy[f] * gelu.value;
     }
@@ -115,30 +102,36 @@ std::int64_t rows_at_least(std::int64_t width) { return kGrain / width + 1; }
 
 }  // namespace
 
-void gelu_forward(const Stream&, Gelu kind, std::int64_t n, const float* x, float* out) {
+void gelu_forward(const Stream& on, Gelu kind, std::int64_t n, const float* x, float* out) {
+  if (on.device() == Device::kCuda) return on_cuda().gelu_forward(on, kind, n, x, out);
   const auto run = kind == Gelu::kTanh ? tanh_forward : erf_forward;
   parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
     run(false, 1, end - begin, x + begin, out + begin);
   });
 }
 
-void gelu_backward(const Stream&, Gelu kind, std::int64_t n, const float* x, const float* d_out, float* d_x) {
+void gelu_backward(const Stream& on, Gelu kind, std::int64_t n, const float* x, const float* d_out,
+                   float* d_x) {
+  if (on.device() == Device::kCuda) return on_cuda().gelu_backward(on, kind, n, x, d_out, d_x);
   const auto run = kind == Gelu::kTanh ? tanh_backward : erf_backward;
   parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
     run(false, 1, end - begin, x + begin, d_out + begin, d_x + begin);
   });
 }
 
-void geglu_forward(const Stream&, Gelu kind, std::int64_t T, std::int64_t F, const float* gate_up,
+void geglu_forward(const Stream& on, Gelu kind, std::int64_t T, std::int64_t F, const float* gate_up,
                    float* out) {
+  if (on.device() == Device::kCuda) return on_cuda().geglu_forward(on, kind, T, F, gate_up, out);
   const auto run = kind == Gelu::kTanh ? tanh_forward : erf_forward;
   parallel_for(T, rows_at_least(F), [&](std::int64_t begin, std::int64_t end) {
     run(true, end - begin, F, gate_up + begin * 2 * F, out + begin * F);
   });
 }
 
-void geglu_backward(const Stream&, Gelu kind, std::int64_t T, std::int64_t F, const float* gate_up,
+void geglu_backward(const Stream& on, Gelu kind, std::int64_t T, std::int64_t F, const float* gate_up,
                     const float* d_out, float* d_gate_up) {
+  if (on.device() == Device::kCuda)
+    return on_cuda().geglu_backward(on, kind, T, F, gate_up, d_out, d_gate_up);
   const auto run = kind == Gelu::kTanh ? tanh_backward : erf_backward;
   parallel_for(T, rows_at_least(F), [&](std::int64_t begin, std::int64_t end) {
     run(true, end - begin, F, gate_up + begin * 2 * F, d_out + begin * F, d_gate_up + begin * 2 * F);

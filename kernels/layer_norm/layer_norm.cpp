@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cuda/operations.h"
 #include "kernels/parallel.h"
 #include "kernels/vectorise.h"
 
@@ -74,9 +75,12 @@ void backward_rows(std::int64_t T, std::int64_t C, const float* d_out, const flo
 
 }  // namespace
 
-void add_layer_norm_forward(const Stream&, std::int64_t T, std::int64_t C, float epsilon, float* residual,
+void add_layer_norm_forward(const Stream& on, std::int64_t T, std::int64_t C, float epsilon, float* residual,
                             const float* branch, const float* weight, const float* bias, float* out,
                             float* inverse_deviation) {
+  if (on.device() == Device::kCuda)
+    return on_cuda().add_layer_norm_forward(on, T, C, epsilon, residual, branch, weight, bias, out,
+                                            inverse_deviation);
   parallel_for(T, kRowBlock, [&](std::int64_t begin, std::int64_t end) {
     forward_rows(end - begin, C, epsilon, residual + begin * C,
                  branch == nullptr ? nullptr : branch + begin * C, weight, bias, out + begin * C,
@@ -84,9 +88,12 @@ void add_layer_norm_forward(const Stream&, std::int64_t T, std::int64_t C, float
   });
 }
 
-void layer_norm_backward(const Stream&, std::int64_t T, std::int64_t C, const float* d_out,
+void layer_norm_backward(const Stream& on, std::int64_t T, std::int64_t C, const float* d_out,
                          const float* residual, const float* weight, const float* inverse_deviation,
                          float* d_residual, float* d_weight, float* d_bias) {
+  if (on.device() == Device::kCuda)
+    return on_cuda().layer_norm_backward(on, T, C, d_out, residual, weight, inverse_deviation, d_residual,
+                                         d_weight, d_bias);
   const std::int64_t blocks = (T + kRowBlock - 1) / kRowBlock;
   static thread_local Buffer<float> scratch;
   scratch.reserve(static_cast<std::size_t>(2 * blocks * C));

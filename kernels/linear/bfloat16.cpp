@@ -1,5 +1,6 @@
 #include "kernels/linear/bfloat16.h"
 
+#include "kernels/cuda/operations.h"
 #include "kernels/parallel.h"
 #include "kernels/vectorise.h"
 
@@ -22,12 +23,14 @@ void widen(std::int64_t count, const Bfloat16* from, float* to) {
 
 }  // namespace
 
-void to_bfloat16(const Stream&, std::int64_t count, const float* from, Bfloat16* to) {
+void round_to_bfloat16(const Stream& on, std::int64_t count, const float* from, Bfloat16* to) {
+  if (on.device() == Device::kCuda) return on_cuda().round_to_bfloat16(on, count, from, to);
   parallel_for(count, kGrain,
                [&](std::int64_t begin, std::int64_t end) { convert(end - begin, from + begin, to + begin); });
 }
 
-void from_bfloat16(const Stream&, std::int64_t count, const Bfloat16* from, float* to) {
+void widen_bfloat16(const Stream& on, std::int64_t count, const Bfloat16* from, float* to) {
+  if (on.device() == Device::kCuda) return on_cuda().widen_bfloat16(on, count, from, to);
   parallel_for(count, kGrain,
                [&](std::int64_t begin, std::int64_t end) { widen(end - begin, from + begin, to + begin); });
 }

@@ -11,7 +11,9 @@
 #include <string>
 #include <tuple>
 
+#include "kernels/cuda/operations.h"
 #include "kernels/linear/bfloat16.h"
+#include "kernels/linear/products.h"
 #include "kernels/matmul/matmul.h"
 #include "kernels/parallel.h"
 
@@ -195,13 +197,18 @@ void Linear::prepare(const Stream& on, std::int64_t n, std::int64_t k, const flo
   set(n, k, precision, use);
   weight_ = weight;
   if (n == 0 || k == 0) return;
+  if (on.device() == Device::kCuda) {
+    if (precision == Precision::kFloat32) return;  // read as it lies
+    bfloat16_.reserve(on, static_cast<std::size_t>(n * k));
+    return round_to_bfloat16(on, n * k, weight, bfloat16_.data());
+  }
   if (precision == Precision::kBfloat16) {
     const Shape shape{Kind::kForwardBfloat16, 0, n, k};
     packed_bfloat16_.reserve(packed_bytes(shape) / sizeof(Bfloat16));
     pack(shape, Type::f32, weight, packed_bfloat16_.data());
     if (use != Use::kTraining) return;
     bfloat16_.reserve(static_cast<std::size_t>(n * k));
-    to_bfloat16(on, n * k, weight, bfloat16_.data());
+    round_to_bfloat16(on, n * k, weight, bfloat16_.data());
   } else if (use != Use::kScoring) {
     const Shape shape{Kind::kForwardPacked, 0, n, k};
     packed_.reserve(packed_bytes(shape) / sizeof(float));
@@ -209,14 +216,28 @@ void Linear::prepare(const Stream& on, std::int64_t n, std::int64_t k, const flo
   }
 }
 
-void Linear::prepare(const Stream&, std::int64_t n, std::int64_t k, const Bfloat16* weight,
+void Linear::prepare(const Stream& on, std::int64_t n, std::int64_t k, const Bfloat16* weight,
                      Precision precision, Use use) {
   set(n, k, precision, use);
   narrow_weight_ = weight;
-  if (n == 0 || k == 0 || precision == Precision::kFloat32 || use == Use::kScoring) return;
+  if (n == 0 || k == 0) return;
+  if (on.device() == Device::kCuda) {
+    if (precision == Precision::kBfloat16) return;  // read as it lies
+    packed_.reserve(on, static_cast<std::size_t>(n * k));
+    return widen_bfloat16(on, n * k, weight, packed_.data());
+  }
+  if (precision == Precision::kFloat32 || use == Use::kScoring) return;
   const Shape shape{Kind::kForwardBfloat16, 0, n, k};
   packed_bfloat16_.reserve(packed_bytes(shape) / sizeof(Bfloat16));
   pack(shape, Type::bf16, weight, packed_bfloat16_.data());
+}
+
+PreparedMatrix Linear::prepared() const {
+  return {.n = n_,
+          .k = k_,
+          .weight = weight_ != nullptr ? weight_ : packed_.data(),
+          .bfloat16 = narrow_weight_ != nullptr ? narrow_weight_ : bfloat16_.data(),
+          .precision = precision_};
 }
 
 std::int64_t Linear::bytes(std::int64_t n, std::int64_t k, Precision precision, Use use, Precision stored) {
@@ -235,13 +256,14 @@ void Linear::for_each_widened(const Stream& on, Visit&& visit) const {
   scratch.reserve(static_cast<std::size_t>(most * k_));
   for (std::int64_t first = 0; first < n_; first += most) {
     const std::int64_t rows = std::min(most, n_ - first);
-    from_bfloat16(on, rows * k_, narrow_weight_ + first * k_, scratch.data());
+    widen_bfloat16(on, rows * k_, narrow_weight_ + first * k_, scratch.data());
     visit(first, rows, scratch.data());
   }
 }
 
 void Linear::forward(const Stream& on, std::int64_t T, const float* in, float* out) const {
   if (n_ == 0) return;
+  if (on.device() == Device::kCuda) return on_cuda().linear_forward(on, prepared(), T, in, out);
   if (narrow_weight_ != nullptr && precision_ == Precision::kFloat32)
     return for_each_widened(on, [&](std::int64_t column, std::int64_t columns, const float* weight) {
       for_each_block(T, [&](std::int64_t first, std::int64_t rows) {
@@ -254,7 +276,7 @@ void Linear::forward(const Stream& on, std::int64_t T, const float* in, float* o
     float* result = out + first * n_;
     if (precision_ == Precision::kBfloat16) {
       Bfloat16* narrow = bfloat16_scratch(0, rows * k_);
-      to_bfloat16(on, rows * k_, block, narrow);
+      round_to_bfloat16(on, rows * k_, block, narrow);
       if (narrow_weight_ != nullptr && use_ == Use::kScoring)
         multiply({Kind::kForwardPlainBfloat16, rows, n_, k_}, narrow, narrow_weight_, result);
       else
@@ -270,6 +292,7 @@ void Linear::forward(const Stream& on, std::int64_t T, const float* in, float* o
 void Linear::backward_input(const Stream& on, std::int64_t T, const float* d_out, float* d_in) const {
   using enum Transpose;
   if (use_ != Use::kTraining) throw std::logic_error("Linear::backward_input: not prepared for training");
+  if (on.device() == Device::kCuda) return on_cuda().linear_backward_input(on, prepared(), T, d_out, d_in);
   if (precision_ == Precision::kFloat32 && narrow_weight_ != nullptr)
     return for_each_widened(on, [&](std::int64_t column, std::int64_t columns, const float* weight) {
       matmul(on, kNo, kNo, T, k_, columns, d_out + column, n_, weight, k_, column == 0 ? 0 : 1, d_in, k_);
@@ -279,13 +302,15 @@ void Linear::backward_input(const Stream& on, std::int64_t T, const float* d_out
   const Bfloat16* weight = narrow_weight_ != nullptr ? narrow_weight_ : bfloat16_.data();
   for_each_block(T, [&](std::int64_t first, std::int64_t rows) {
     Bfloat16* narrow = bfloat16_scratch(0, rows * n_);
-    to_bfloat16(on, rows * n_, d_out + first * n_, narrow);
+    round_to_bfloat16(on, rows * n_, d_out + first * n_, narrow);
     multiply({Kind::kInputBfloat16, rows, k_, n_}, narrow, weight, d_in + first * k_);
   });
 }
 
 void Linear::backward_weight(const Stream& on, std::int64_t T, const float* d_out, const float* in,
                              float* d_weight) const {
+  if (on.device() == Device::kCuda)
+    return on_cuda().linear_backward_weight(on, prepared(), T, d_out, in, d_weight);
   if (precision_ == Precision::kFloat32) {
     matmul(on, Transpose::kYes, Transpose::kNo, n_, k_, T, d_out, n_, in, k_, 1, d_weight, k_);
     return;
@@ -295,7 +320,7 @@ void Linear::backward_weight(const Stream& on, std::int64_t T, const float* d_ou
     const std::int64_t rows = std::min(kBlock, T - first), padded = (rows + 63) / 64 * 64;
     const auto narrow = [&](std::size_t which, const float* from, std::int64_t width) {
       Bfloat16* to = bfloat16_scratch(which, padded * width);
-      to_bfloat16(on, rows * width, from + first * width, to);
+      round_to_bfloat16(on, rows * width, from + first * width, to);
       std::fill_n(to + rows * width, (padded - rows) * width, Bfloat16{0});
       return to;
     };

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/device.h"
+#include "kernels/linear/products.h"
 #include "kernels/precision.h"
 
 namespace infalign::kernels {
@@ -42,6 +43,8 @@ class Linear {
   /// Calls visit(first, rows, W[first] in float32) for pieces of a W that is stored in bfloat16.
   template <class Visit>
   void for_each_widened(const Stream& on, Visit&& visit) const;
+  /// For a GPU, which reads W as it lies or from the one copy in the other element type.
+  PreparedMatrix prepared() const;
 
   std::int64_t n_ = 0, k_ = 0;
   const float* weight_ = nullptr;                 // either this

@@ -1,10 +1,12 @@
-// Low-rank updates on the CPU. Rows are taken in blocks, so that what lies between A and B stays in the
+// Low-rank updates. On the CPU rows are taken in blocks, so that what lies between A and B stays in the
 // cache; the product with B is a loop of our own, for no library adds to some columns of a row alone.
+// cuBLASLt does, so on a GPU all rows are taken at once and B is read as it lies.
 #include "kernels/low_rank/low_rank.h"
 
 #include <algorithm>
 #include <utility>
 
+#include "kernels/embedding/embedding.h"
 #include "kernels/matmul/matmul.h"
 #include "kernels/parallel.h"
 #include "kernels/vectorise.h"
@@ -67,17 +69,32 @@ void scale_values(std::int64_t count, float factor, float* x) {
   for (std::int64_t i = 0; i < count; ++i) x[i] *= factor;
 }
 
-/// Scratch of a block's rows between A and B.
-float* low_scratch(std::size_t which, std::int64_t size) {
-  static thread_local Buffer<float> scratch[2];
-  scratch[which].reserve(static_cast<std::size_t>(size));
-  return scratch[which].data();
-}
+/// Scratch of a block's rows between A and B. On the CPU a thread keeps it; a GPU's pool does that by itself.
+class LowScratch {
+ public:
+  LowScratch(const Stream& on, std::size_t which, std::int64_t size) {
+    static thread_local Buffer<float> of_thread[2];
+    Buffer<float>& buffer = on.device() == Device::kCpu ? of_thread[which] : own_;
+    buffer.reserve(on, static_cast<std::size_t>(size));
+    data_ = buffer.data();
+  }
+  float* data() const { return data_; }
+
+ private:
+  Buffer<float> own_;
+  float* data_ = nullptr;
+};
 
 /// Calls visit(first, rows) for blocks that cover [0, T).
 template <class Visit>
-void for_each_block(std::int64_t T, Visit&& visit) {
-  for (std::int64_t first = 0; first < T; first += kBlock) visit(first, std::min(kBlock, T - first));
+void for_each_block(const Stream& on, std::int64_t T, Visit&& visit) {
+  const std::int64_t block = on.device() == Device::kCpu ? kBlock : std::max(T, kBlock);
+  for (std::int64_t first = 0; first < T; first += block) visit(first, std::min(block, T - first));
+}
+
+void scale(const Stream& on, std::int64_t count, float factor, float* x) {
+  if (on.device() == Device::kCuda) return embedding_scale(on, count, factor, x);
+  scale_values(count, factor, x);
 }
 
 }  // namespace
@@ -93,6 +110,7 @@ void LowRank::prepare(const Stream& on, std::int64_t n, std::int64_t k, std::int
   b_ = b;
   if (empty()) return;
   product_with_a_.prepare(on, width(), k, a, Precision::kFloat32, Use::kSampling);
+  if (on.device() == Device::kCuda) return;
   std::int64_t rows = 0;
   for (const UpdatedRows& part : parts_) rows += part.rows;
   scaled_b_.reserve(static_cast<std::size_t>(rows * rank));
@@ -110,10 +128,29 @@ std::int64_t LowRank::bytes(std::int64_t k, std::int64_t rank, std::int64_t part
          rows * rank * static_cast<std::int64_t>(sizeof(float));
 }
 
+template <class Visit>
+void LowRank::for_each_part(Visit&& visit) const {
+  std::int64_t column = 0;
+  const float* b = b_;
+  for (const UpdatedRows& part : parts_) {
+    visit(part, column, b);
+    column += rank_;
+    b += part.rows * rank_;
+  }
+}
+
 void LowRank::forward(const Stream& on, std::int64_t T, const float* in, float* out) const {
-  for_each_block(T, [&](std::int64_t first, std::int64_t rows) {
-    float* low = low_scratch(0, rows * width());
+  for_each_block(on, T, [&](std::int64_t first, std::int64_t rows) {
+    const LowScratch scratch(on, 0, rows * width());
+    float* low = scratch.data();
     product_with_a_.forward(on, rows, in + first * k_, low);
+    if (on.device() == Device::kCuda) {
+      scale(on, rows * width(), scale_, low);
+      return for_each_part([&](const UpdatedRows& part, std::int64_t column, const float* b) {
+        matmul(on, Transpose::kNo, Transpose::kYes, rows, part.rows, rank_, low + column, width(), b, rank_,
+               1, out + first * n_ + part.first, n_);
+      });
+    }
     parallel_for(rows, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
       const float* b = scaled_b_.data();
       for (std::size_t i = 0; i < parts_.size(); ++i) {
@@ -131,12 +168,12 @@ void LowRank::backward(const Stream& on, std::int64_t T, const float* d_out, con
                        float* d_a, float* d_b) const {
   using enum Transpose;
   const std::int64_t R = width();
-  for_each_block(T, [&](std::int64_t first, std::int64_t rows) {
+  for_each_block(on, T, [&](std::int64_t first, std::int64_t rows) {
     const float* x = in + first * k_;
-    float* low = low_scratch(0, rows * R);
-    float* d_low = low_scratch(1, rows * R);
+    const LowScratch scratch(on, 0, rows * R), d_scratch(on, 1, rows * R);
+    float *low = scratch.data(), *d_low = d_scratch.data();
     product_with_a_.forward(on, rows, x, low);
-    scale_values(rows * R, scale_, low);
+    scale(on, rows * R, scale_, low);
     std::int64_t above = 0;  // rows of the parts before this
     for (std::size_t i = 0; i < parts_.size(); ++i) {
       const UpdatedRows& part = parts_[i];
@@ -146,13 +183,21 @@ void LowRank::backward(const Stream& on, std::int64_t T, const float* d_out, con
       matmul(on, kYes, kNo, part.rows, rank_, rows, d, n_, low + column, R, 1, d_b + above * rank_, rank_);
       above += part.rows;
     }
-    scale_values(rows * R, scale_, d_low);
+    scale(on, rows * R, scale_, d_low);
     matmul(on, kYes, kNo, R, k_, rows, d_low, R, x, k_, 1, d_a, k_);
     matmul(on, kNo, kNo, rows, k_, R, d_low, R, a_, k_, 1, d_in + first * k_, k_);
   });
 }
 
 void LowRank::add_to(const Stream& on, float* weight) const {
+  if (on.device() == Device::kCuda)
+    return for_each_part([&](const UpdatedRows& part, std::int64_t column, const float* b) {
+      Buffer<float> scaled(on, static_cast<std::size_t>(part.rows * rank_));
+      copy(on, part.rows * rank_, b, scaled.data());
+      scale(on, part.rows * rank_, scale_, scaled.data());
+      matmul(on, Transpose::kNo, Transpose::kNo, part.rows, k_, rank_, scaled.data(), rank_, a_ + column * k_,
+             k_, 1, weight + part.first * k_, k_);
+    });
   const float* b = scaled_b_.data();
   for (std::size_t i = 0; i < parts_.size(); ++i) {
     const UpdatedRows& part = parts_[i];

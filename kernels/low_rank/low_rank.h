@@ -44,6 +44,9 @@ class LowRank {
   static std::int64_t bytes(std::int64_t k, std::int64_t rank, std::int64_t parts, std::int64_t rows);
 
  private:
+  /// Calls visit(part, its first column among the A's rows, its B) for each.
+  template <class Visit>
+  void for_each_part(Visit&& visit) const;
   std::int64_t width() const { return static_cast<std::int64_t>(parts_.size()) * rank_; }
 
   std::int64_t n_ = 0, k_ = 0, rank_ = 0;
@@ -52,7 +55,7 @@ class LowRank {
   const float* a_ = nullptr;
   const float* b_ = nullptr;
   Linear product_with_a_;
-  Buffer<float> scaled_b_;  // scale B^T, [rank, rows] for each part
+  Buffer<float> scaled_b_;  // scale B^T, [rank, rows] for each part; on the CPU
 };
 
 }  // namespace infalign::kernels

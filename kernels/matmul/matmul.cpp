@@ -9,11 +9,15 @@
 #include <stdexcept>
 #include <string>
 
+#include "kernels/cuda/operations.h"
+
 namespace infalign::kernels {
 
-void matmul(const Stream&, Transpose transpose_a, Transpose transpose_b, std::int64_t m, std::int64_t n,
+void matmul(const Stream& on, Transpose transpose_a, Transpose transpose_b, std::int64_t m, std::int64_t n,
             std::int64_t k, const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float beta,
             float* c, std::int64_t ldc) {
+  if (on.device() == Device::kCuda)
+    return on_cuda().matmul(on, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, beta, c, ldc);
   if (m == 0 || n == 0) return;
   if (k == 0) {  // an empty sum, which the library would leave unwritten
     for (std::int64_t i = 0; beta == 0 && i < m; ++i) std::fill_n(c + i * ldc, n, 0.0f);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cuda/operations.h"
 #include "kernels/parallel.h"
 #include "kernels/vectorise.h"
 
@@ -64,18 +65,23 @@ void backward_rows(const AttentionShape& shape, std::int64_t T, const float* in,
 
 }  // namespace
 
-void qk_norm_forward(const Stream&, const AttentionShape& shape, std::int64_t T, float epsilon,
+void qk_norm_forward(const Stream& on, const AttentionShape& shape, std::int64_t T, float epsilon,
                      const float* in, const float* q_weight, const float* k_weight, float* out,
                      float* inverse_rms) {
+  if (on.device() == Device::kCuda)
+    return on_cuda().qk_norm_forward(on, shape, T, epsilon, in, q_weight, k_weight, out, inverse_rms);
   parallel_for(T, kRowBlock, [&](std::int64_t begin, std::int64_t end) {
     forward_rows(shape, end - begin, epsilon, in + begin * shape.row(), q_weight, k_weight,
                  out + begin * shape.row(), inverse_rms + begin * (shape.heads + shape.kv_heads));
   });
 }
 
-void qk_norm_backward(const Stream&, const AttentionShape& shape, std::int64_t T, const float* in,
+void qk_norm_backward(const Stream& on, const AttentionShape& shape, std::int64_t T, const float* in,
                       const float* q_weight, const float* k_weight, const float* inverse_rms, float* d_qkv,
                       float* d_q_weight, float* d_k_weight) {
+  if (on.device() == Device::kCuda)
+    return on_cuda().qk_norm_backward(on, shape, T, in, q_weight, k_weight, inverse_rms, d_qkv, d_q_weight,
+                                      d_k_weight);
   const std::int64_t D = shape.head_dim, blocks = (T + kRowBlock - 1) / kRowBlock;
   static thread_local Buffer<float> scratch;
   scratch.reserve(static_cast<std::size_t>(2 * blocks * D));

@@ -7,6 +7,7 @@
 #include <bit>
 #include <cmath>
 
+#include "kernels/cuda/operations.h"
 #include "kernels/parallel.h"
 #include "kernels/vectorise.h"
 
@@ -75,8 +76,9 @@ double block_sum_of_squares(std::int64_t n, const float* value) {
 
 }  // namespace
 
-bool add_fixed_point(const Stream&, std::int64_t n, std::int64_t terms, const float* value,
+bool add_fixed_point(const Stream& on, std::int64_t n, std::int64_t terms, const float* value,
                      std::int64_t* sum) {
+  if (on.device() == Device::kCuda) return on_cuda().add_fixed_point(on, n, terms, value, sum);
   std::atomic<std::uint32_t> largest_bits = 0;
   parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
     const std::uint32_t bits = largest_magnitude_bits(end - begin, value + begin);
@@ -94,13 +96,15 @@ bool add_fixed_point(const Stream&, std::int64_t n, std::int64_t terms, const fl
   return true;
 }
 
-void from_fixed_point(const Stream&, std::int64_t n, const std::int64_t* sum, float* value) {
+void from_fixed_point(const Stream& on, std::int64_t n, const std::int64_t* sum, float* value) {
+  if (on.device() == Device::kCuda) return on_cuda().from_fixed_point(on, n, sum, value);
   parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
     convert(end - begin, sum + begin, value + begin);
   });
 }
 
-void sum_of_squares(const Stream&, std::int64_t n, const float* value, double* partial) {
+void sum_of_squares(const Stream& on, std::int64_t n, const float* value, double* partial) {
+  if (on.device() == Device::kCuda) return on_cuda().sum_of_squares(on, n, value, partial);
   const std::int64_t blocks = (n + kSumBlock - 1) / kSumBlock;
   parallel_for(blocks, kGrain / kSumBlock, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t block = first; block < last; ++block) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cuda/operations.h"
 #include "kernels/parallel.h"
 #include "kernels/vectorise.h"
 
@@ -65,8 +66,10 @@ void backward_rows(std::int64_t T, std::int64_t C, const float* d_out, const flo
 
 }  // namespace
 
-void add_rms_norm_forward(const Stream&, std::int64_t T, std::int64_t C, float epsilon, float* residual,
+void add_rms_norm_forward(const Stream& on, std::int64_t T, std::int64_t C, float epsilon, float* residual,
                           const float* branch, const float* weight, float* out, float* inverse_rms) {
+  if (on.device() == Device::kCuda)
+    return on_cuda().add_rms_norm_forward(on, T, C, epsilon, residual, branch, weight, out, inverse_rms);
   parallel_for(T, kRowBlock, [&](std::int64_t begin, std::int64_t end) {
     forward_rows(end - begin, C, epsilon, residual + begin * C,
                  branch == nullptr ? nullptr : branch + begin * C, weight, out + begin * C,
@@ -74,9 +77,11 @@ void add_rms_norm_forward(const Stream&, std::int64_t T, std::int64_t C, float e
   });
 }
 
-void rms_norm_backward(const Stream&, std::int64_t T, std::int64_t C, const float* d_out,
+void rms_norm_backward(const Stream& on, std::int64_t T, std::int64_t C, const float* d_out,
                        const float* residual, const float* weight, const float* inverse_rms,
                        float* d_residual, float* d_weight) {
+  if (on.device() == Device::kCuda)
+    return on_cuda().rms_norm_backward(on, T, C, d_out, residual, weight, inverse_rms, d_residual, d_weight);
   const std::int64_t blocks = (T + kRowBlock - 1) / kRowBlock;
   static thread_local Buffer<float> scratch;
   scratch.reserve(static_cast<std::size_t>(blocks * C));

@@ -8,6 +8,7 @@
 #include <list>
 #include <vector>
 
+#include "kernels/cuda/operations.h"
 #include "kernels/parallel.h"
 #include "kernels/vectorise.h"
 
@@ -102,9 +103,12 @@ void rotate_rows(std::int64_t T, std::int64_t heads, std::int64_t head_dim, std:
 
 }  // namespace
 
-void rotary(const Stream&, Rotation rotation, std::int64_t T, std::int64_t heads, std::int64_t head_dim,
+void rotary(const Stream& on, Rotation rotation, std::int64_t T, std::int64_t heads, std::int64_t head_dim,
             const std::int32_t* positions, const float* inverse_frequency, float* x, std::int64_t stride,
             std::int64_t rotary_dim) {
+  if (on.device() == Device::kCuda)
+    return on_cuda().rotary(on, rotation, T, heads, head_dim, positions, inverse_frequency, x, stride,
+                            rotary_dim);
   if (T == 0) return;
   const std::int64_t half = (rotary_dim == 0 ? head_dim : rotary_dim) / 2;
   const Table& table = table_for(half, inverse_frequency, *std::max_element(positions, positions + T) + 1);

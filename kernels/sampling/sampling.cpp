@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/cuda/operations.h"
 #include "kernels/exponential.h"
 #include "kernels/parallel.h"
 #include "kernels/vectorise.h"
@@ -154,8 +155,10 @@ std::int32_t first_largest(const Row& row) {
 
 }  // namespace
 
-void sample_tokens(const Stream&, const SamplingShape& shape, float* logits, const double* uniform,
+void sample_tokens(const Stream& on, const SamplingShape& shape, float* logits, const double* uniform,
                    std::int32_t* token, float* log_probability, float* log_probability_at_1) {
+  if (on.device() == Device::kCuda)
+    return on_cuda().sample_tokens(on, shape, logits, uniform, token, log_probability, log_probability_at_1);
   const std::int64_t V = shape.vocabulary;
   const double inverse_temperature = 1 / static_cast<double>(shape.temperature);
   parallel_for(shape.rows, kGrain, [&](std::int64_t begin, std::int64_t end) {

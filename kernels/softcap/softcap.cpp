@@ -1,6 +1,7 @@
 // Soft-capping on the CPU: one vectorised pass each way.
 #include "kernels/softcap/softcap.h"
 
+#include "kernels/cuda/operations.h"
 #include "kernels/hyperbolic_tangent.h"
 #include "kernels/parallel.h"
 #include "kernels/vectorise.h"
@@ -27,12 +28,14 @@ void apply_slopes(std::int64_t n, float cap, const float* capped, float* d) {
 
 }  // namespace
 
-void softcap_forward(const Stream&, std::int64_t n, float cap, float* x) {
+void softcap_forward(const Stream& on, std::int64_t n, float cap, float* x) {
+  if (on.device() == Device::kCuda) return on_cuda().softcap_forward(on, n, cap, x);
   parallel_for(n, kGrain,
                [&](std::int64_t begin, std::int64_t end) { cap_values(end - begin, cap, x + begin); });
 }
 
-void softcap_backward(const Stream&, std::int64_t n, float cap, const float* capped, float* d) {
+void softcap_backward(const Stream& on, std::int64_t n, float cap, const float* capped, float* d) {
+  if (on.device() == Device::kCuda) return on_cuda().softcap_backward(on, n, cap, capped, d);
   parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
     apply_slopes(end - begin, cap, capped + begin, d + begin);
   });

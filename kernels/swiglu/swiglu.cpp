@@ -2,19 +2,15 @@
 // store it.
 #include "kernels/swiglu/swiglu.h"
 
-#include "kernels/exponential.h"
+#include "kernels/cuda/operations.h"
 #include "kernels/parallel.h"
+#include "kernels/sigmoid.h"
 #include "kernels/vectorise.h"
 
 namespace infalign::kernels {
 namespace {
 
 constexpr std::int64_t kGrain = 32;  // rows
-
-[[gnu::always_inline]] static inline float sigmoid(float x) {
-  const float negated = x < -88.0f ? 88.0f : -x;
-  return 1.0f / (1.0f + exponential(negated));
-}
 
 INFALIGN_VECTORISE
 void forward_rows(std::int64_t T, std::int64_t F, const float* gate_up, float* out) {
@@ -48,14 +44,16 @@ void backward_rows(std::int64_t T, std::int64_t F, const float* gate_up, const f
 
 }  // namespace
 
-void swiglu_forward(const Stream&, std::int64_t T, std::int64_t F, const float* gate_up, float* out) {
+void swiglu_forward(const Stream& on, std::int64_t T, std::int64_t F, const float* gate_up, float* out) {
+  if (on.device() == Device::kCuda) return on_cuda().swiglu_forward(on, T, F, gate_up, out);
   parallel_for(T, kGrain, [&](std::int64_t begin, std::int64_t end) {
     forward_rows(end - begin, F, gate_up + begin * 2 * F, out + begin * F);
   });
 }
 
-void swiglu_backward(const Stream&, std::int64_t T, std::int64_t F, const float* gate_up, const float* d_out,
-                     float* d_gate_up) {
+void swiglu_backward(const Stream& on, std::int64_t T, std::int64_t F, const float* gate_up,
+                     const float* d_out, float* d_gate_up) {
+  if (on.device() == Device::kCuda) return on_cuda().swiglu_backward(on, T, F, gate_up, d_out, d_gate_up);
   parallel_for(T, kGrain, [&](std::int64_t begin, std::int64_t end) {
     backward_rows(end - begin, F, gate_up + begin * 2 * F, d_out + begin * F, d_gate_up + begin * 2 * F);
   });

@@ -250,7 +250,7 @@ TEST_F(Checks, AbsentInputsAreNamed) {
 TEST_F(Checks, WhatIsNotBuiltIsRefused) {
 #ifndef INFALIGN_CUDA
   EXPECT_EQ(refusal(good(), {"device=cuda"}),
-            "--set device: this build has no CUDA back end; use cpu or auto");
+            "--set device: runs compute on the CPU so far, whatever GPUs there are; use cpu or auto");
 #endif
   EXPECT_EQ(refusal(good(), {"distributed.sharding=2"}),
             "--set distributed.sharding: only stage 1 so far (optimizer state); use 1");

@@ -230,10 +230,11 @@ TEST_P(AdapterOfEveryModel, RewardsAndTheirGradientAreThoseOfTheReference) {
 
   const std::vector<float> d_reward = {0.5f, -1.25f};
   m.transformer().forward(kStream, m.weights, task.batch, Keep::kEverything, activations);
-  expect_near(score_rows(m.transformer(), m.weights, activations, task.last_rows), expected, 5e-6);
+  expect_near(score_rows({}, m.transformer(), m.weights, activations, task.last_rows), expected, 5e-6);
   std::vector<float> gradient(m.values.size());
   std::vector<float> d_hidden(static_cast<std::size_t>(task.batch.size() * config.hidden_size), 7.0f);
-  score_rows_backward(m.transformer(), m.weights, activations, task.last_rows, d_reward, d_hidden, gradient);
+  score_rows_backward({}, m.transformer(), m.weights, activations, task.last_rows, d_reward, d_hidden,
+                      gradient);
   m.transformer().backward(kStream, m.weights, task.batch, activations, d_hidden, gradient);
   const auto loss = [&](std::span<const double> adapter) {
     return weighted(d_reward, reference_rewards(config, m.merged(adapter)));

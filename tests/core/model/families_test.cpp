@@ -175,7 +175,7 @@ TEST_P(EveryModel, RewardsAreThoseOfTheReference) {
   expect_near(m.transformer.score(kStream, m.weights(), task.batch, task.last_rows, activations), expected,
               5e-6);
   m.transformer.forward(kStream, m.weights(), task.batch, Keep::kEverything, others);
-  expect_near(score_rows(m.transformer, m.weights(), others, task.last_rows), expected, 5e-6);
+  expect_near(score_rows({}, m.transformer, m.weights(), others, task.last_rows), expected, 5e-6);
 }
 
 // Decoding carries keys and values in its caches; what it says of its tokens is what the reference says.

@@ -201,13 +201,13 @@ TEST(Transformer, RewardsAndTheirGradientAreThoseOfTheReference) {
   for (const Tokens& sequence : sequences) {
     expected.push_back(ReferenceTransformer(config).reward(in_float64(m), sequence));
   }
-  expect_near(score_rows(m.transformer, m.weights(), activations, rows), expected, 2e-6);
+  expect_near(score_rows({}, m.transformer, m.weights(), activations, rows), expected, 2e-6);
   Activations others;
   expect_near(m.transformer.score(kStream, m.weights(), batch, rows, others), expected, 2e-6);
 
   std::vector<float> gradient(m.parameters.size());
   std::vector<float> d_hidden(static_cast<std::size_t>(batch.size() * config.hidden_size), 7.0f);
-  score_rows_backward(m.transformer, m.weights(), activations, rows, d_reward, d_hidden, gradient);
+  score_rows_backward({}, m.transformer, m.weights(), activations, rows, d_reward, d_hidden, gradient);
   m.transformer.backward(kStream, m.weights(), batch, activations, d_hidden, gradient);
   const auto loss = [&](std::span<const double> parameters) {
     double sum = 0;
@@ -292,7 +292,7 @@ TEST(Transformer, RefusesMisuse) {
   EXPECT_THROW(activations.qkv(0), std::logic_error);
   EXPECT_THROW(m.transformer.backward(kStream, m.weights(), task.batch, activations, d_hidden, gradient),
                std::logic_error);
-  EXPECT_THROW(score_rows(m.transformer, m.weights(), activations, std::vector<std::int32_t>{0}),
+  EXPECT_THROW(score_rows({}, m.transformer, m.weights(), activations, std::vector<std::int32_t>{0}),
                std::logic_error);
 }
 

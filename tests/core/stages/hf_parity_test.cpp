@@ -152,7 +152,7 @@ Loss reward_loss(const Example& e, std::vector<double> margins = {}, double cent
   const auto weights = e.weights();
   std::vector<float> d_hidden(static_cast<std::size_t>(e.batch.size() * e.transformer.config().hidden_size));
   e.transformer.forward(kStream, weights, e.batch, Keep::kEverything, activations);
-  loss.values = model::score_rows(e.transformer, weights, activations, e.last_rows);
+  loss.values = model::score_rows({}, e.transformer, weights, activations, e.last_rows);
   const auto order = pairs_of(e);
   std::vector<float> rewards;
   for (const auto i : order) rewards.push_back(loss.values[i]);
@@ -163,7 +163,7 @@ Loss reward_loss(const Example& e, std::vector<double> margins = {}, double cent
   const auto d_pairs = pair_loss.gradient(rewards, n);
   std::vector<float> d_reward(loss.values.size());
   for (std::size_t i = 0; i < order.size(); ++i) d_reward[order[i]] += d_pairs[i];
-  model::score_rows_backward(e.transformer, weights, activations, e.last_rows, d_reward, d_hidden,
+  model::score_rows_backward({}, e.transformer, weights, activations, e.last_rows, d_reward, d_hidden,
                              loss.gradient);
   e.transformer.backward(kStream, weights, e.batch, activations, d_hidden, loss.gradient);
   return loss;

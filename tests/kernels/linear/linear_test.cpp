@@ -150,7 +150,7 @@ TEST(Bfloat16, RoundsToNearestEven) {
   for (const std::int64_t n : {0, 1, 17, 100}) {
     const Floats from = normal(n, 1);
     std::vector<Bfloat16> to(from.size());
-    to_bfloat16({}, n, from.data(), to.data());
+    round_to_bfloat16({}, n, from.data(), to.data());
     for (std::size_t i = 0; i < from.size(); ++i) {
       EXPECT_EQ(to[i], to_bfloat16(from[i]));
       EXPECT_NEAR(from_bfloat16(to[i]), from[i], std::abs(from[i]) / 256);

@@ -1,0 +1,43 @@
+// The table of the CUDA back end.
+#include "kernels/cuda/operations.h"
+
+#include "kernels/cuda/runtime.h"
+
+namespace infalign::kernels {
+
+namespace cuda {
+#define INFALIGN_ROW(operation) decltype(kernels::operation) operation;
+INFALIGN_CUDA_OPERATIONS(INFALIGN_ROW)
+#undef INFALIGN_ROW
+EmbeddingRows<float> embedding_forward, embedding_add;
+EmbeddingRows<Bfloat16> embedding_forward, embedding_add;
+}  // namespace cuda
+
+const CudaOperations* cuda_operations() {
+  static constexpr CudaOperations kOperations = {.device_count = cuda::device_count,
+                                                 .open_queue = cuda::open_queue,
+                                                 .close_queue = cuda::close_queue,
+                                                 .synchronise = cuda::synchronise,
+                                                 .allocate = cuda::allocate,
+                                                 .release = cuda::release,
+                                                 .allocate_pinned = cuda::allocate_pinned,
+                                                 .release_pinned = cuda::release_pinned,
+                                                 .copy = cuda::copy,
+                                                 .fill_zero = cuda::fill_zero,
+                                                 .create_event = cuda::create_event,
+                                                 .destroy_event = cuda::destroy_event,
+                                                 .record_event = cuda::record_event,
+                                                 .wait_for_event = cuda::wait_for_event,
+                                                 .synchronise_event = cuda::synchronise_event,
+                                                 .embedding_forward = cuda::embedding_forward,
+                                                 .embedding_add = cuda::embedding_add,
+                                                 .embedding_forward_bfloat16 = cuda::embedding_forward,
+                                                 .embedding_add_bfloat16 = cuda::embedding_add,
+#define INFALIGN_ROW(operation) .operation = cuda::operation,
+                                                 INFALIGN_CUDA_OPERATIONS(INFALIGN_ROW)
+#undef INFALIGN_ROW
+  };
+  return &kOperations;
+}
+
+}  // namespace infalign::kernels

@@ -1,0 +1,110 @@
+// Memory comes from the device's own pool, which is told to keep what is given back: after the first steps of
+// a run nothing is asked of the driver. The pool's order is that of the stream, so no call here waits but
+// those whose contract says so.
+#include "kernels/cuda/runtime.h"
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/cuda/check.h"
+#include "kernels/device.h"
+
+namespace infalign::kernels::cuda {
+namespace {
+
+cudaStream_t stream_of(void* queue) { return static_cast<cudaStream_t>(queue); }
+cudaEvent_t event_of(void* event) { return static_cast<cudaEvent_t>(event); }
+
+/// Bytes in the unit that a person reads.
+std::string in_mebibytes(std::size_t bytes) {
+  return std::to_string((bytes + (std::size_t{1} << 20) - 1) >> 20) + " MiB";
+}
+
+[[noreturn]] void refuse(std::size_t bytes) {
+  static_cast<void>(cudaGetLastError());  // taken note of: later launches are not to blame
+  std::size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  throw OutOfMemory("the GPU is out of memory: " + in_mebibytes(bytes) + " asked for, " + in_mebibytes(free) +
+                    " of " + in_mebibytes(total) +
+                    " free; smaller micro-batches (distributed.micro_batch_prompts), shorter or fewer "
+                    "samples, or more ranks need less");
+}
+
+}  // namespace
+
+int device_count() {
+  int count = 0;
+  // Without a driver the runtime says so by one of several errors, and leaves `count` as it was.
+  if (cudaGetDeviceCount(&count) != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());
+    return 0;
+  }
+  return count;
+}
+
+void* open_queue(int device) {
+  const int count = device_count();
+  if (device < 0 || device >= count)
+    throw std::runtime_error("CUDA: no GPU " + std::to_string(device) + ": this process sees " +
+                             std::to_string(count));
+  check(cudaSetDevice(device), "cudaSetDevice");
+  cudaMemPool_t pool = nullptr;
+  check(cudaDeviceGetDefaultMemPool(&pool, device), "cudaDeviceGetDefaultMemPool");
+  std::uint64_t all = UINT64_MAX;
+  check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all), "cudaMemPoolSetAttribute");
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  return stream;
+}
+
+void close_queue(void* queue) { static_cast<void>(cudaStreamDestroy(stream_of(queue))); }
+
+void synchronise(void* queue) { check(cudaStreamSynchronize(stream_of(queue)), "cudaStreamSynchronize"); }
+
+void* allocate(void* queue, std::size_t bytes) {
+  void* memory = nullptr;
+  const cudaError_t status = cudaMallocAsync(&memory, bytes, stream_of(queue));
+  if (status == cudaErrorMemoryAllocation) refuse(bytes);
+  check(status, "cudaMallocAsync");
+  return memory;
+}
+
+void release(void* queue, void* memory) { static_cast<void>(cudaFreeAsync(memory, stream_of(queue))); }
+
+void* allocate_pinned(std::size_t bytes) {
+  void* memory = nullptr;
+  check(cudaMallocHost(&memory, bytes), "cudaMallocHost");
+  return memory;
+}
+
+void release_pinned(void* memory) { static_cast<void>(cudaFreeHost(memory)); }
+
+void copy(void* queue, std::size_t bytes, const void* from, void* to) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_of(queue)), "cudaMemcpyAsync");
+}
+
+void fill_zero(void* queue, std::size_t bytes, void* to) {
+  check(cudaMemsetAsync(to, 0, bytes, stream_of(queue)), "cudaMemsetAsync");
+}
+
+void* create_event() {
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+  return event;
+}
+
+void destroy_event(void* event) { static_cast<void>(cudaEventDestroy(event_of(event))); }
+
+void record_event(void* queue, void* event) {
+  check(cudaEventRecord(event_of(event), stream_of(queue)), "cudaEventRecord");
+}
+
+void wait_for_event(void* queue, void* event) {
+  check(cudaStreamWaitEvent(stream_of(queue), event_of(event), 0), "cudaStreamWaitEvent");
+}
+
+void synchronise_event(void* event) { check(cudaEventSynchronize(event_of(event)), "cudaEventSynchronize"); }
+
+}  // namespace infalign::kernels::cuda

@@ -1,0 +1,24 @@
+// Memory and streams by the CUDA runtime; device.h says what they are to do.
+#pragma once
+
+#include <cstddef>
+
+namespace infalign::kernels::cuda {
+
+int device_count();
+void* open_queue(int device);
+void close_queue(void* queue);
+void synchronise(void* queue);
+void* allocate(void* queue, std::size_t bytes);
+void release(void* queue, void* memory);
+void* allocate_pinned(std::size_t bytes);
+void release_pinned(void* memory);
+void copy(void* queue, std::size_t bytes, const void* from, void* to);
+void fill_zero(void* queue, std::size_t bytes, void* to);
+void* create_event();
+void destroy_event(void* event);
+void record_event(void* queue, void* event);
+void wait_for_event(void* queue, void* event);
+void synchronise_event(void* event);
+
+}  // namespace infalign::kernels::cuda

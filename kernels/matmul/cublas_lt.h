@@ -1,0 +1,36 @@
+// The seam to cuBLASLt: which product, in which elements, with which fixed algorithm.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/device.h"
+#include "kernels/matmul/matmul.h"
+
+namespace infalign::kernels::cuda {
+
+enum class Element { kFloat32, kBfloat16 };
+
+/// A product as kernels::matmul describes it, of factors in one element type; c and sums are float32 always.
+struct Product {
+  Element element;
+  Transpose transpose_a, transpose_b;
+  std::int64_t m, n, k;
+  const void* a;
+  std::int64_t lda;
+  const void* b;
+  std::int64_t ldb;
+  float beta;
+  float* c;
+  std::int64_t ldc;
+};
+
+/// What an algorithm is chosen for in the place of the product's own m and k: products that differ in these
+/// alone run the same algorithm. 0: their own.
+struct Nominal {
+  std::int64_t m = 0, k = 0;
+};
+
+/// Errors: std::runtime_error naming the product if the library has no algorithm for it or fails.
+void multiply(const Stream& on, const Product& product, Nominal nominal = {});
+
+}  // namespace infalign::kernels::cuda

@@ -1,0 +1,179 @@
+// Whole models on a GPU (or its stand-in) against the CPU: every family and descriptions drawn at random,
+// through forward and backward pass, reward head and generation.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "core/model/generation.h"
+#include "core/model/test_models.h"
+#include "core/model/tiny_families.h"
+
+namespace infalign::model {
+namespace {
+
+using testing::Model;
+using Tokens = std::vector<std::int32_t>;
+
+struct Named {
+  std::string name;
+  ModelConfig config;
+};
+
+std::vector<Named> models() {
+  std::vector<Named> all;
+  for (const auto& [name, json] : testing::tiny_family_files())
+    all.push_back({name, ModelConfig::from_json(json, name)});
+  for (unsigned seed = 1; seed <= 12; ++seed)
+    all.push_back({"drawn_" + std::to_string(seed), testing::random_config(seed)});
+  return all;
+}
+
+/// A model's parameters on a device, prepared for every pass.
+class Placed {
+ public:
+  Placed(const Model& model, const kernels::Stream& on)
+      : parameters_(on, model.parameters.size()), weights_(prepared(model, on)) {}
+  const Weights& weights() const { return weights_; }
+
+ private:
+  Weights prepared(const Model& model, const kernels::Stream& on) {
+    kernels::upload(on, std::span<const float>(model.parameters), parameters_.data());
+    return model.transformer.prepare(on, std::as_const(parameters_).span(), kernels::Use::kTraining);
+  }
+  kernels::Buffer<float> parameters_;
+  Weights weights_;
+};
+
+std::vector<float> on_cpu(const kernels::Stream& on, const kernels::Buffer<float>& buffer, std::size_t size) {
+  std::vector<float> values(size);
+  kernels::download(on, buffer.data(), std::span<float>(values));
+  return values;
+}
+
+/// Two prompts, of which the first has two responses, the second one.
+PackedBatch packed(Targets& targets) {
+  PackedBatch batch;
+  const std::int32_t first = batch.add(Tokens{3, 1, 4, 1, 5});
+  targets.add_continuation(batch, batch.add(Tokens{6, 5, 3}, first));
+  targets.add_continuation(batch, batch.add(Tokens{5, 8, 9, 7, 9, 3, 2}, first));
+  targets.add_continuation(batch, batch.add(Tokens{3, 8}, batch.add(Tokens{9, 2})));
+  return batch;
+}
+
+struct Outcome {
+  std::vector<float> hidden, log_probabilities, gradient;
+};
+
+Outcome pass(const kernels::Stream& on, const Model& model, Keep keep) {
+  const Placed placed(model, on);
+  Targets targets;
+  const PackedBatch batch = packed(targets);
+  std::vector<float> loss_weight;
+  for (std::int64_t i = 0; i < targets.size(); ++i)
+    loss_weight.push_back(static_cast<float>(std::sin(1.0 + 2.3 * static_cast<double>(i))));
+  Activations activations;
+  TokenLogProbabilities head;
+  const auto values = static_cast<std::size_t>(batch.size() * model.transformer.config().hidden_size);
+  kernels::Buffer<float> hidden(on, values), d_hidden(on, values), gradient(on, model.parameters.size());
+  model.transformer.forward(on, placed.weights(), batch, keep, activations);
+  kernels::copy(on, static_cast<std::int64_t>(values), activations.hidden(), hidden.data());
+  Outcome outcome{on_cpu(on, hidden, values), {}, {}};
+  head.forward_backward(on, model.transformer, placed.weights(), activations, targets, 0.7f, loss_weight,
+                        d_hidden.span(), gradient.span());
+  outcome.log_probabilities.assign(head.values().begin(), head.values().end());
+  model.transformer.backward(on, placed.weights(), batch, activations, std::as_const(d_hidden).span(),
+                             gradient.span());
+  outcome.gradient = on_cpu(on, gradient, gradient.size());
+  return outcome;
+}
+
+void expect_near(const std::vector<float>& expected, const std::vector<float>& actual, double tolerance,
+                 const char* what) {
+  ASSERT_EQ(expected.size(), actual.size());
+  double largest = 1;
+  for (const float value : expected) largest = std::max(largest, std::abs(static_cast<double>(value)));
+  for (std::size_t i = 0; i < expected.size(); ++i)
+    ASSERT_NEAR(static_cast<double>(expected[i]), static_cast<double>(actual[i]), tolerance * largest)
+        << what << " at " << i;
+}
+
+class ModelOnCuda : public ::testing::TestWithParam<Named> {
+ protected:
+  void SetUp() override {
+    if (kernels::cuda_device_count() == 0) GTEST_SKIP() << "no GPU";
+    gpu = kernels::Stream(kernels::Device::kCuda);
+  }
+  kernels::Stream gpu;
+};
+INSTANTIATE_TEST_SUITE_P(Family, ModelOnCuda, ::testing::ValuesIn(models()),
+                         [](const auto& of) { return of.param.name; });
+
+TEST_P(ModelOnCuda, BothPassesAreThoseOfTheCpu) {
+  const Model model = testing::random_model(GetParam().config, 7);
+  for (const Keep keep : {Keep::kEverything, Keep::kBlockInputs}) {
+    const Outcome expected = pass({}, model, keep), actual = pass(gpu, model, keep);
+    expect_near(expected.hidden, actual.hidden, 1e-5, "hidden");
+    expect_near(expected.log_probabilities, actual.log_probabilities, 1e-5, "log-probability");
+    expect_near(expected.gradient, actual.gradient, 5e-5, "gradient");
+  }
+}
+
+TEST_P(ModelOnCuda, RewardsAndTheirGradientAreThoseOfTheCpu) {
+  ModelConfig config = GetParam().config;
+  config.score_head = true;
+  config.tie_word_embeddings = false;
+  const Model model = testing::random_model(config, 9);
+  const std::vector<std::int32_t> rows{4, 7, 11};
+  const std::vector<float> d_reward{0.5f, -1, 2};
+  const auto run = [&](const kernels::Stream& on) {
+    const Placed placed(model, on);
+    Targets targets;
+    const PackedBatch batch = packed(targets);
+    Activations activations;
+    Outcome outcome;
+    outcome.log_probabilities = model.transformer.score(on, placed.weights(), batch, rows, activations);
+    model.transformer.forward(on, placed.weights(), batch, Keep::kEverything, activations);
+    outcome.hidden = score_rows(on, model.transformer, placed.weights(), activations, rows);
+    kernels::Buffer<float> d_hidden(on, static_cast<std::size_t>(batch.size() * config.hidden_size));
+    kernels::Buffer<float> gradient(on, model.parameters.size());
+    score_rows_backward(on, model.transformer, placed.weights(), activations, rows, d_reward, d_hidden.span(),
+                        gradient.span());
+    model.transformer.backward(on, placed.weights(), batch, activations, std::as_const(d_hidden).span(),
+                               gradient.span());
+    outcome.gradient = on_cpu(on, gradient, gradient.size());
+    return outcome;
+  };
+  const Outcome expected = run({}), actual = run(gpu);
+  expect_near(expected.log_probabilities, actual.log_probabilities, 1e-5, "reward");
+  expect_near(expected.hidden, actual.hidden, 1e-5, "reward of kept states");
+  expect_near(expected.gradient, actual.gradient, 5e-5, "gradient");
+}
+
+TEST_P(ModelOnCuda, ResponsesAreThoseOfTheCpu) {
+  const Model model = testing::random_model(GetParam().config, 7);
+  const std::vector<Prompt> prompts{{.tokens = {3, 1, 4, 1, 5}, .id = 17}, {.tokens = {9, 2}, .id = 4}};
+  for (const float top_p : {1.0f, 0.6f}) {
+    const SamplingSettings settings{
+        .temperature = 0.8f, .top_p = top_p, .max_new_tokens = 9, .stop_tokens = {2}};
+    const auto draw = [&](const kernels::Stream& on) {
+      const Placed placed(model, on);
+      return Generator(model.transformer)
+          .generate(on, placed.weights(), prompts, 5, settings,
+                    {.seed = 3, .purpose = kernels::Purpose::kPolicy});
+    };
+    const auto expected = draw({}), actual = draw(gpu);
+    for (std::size_t i = 0; i < prompts.size(); ++i)
+      for (std::size_t s = 0; s < 5; ++s) {
+        const Response &a = expected[i][s], &b = actual[i][s];
+        EXPECT_EQ(a.tokens, b.tokens);
+        EXPECT_EQ(a.stopped, b.stopped);
+        expect_near(a.log_probabilities, b.log_probabilities, 1e-5, "log-probability");
+        expect_near(a.log_probabilities_at_1, b.log_probabilities_at_1, 1e-5, "log-probability at 1");
+      }
+  }
+}
+
+}  // namespace
+}  // namespace infalign::model

@@ -1,0 +1,188 @@
+// Run under mpirun with any number of ranks, on stand-ins for CUDA and NCCL: collectives on device memory
+// with results known by arithmetic, on streams that are shuffled, and what happens when a rank does not come.
+// Ends with 0 if all is well; else with 1, having named on standard error what is not.
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "distributed/collective_cases.h"
+#include "distributed/communicator.h"
+#include "distributed/device_collectives.h"
+#include "support/cuda/nccl.h"
+#include "support/cuda/queue.h"
+
+namespace {
+
+using namespace infalign;
+using namespace infalign::distributed;
+using namespace std::chrono_literals;
+using testing::cuts;
+using testing::expect;
+using testing::expect_values;
+using testing::triangle;
+
+template <class T>
+struct OnDevice {
+  OnDevice(const kernels::Stream& stream, const std::vector<T>& values)
+      : on(stream), buffer(on, values.size()) {
+    kernels::upload(on, std::span<const T>(values), buffer.data());
+  }
+  std::vector<T> values() const {
+    std::vector<T> result(buffer.size());
+    kernels::download(on, buffer.data(), std::span<T>(result));
+    return result;
+  }
+  kernels::Stream on;
+  kernels::Buffer<T> buffer;
+};
+
+template <class T>
+void sums(Communicator& ranks, DeviceCollectives& collectives, const kernels::Stream& on) {
+  for (const std::int64_t n : {1, 3, 1000}) {
+    std::vector<T> values, expected;
+    for (std::int64_t i = 0; i < n; ++i) {
+      values.push_back(static_cast<T>((ranks.rank() + 1) * i));
+      expected.push_back(static_cast<T>(triangle(ranks.size()) * i));
+    }
+    OnDevice<T> here(on, values);
+    collectives.all_reduce_sum(on, n, here.buffer.data());
+    collectives.wait(on, 60s);
+    expect_values(ranks, here.values(), expected);
+  }
+}
+
+template <class T>
+void scattered_sums(Communicator& ranks, DeviceCollectives& collectives, const kernels::Stream& on) {
+  for (const auto& intervals : cuts(ranks.size())) {
+    const Interval own = intervals[static_cast<std::size_t>(ranks.rank())];
+    std::vector<T> values, expected;
+    for (std::int64_t i = 0; i < intervals.back().end; ++i)
+      values.push_back(static_cast<T>((ranks.rank() + 1) * i));
+    for (std::int64_t i = own.begin; i < own.end; ++i)
+      expected.push_back(static_cast<T>(triangle(ranks.size()) * i));
+    if (values.empty()) continue;
+    const OnDevice<T> here(on, values);
+    OnDevice<T> mine(on, std::vector<T>(expected.size()));
+    collectives.reduce_scatter_sum(on, here.buffer.data(), intervals, mine.buffer.data());
+    collectives.wait(on, 60s);
+    expect_values(ranks, mine.values(), expected);
+    expect_values(ranks, here.values(), values);
+  }
+}
+
+void gathers(Communicator& ranks, DeviceCollectives& collectives, const kernels::Stream& on) {
+  for (const auto& intervals : cuts(ranks.size())) {
+    const Interval own = intervals[static_cast<std::size_t>(ranks.rank())];
+    std::vector<float> values(static_cast<std::size_t>(intervals.back().end), -1.0f), expected(values.size());
+    std::iota(expected.begin(), expected.end(), 3.0f);
+    std::copy(expected.begin() + own.begin, expected.begin() + own.end, values.begin() + own.begin);
+    if (values.empty()) continue;
+    OnDevice<float> here(on, values);
+    collectives.all_gather(on, here.buffer.data(), intervals);
+    collectives.wait(on, 60s);
+    expect_values(ranks, here.values(), expected);
+  }
+}
+
+/// Gradients are made on one stream and summed on a second, from which a third reads; collectives of the two
+/// later streams stand in one order on all ranks however the streams are shuffled.
+void across_streams(Communicator& ranks, DeviceCollectives& collectives) {
+  for (std::uint64_t seed = 1; seed <= 10; ++seed) {
+    host_cuda::set_streams(host_cuda::Streams::kRandom,
+                           seed + static_cast<std::uint64_t>(100 * ranks.rank()));
+    const kernels::Stream compute(kernels::Device::kCuda), exchange(kernels::Device::kCuda),
+        update(kernels::Device::kCuda);
+    OnDevice<float> first(compute, {1, 2, 3}), second(compute, {4, 5, 6});
+    kernels::Event made, summed;
+    made.record(compute);
+    exchange.wait(made);
+    collectives.all_reduce_sum(exchange, 3, first.buffer.data());
+    summed.record(exchange);
+    update.wait(made);
+    collectives.all_reduce_sum(update, 3, second.buffer.data());
+    update.wait(summed);
+    kernels::Buffer<float> copy(update, 3);
+    kernels::copy(update, 3, std::as_const(first.buffer).data(), copy.data());
+    collectives.wait(exchange, 60s);
+    collectives.wait(update, 60s);
+    std::vector<float> result(3);
+    kernels::download(update, std::as_const(copy).data(), std::span<float>(result));
+    const auto n = static_cast<float>(ranks.size());
+    expect_values(ranks, result, {n, 2 * n, 3 * n});
+  }
+  host_cuda::set_streams(host_cuda::Streams::kLazy);
+}
+
+template <class Call>
+std::string message_of_peer_failure(Call call) {
+  try {
+    call();
+  } catch (const PeerFailed& failure) {
+    return failure.what();
+  }
+  return "";
+}
+
+/// A rank that never comes, and one that is lost, end the wait; nothing hangs, and what follows is refused.
+void failures(Communicator& ranks, const kernels::Stream& on) {
+  for (const bool lost : {false, true}) {
+    const auto collectives = make_nccl(ranks, 60s);
+    OnDevice<float> here(on, {1, 2});
+    on.synchronise();
+    if (lost)
+      host_cuda::fail_collectives(6);
+    else
+      host_cuda::stall_collectives();
+    const std::string told = message_of_peer_failure([&] {
+      collectives->all_reduce_sum(on, 2, here.buffer.data());
+      collectives->wait(on, 50ms);
+    });
+    expect(ranks, told.find(lost ? "remote process" : "not done in time") != std::string::npos,
+           "a failure is told: " + told);
+    expect(ranks, !message_of_peer_failure([&] {
+                     collectives->all_gather(on, here.buffer.data(), cuts(ranks.size())[0]);
+                   }).empty(),
+           "after a failure nothing more is begun");
+    host_cuda::mend_collectives();
+    expect_values(ranks, here.values(), {1, 2});
+    ranks.barrier();
+  }
+}
+
+void run(Communicator& ranks) {
+  expect(ranks, rank_on_machine(ranks) == ranks.rank(), "all ranks are on one machine");
+  const kernels::Stream on(kernels::Device::kCuda);
+  const auto collectives = make_nccl(ranks, 60s);
+  sums<float>(ranks, *collectives, on);
+  sums<std::int64_t>(ranks, *collectives, on);
+  sums<std::uint64_t>(ranks, *collectives, on);
+  scattered_sums<float>(ranks, *collectives, on);
+  scattered_sums<std::int64_t>(ranks, *collectives, on);
+  gathers(ranks, *collectives, on);
+  across_streams(ranks, *collectives);
+  bool refused = false;
+  try {
+    collectives->all_gather(on, nullptr, std::vector<Interval>(static_cast<std::size_t>(ranks.size()) + 1));
+  } catch (const std::invalid_argument&) {
+    refused = true;
+  }
+  expect(ranks, refused, "intervals for another number of ranks are refused");
+  failures(ranks, on);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto ranks = make_mpi(&argc, &argv);
+  try {
+    run(*ranks);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "rank %d: %s\n", ranks->rank(), error.what());
+    ranks->abort(1);
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""Removes each barrier, each wait and each synchronisation of kernels/ in turn, and shows that some test fails.
+
+    mutate.py --build FOLDER [--list] [NUMBER...]     NUMBER: only these of the list
+
+FOLDER is a build with test_cuda_on_host up to date. A mutant is one source with one statement taken out; what is
+compiled again is that source, or, of a header, the sources that call the function which the statement stands in. The
+new objects are linked in front of the old ones, and the tests of the operations concerned are run. A mutant that no
+test notices is printed, and the exit code is 1: its statement is to be deleted, or a test to be written.
+"""
+import argparse
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+PROGRAM = "tests/support/cuda/test_cuda_on_host"
+STATEMENTS = re.compile(
+    r"__syncthreads\(\);|__syncwarp\(\);"
+    r"|check\(cuda(?:StreamSynchronize|EventRecord|StreamWaitEvent|EventSynchronize)\([^;]*;"
+    r"|on\.synchronise\(\);"
+    r"|(?:on_cuda\(\)|operations)\.(?:synchronise|record_event|wait_for_event|synchronise_event)\([^;]*;")
+# Which tests concern what stands in a folder.
+TESTS = {
+    "kernels/attention/": "*attention_forward*:*attention_backward*",
+    "kernels/decode_attention/": "*decode_attention*",
+    "kernels/cuda/reduce.h": "*norm*:*log_probability*:*sample_tokens*:*add_fixed_point*",
+    "kernels/cuda/runtime.cu": "Queues*",
+    "kernels/device": "Queues*",
+}
+
+
+def code_of(text):
+    """The text with comments blanked, of the same length."""
+    return re.sub(r"//[^\n]*", lambda found: " " * len(found[0]), text)
+
+
+def sites():
+    """(path, begin, end) of every statement, in a fixed order."""
+    found = []
+    for path in sorted(ROOT.glob("kernels/**/*")):
+        name = path.relative_to(ROOT).as_posix()
+        if path.suffix not in (".cu", ".h", ".cpp") or name == "kernels/cuda/language.h":
+            continue
+        for at in STATEMENTS.finditer(code_of(path.read_text())):
+            found.append((name, at.start(), at.end()))
+    return found
+
+
+def enclosing_function(text, at):
+    """The name of the function that `at` stands in."""
+    return re.findall(r"^[a-z_A-Z][^\n;=]*?(\w+)\(", code_of(text)[:at], flags=re.MULTILINE)[-1]
+
+
+class Build:
+    def __init__(self, folder):
+        self.folder = folder
+        entries = json.loads((folder / "compile_commands.json").read_text())
+        self.commands = {}
+        for entry in entries:
+            name = Path(entry["file"]).resolve().relative_to(ROOT).as_posix() if entry["file"].startswith(str(ROOT)) else ""
+            if "infalign_cuda_on_host" in entry["command"] or "test_cuda_on_host" in entry["command"] \
+                    or name == "kernels/device.cpp":
+                self.commands[name] = shlex.split(entry["command"])
+        steps = subprocess.run(["ninja", "-C", str(folder), "-t", "commands", "-s", PROGRAM], capture_output=True, text=True,
+                               check=True).stdout
+        self.link = next(line for line in steps.splitlines() if f"-o {PROGRAM}" in line)
+
+    def sources_of(self, name, function):
+        if name in self.commands:
+            return [name]
+        return [source for source in self.commands
+                if re.search(rf"\b{function}\(", (ROOT / source).read_text()) and source != "kernels/device.cpp"]
+
+    def compile(self, source, overlay, to):
+        """The object of `source`, itself or its headers taken from `overlay` where it has them."""
+        command = list(self.commands[source])
+        launcher = [i for i, word in enumerate(command) if word.endswith("/ccache")]
+        command = command[launcher[0] + 1:] if launcher else command
+        command[command.index("-o") + 1] = str(to)
+        command[command.index("-c") + 1] = str(overlay / source if (overlay / source).exists() else ROOT / source)
+        command.insert(1, f"-I{overlay}")
+        subprocess.run(command + ["-w"], cwd=self.folder, check=True)
+
+    def link_and_run(self, objects, folder, tests):
+        program = folder / "mutant"
+        words = shlex.split(self.link)
+        words = words[words.index("&&") + 1:] if "&&" in words else words  # CMake puts an empty step before and after
+        words = words[:words.index("&&")] if "&&" in words else words
+        words[words.index("-o") + 1] = str(program)
+        subprocess.run([words[0], "-Wl,-z,muldefs", *map(str, objects), *words[1:]], cwd=self.folder, check=True)
+        try:
+            done = subprocess.run([str(program), f"--gtest_filter={tests}", "--gtest_fail_fast", "--gtest_brief=1"],
+                                  capture_output=True, text=True, timeout=300)
+        except subprocess.TimeoutExpired:
+            return "it never ends"
+        if done.returncode == 0:
+            return None
+        failed = re.findall(r"\[  FAILED  \] ([\w/.]+)", done.stdout)
+        return failed[0] if failed else f"exit code {done.returncode}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=Path, default=ROOT / "build" / "release")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("numbers", nargs="*", type=int)
+    options = parser.parse_args()
+    all_sites = sites()
+    chosen = options.numbers or range(len(all_sites))
+    build = None if options.list else Build(options.build.resolve())
+    noticed = 0
+    for number in chosen:
+        name, begin, end = all_sites[number]
+        text = (ROOT / name).read_text()
+        where = f"{number}: {name}:{text.count(chr(10), 0, begin) + 1}: {' '.join(text[begin:end].split())}"
+        if options.list:
+            print(where)
+            continue
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            mutant = folder / "overlay" / name
+            mutant.parent.mkdir(parents=True)
+            mutant.write_text(text[:begin] + "{}" + text[end:])
+            objects = []
+            for source in build.sources_of(name, enclosing_function(text, begin)):
+                objects.append(folder / (source.replace("/", "_") + ".o"))
+                build.compile(source, folder / "overlay", objects[-1])
+            tests = next(tests for prefix, tests in TESTS.items() if name.startswith(prefix))
+            verdict = build.link_and_run(objects, folder, tests)
+        noticed += verdict is not None
+        print(f"{where}  {'noticed by ' + verdict if verdict else 'NOT NOTICED'}", flush=True)
+    if not options.list:
+        print(f"{noticed} of {len(chosen)} removals are noticed")
+        sys.exit(int(noticed != len(chosen)))
+
+
+if __name__ == "__main__":
+    main()
