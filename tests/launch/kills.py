@@ -24,11 +24,16 @@ settings = {**settings, "checkpoint.every": 1, "alignment.steps": 4, "prompts.ma
 PAUSE = 0.001
 
 
+def is_over(pid):
+    """A process that has ended, of which mpirun has not taken notice."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
 def ranks_of(launcher):
     """The processes of this program below mpirun; none if it has ended."""
     try:
         children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
-        return [int(pid) for pid in children if "infalign" in Path(f"/proc/{pid}/comm").read_text()]
+        return [int(pid) for pid in children if "infalign" in Path(f"/proc/{pid}/comm").read_text() and not is_over(pid)]
     except OSError:
         return []
 
@@ -109,8 +114,9 @@ while kills < KILLS:
         try:
             errors = wait_for_end(process, LIMIT if disturbed else 300)
         except subprocess.TimeoutExpired:
+            left = subprocess.run(["ps", "-o", "pid,stat,wchan:20,args", "--ppid", str(process.pid)], stdout=subprocess.PIPE, text=True).stdout
             os.killpg(process.pid, signal.SIGKILL)
-            sys.exit(f"FAILED: the run hangs after {what[-1]}")
+            sys.exit(f"{left}FAILED: the run hangs after {what[-1]}")
         if process.returncode == 0:
             break
         check(disturbed, f"exit code {process.returncode}:\n{errors}")
