@@ -80,8 +80,7 @@ void TokenLogProbabilities::forward_backward(const kernels::Stream& on, const Tr
 
 std::int64_t TokenLogProbabilities::bytes(const ModelConfig& config, std::int64_t n, bool training) {
   const std::int64_t gathered = (training ? 2 : 1) * n * config.hidden_size;
-  return (gathered + n + kernels::head_scratch(n, config.vocab_size)) *
-         static_cast<std::int64_t>(sizeof(float));
+  return (gathered + kernels::head_scratch(n, config.vocab_size)) * static_cast<std::int64_t>(sizeof(float));
 }
 
 std::vector<float> score_rows(const kernels::Stream& on, const Transformer& transformer,

@@ -124,9 +124,9 @@ class Planner {
     const auto sets =
         read_prompt_sets(e_.prompts, tokenizer, chat, policy_.max_positions, e_.sampling.max_new_tokens);
     const auto lengths = [](const PromptSet& set) {
-      std::vector<std::int64_t> lengths;
-      for (const auto& tokens : set.tokens) lengths.push_back(std::ssize(tokens));
-      return lengths;
+      std::vector<std::int64_t> tokens;
+      for (const auto& prompt : set.tokens) tokens.push_back(std::ssize(prompt));
+      return tokens;
     };
     train_ = lengths(sets.train);
     heldout_ = lengths(sets.heldout);

@@ -294,9 +294,9 @@ std::vector<Operation> product_rows() {
           linear,
           narrow,
           {"widen_bfloat16", 0, for_lengths([](Trial& t, std::int64_t n) {
-             std::vector<Bfloat16> narrow;
-             for (const float value : normal(n, 1)) narrow.push_back(to_bfloat16(value));
-             widen_bfloat16(t.on, n, t.in(narrow), t.out("wide", unset(n)));
+             std::vector<Bfloat16> values;
+             for (const float value : normal(n, 1)) values.push_back(to_bfloat16(value));
+             widen_bfloat16(t.on, n, t.in(values), t.out("wide", unset(n)));
            })},
           {"round_to_bfloat16", 0, for_lengths([](Trial& t, std::int64_t n) {
              round_to_bfloat16(t.on, n, t.in(normal(n, 1)),
