@@ -379,6 +379,8 @@ Section describe(Checkpoint& c) {
           .meaning = "From which a stopped run goes on.",
           .keys = {{"every", &c.every, at_least(1), "Steps between checkpoints."},
                    {"keep", &c.keep, at_least(1), "How many of the latest are kept, for each variant."},
+                   {"keep_every", &c.keep_every, at_least(0),
+                    "Besides, those of every so many steps are kept for good, a multiple of every; 0: none."},
                    {"use_older", &c.use_older, anything(),
                     "Where the newest checkpoint is damaged, go on from the one before it; false: stop and "
                     "name what is damaged."},

@@ -21,9 +21,14 @@ namespace {
 
 const std::string kFirstMoment = "optimizer/first_moment";
 const std::string kSecondMoment = "optimizer/second_moment";
-const std::vector<std::string> kGroups = {"model", kFirstMoment, kSecondMoment};
 
 storage::FlatInterval flat(distributed::Interval interval) { return {interval.begin, interval.end}; }
+
+std::vector<storage::FlatInterval> flat(std::span<const distributed::Interval> intervals) {
+  std::vector<storage::FlatInterval> result;
+  for (const auto& interval : intervals) result.push_back(flat(interval));
+  return result;
+}
 
 }  // namespace
 
@@ -56,7 +61,8 @@ Training::Training(Run& run, TrainingPlan plan, std::vector<storage::TensorPlace
       optimizer_(run.ranks, static_cast<std::int64_t>(parameters.size()),
                  run.experiment.distributed.reproducible ? distributed::SumMode::kReproducible
                                                          : distributed::SumMode::kFast,
-                 decayed_intervals(tensors_)) {
+                 decayed_intervals(tensors_)),
+      checkpoints_(run, plan_.checkpoints, tensors_, flat(optimizer_.intervals())) {
   resume();
 }
 
@@ -117,39 +123,23 @@ std::string Training::read_checkpoint(const std::filesystem::path& folder) {
 }
 
 void Training::save(std::int64_t step) {
-  const kernels::Span span("checkpoint");
-  const auto name = storage::checkpoint_name(step);
-  const auto temporary = plan_.checkpoints / (name + ".tmp");
-  if (run_.root()) {
-    std::filesystem::remove_all(temporary);
-    std::filesystem::create_directories(temporary);
-  }
-  run_.ranks.barrier();
+  storage::CheckpointInfo info;
+  info.step = step;
+  info.world_size = run_.ranks.size();
+  info.seed = run_.experiment.seed;
+  info.configuration = run_.experiment.yaml;
+  info.git_revision = run_.revision;
+  info.state = state_;
+  info.state["fingerprint"] = plan_.fingerprint;
+  info.state["skipped_steps"] = std::to_string(skipped_);
+  info.state["optimizer_steps"] = std::to_string(optimizer_.steps());
   const auto own = optimizer_.own();
-  const std::vector<storage::FlatShard> shards = {
+  const std::vector<storage::FlatShard> groups = {
       {"model",
        parameters_.subspan(static_cast<std::size_t>(own.begin), static_cast<std::size_t>(own.size()))},
       {kFirstMoment, optimizer_.first_moment()},
       {kSecondMoment, optimizer_.second_moment()}};
-  storage::write_checkpoint_shard(temporary, run_.ranks.rank(), tensors_, flat(own), shards);
-  run_.ranks.barrier();
-  if (run_.root()) {
-    storage::CheckpointInfo info;
-    info.step = step;
-    info.world_size = run_.ranks.size();
-    info.seed = run_.experiment.seed;
-    info.configuration = run_.experiment.yaml;
-    info.git_revision = run_.revision;
-    info.state = state_;
-    info.state["fingerprint"] = plan_.fingerprint;
-    info.state["skipped_steps"] = std::to_string(skipped_);
-    info.state["optimizer_steps"] = std::to_string(optimizer_.steps());
-    std::vector<storage::FlatInterval> intervals;
-    for (const auto& interval : optimizer_.intervals()) intervals.push_back(flat(interval));
-    storage::finish_checkpoint(temporary, plan_.checkpoints / name, info, tensors_, intervals, kGroups);
-    storage::prune_checkpoints(plan_.checkpoints, static_cast<int>(run_.experiment.checkpoint.keep));
-  }
-  run_.ranks.barrier();
+  checkpoints_.begin(info, groups);
 }
 
 void Training::run(const std::function<StepReport(std::int64_t step)>& gradients,
@@ -173,10 +163,12 @@ void Training::run(const std::function<StepReport(std::int64_t step)>& gradients
     hyper.epsilon = static_cast<float>(plan_.optimizer.epsilon);
     hyper.weight_decay = static_cast<float>(plan_.optimizer.weight_decay);
     const auto result = optimizer_.step(hyper, plan_.optimizer.max_gradient_norm, parameters_);
-    if (!result.applied && ++skipped_ > plan_.max_skipped_steps)
+    if (!result.applied && ++skipped_ > plan_.max_skipped_steps) {
+      checkpoints_.finish();
       throw std::runtime_error("the gradient was not finite in " + std::to_string(skipped_) +
                                " steps; the last one is " + std::to_string(step) +
                                ". The newest checkpoint is whole: lower the learning rate and start again");
+    }
     if (after) after(step);
     steps_done_ = step;
 
@@ -197,7 +189,9 @@ void Training::run(const std::function<StepReport(std::int64_t step)>& gradients
 
     const bool last = step == plan_.steps;
     const bool stop = run_.stop_requested();
+    checkpoints_.poll();
     if (last || stop || step % run_.experiment.checkpoint.every == 0) save(step);
+    if (last || stop) checkpoints_.finish();
     if (stop && !last)
       throw Stopped("stopped on request after step " + std::to_string(step) + " of " + title +
                     "; the checkpoint is complete, start again to go on");

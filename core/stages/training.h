@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/experiment/experiment.h"
+#include "core/stages/background_checkpoints.h"
 #include "core/stages/run.h"
 #include "core/storage/checkpoint.h"
 #include "distributed/sharded_optimizer.h"
@@ -55,8 +56,9 @@ class Training {
 
   /// Does the remaining steps. `gradients(step)` (step counts from 1) adds this rank's micro-batches through
   /// optimizer(); `after(step)` runs once the step is applied and before it may be checkpointed (controllers;
-  /// writes state()). Errors: Stopped after a checkpoint when a stop was requested; std::runtime_error after
-  /// too many non-finite steps.
+  /// writes state()). Checkpoints are written while later steps go on; all are in place on return. Errors:
+  /// Stopped after a checkpoint when a stop was requested; std::runtime_error after too many non-finite
+  /// steps, and, at a later step, when a checkpoint could not be written.
   void run(const std::function<StepReport(std::int64_t step)>& gradients,
            const std::function<void(std::int64_t step)>& after = {});
 
@@ -78,6 +80,7 @@ class Training {
   std::vector<storage::TensorPlace> tensors_;
   std::span<float> parameters_;
   distributed::ShardedOptimizer optimizer_;
+  BackgroundCheckpoints checkpoints_;
   std::map<std::string, std::string> state_;
   std::int64_t steps_done_ = 0;
   std::int64_t skipped_ = 0;

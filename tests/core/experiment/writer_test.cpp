@@ -69,7 +69,7 @@ evaluation: {samples_per_prompt: 12, examples: 0}
 export: {lora: adapter}
 memory: {recompute_activations: true, reference: bfloat16, reward: bfloat16, judge: bfloat16, reranker: bfloat16}
 distributed: {reproducible: false, micro_batch_prompts: 5, threads: 2, watchdog_seconds: 7.5}
-checkpoint: {every: 3, keep: 9, use_older: true, time_limit: 90}
+checkpoint: {every: 3, keep: 9, keep_every: 6, use_older: true, time_limit: 90}
 )";
 }
 
