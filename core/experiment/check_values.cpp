@@ -46,9 +46,6 @@ class ValueChecker : Checker {
     if (e_.device == "cuda" && sound({"device"})) {
       refuse("device", "runs compute on the CPU so far, whatever GPUs there are; use cpu or auto");
     }
-    if (e_.distributed.sharding != 1 && sound({"distributed.sharding"})) {
-      refuse("distributed.sharding", "only stage 1 so far (optimizer state); use 1");
-    }
   }
 
   void check_checkpoints() {

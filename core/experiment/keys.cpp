@@ -363,7 +363,9 @@ Section describe(Memory& m) {
 Section describe(Distributed& d) {
   return {.name = "distributed",
           .meaning = "How the work is divided over ranks.",
-          .keys = {{"sharding", &d.sharding, at_least(1).at_most(3), "ZeRO stage; only stage 1 so far."},
+          .keys = {{"sharding", &d.sharding, at_least(0).at_most(2),
+                    "What is divided among ranks instead of held by each (ZeRO stages): 0 nothing, 1 the "
+                    "optimizer's moments, 2 gradients too. The result is the same."},
                    {"reproducible", &d.reproducible, anything(),
                     "The same bits on any number of ranks, for a little time."},
                    {"micro_batch_prompts", &d.micro_batch_prompts, at_least(1),

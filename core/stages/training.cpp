@@ -61,7 +61,8 @@ Training::Training(Run& run, TrainingPlan plan, std::vector<storage::TensorPlace
       optimizer_(run.ranks, static_cast<std::int64_t>(parameters.size()),
                  run.experiment.distributed.reproducible ? distributed::SumMode::kReproducible
                                                          : distributed::SumMode::kFast,
-                 decayed_intervals(tensors_)),
+                 decayed_intervals(tensors_),
+                 static_cast<distributed::Sharding>(run.experiment.distributed.sharding)),
       checkpoints_(run, plan_.checkpoints, tensors_, flat(optimizer_.intervals())) {
   resume();
 }
@@ -108,8 +109,8 @@ std::string Training::read_checkpoint(const std::filesystem::path& folder) {
   try {
     const storage::CheckpointReader reader(folder);
     reader.read("model", tensors_, {0, static_cast<std::int64_t>(parameters_.size())}, parameters_);
-    reader.read(kFirstMoment, tensors_, flat(optimizer_.own()), optimizer_.first_moment());
-    reader.read(kSecondMoment, tensors_, flat(optimizer_.own()), optimizer_.second_moment());
+    reader.read(kFirstMoment, tensors_, flat(optimizer_.held()), optimizer_.first_moment());
+    reader.read(kSecondMoment, tensors_, flat(optimizer_.held()), optimizer_.second_moment());
     state_ = reader.info().state;
     steps_done_ = reader.info().step;
     skipped_ = std::stoll(state_.at("skipped_steps"));
@@ -133,12 +134,15 @@ void Training::save(std::int64_t step) {
   info.state["fingerprint"] = plan_.fingerprint;
   info.state["skipped_steps"] = std::to_string(skipped_);
   info.state["optimizer_steps"] = std::to_string(optimizer_.steps());
-  const auto own = optimizer_.own();
+  const auto own_part = [this](std::span<const float> values, std::int64_t begin) {
+    const auto own = optimizer_.own();
+    return values.subspan(static_cast<std::size_t>(own.begin - begin), static_cast<std::size_t>(own.size()));
+  };
+  const std::int64_t held = optimizer_.held().begin;
   const std::vector<storage::FlatShard> groups = {
-      {"model",
-       parameters_.subspan(static_cast<std::size_t>(own.begin), static_cast<std::size_t>(own.size()))},
-      {kFirstMoment, optimizer_.first_moment()},
-      {kSecondMoment, optimizer_.second_moment()}};
+      {"model", own_part(parameters_, 0)},
+      {kFirstMoment, own_part(optimizer_.first_moment(), held)},
+      {kSecondMoment, own_part(optimizer_.second_moment(), held)}};
   checkpoints_.begin(info, groups);
 }
 
@@ -154,6 +158,8 @@ void Training::run(const std::function<StepReport(std::int64_t step)>& gradients
     const kernels::Span span("step");
     const auto start = std::chrono::steady_clock::now();
     const WorkTime work(run_);
+    const double exposed = optimizer_.exposed_seconds(), communicated = optimizer_.communication_seconds();
+    optimizer_.begin_step(plan_.micro_batches);
     auto report = gradients(step);
     const auto idle = idle_shares(run_, work);
     kernels::AdamWStep hyper;
@@ -178,6 +184,9 @@ void Training::run(const std::function<StepReport(std::int64_t step)>& gradients
     report.metrics["gradient_norm"] =
         result.applied ? nlohmann::ordered_json(result.gradient_norm) : nlohmann::ordered_json(nullptr);
     report.metrics["skipped_steps"] = skipped_;
+    if (const double total = optimizer_.communication_seconds() - communicated; run_.ranks.size() > 1)
+      report.metrics["exposed_communication"] =
+          total > 0 ? std::min(1.0, (optimizer_.exposed_seconds() - exposed) / total) : 0.0;
     report.metrics["seconds"] = seconds.count();
     if (idle.size() > 1) {
       report.metrics["idle_share"] =

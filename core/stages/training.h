@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/experiment/experiment.h"
+#include "core/model/transformer.h"
 #include "core/stages/background_checkpoints.h"
 #include "core/stages/run.h"
 #include "core/storage/checkpoint.h"
@@ -28,6 +29,7 @@ struct TrainingPlan {
   std::filesystem::path checkpoints;  // folder of step_NNNNNN folders
   std::string fingerprint;            // of everything that decides the result: another one starts anew
   std::int64_t max_skipped_steps = 10;
+  std::int64_t micro_batches = 1;  // of a step, over all ranks
 };
 
 /// What a step's gradients pass reports; `note` goes to the progress line.
@@ -63,6 +65,10 @@ class Training {
            const std::function<void(std::int64_t step)>& after = {});
 
   distributed::ShardedOptimizer& optimizer() { return optimizer_; }
+  /// For the backward pass into optimizer().gradient().
+  model::CompleteFrom complete_from() {
+    return [this](std::int64_t offset) { optimizer_.complete_from(offset); };
+  }
 
  private:
   /// Goes on from the newest checkpoint of the same fingerprint, if there is one. A damaged one is an error

@@ -257,8 +257,6 @@ TEST_F(Checks, WhatIsNotBuiltIsRefused) {
   EXPECT_EQ(refusal(good(), {"device=cuda"}),
             "--set device: runs compute on the CPU so far, whatever GPUs there are; use cpu or auto");
 #endif
-  EXPECT_EQ(refusal(good(), {"distributed.sharding=2"}),
-            "--set distributed.sharding: only stage 1 so far (optimizer state); use 1");
 }
 
 TEST_F(Checks, VariantNamesAreFoldersOfTheirOwn) {
