@@ -46,6 +46,10 @@ const char* name_of(Collective kind) {
       return "all_gather";
     case Collective::kAllGatherBytes:
       return "all_gather_bytes";
+    case Collective::kSplit:
+      return "split";
+    case Collective::kPublish:
+      return "publish";
   }
   return "?";
 }
@@ -113,7 +117,9 @@ std::string to_string(const CollectiveCall& call) {
   std::string text = name_of(call.kind);
   if (call.kind == Collective::kNone) return text;
   text += " #" + std::to_string(call.sequence);
-  if (call.kind == Collective::kBarrier || call.kind == Collective::kAllGatherBytes) return text;
+  if (call.kind == Collective::kBarrier || call.kind == Collective::kAllGatherBytes ||
+      call.kind == Collective::kSplit)
+    return text;
   text += " (" + std::to_string(call.count) + " " + name_of(call.element);
   if (call.kind == Collective::kBroadcast) text += " from rank " + std::to_string(call.from);
   return text + ")";
@@ -214,6 +220,22 @@ std::vector<std::vector<std::byte>> Communicator::all_gather_bytes(std::span<con
   const Call call = begin(Collective::kAllGatherBytes, Element::kByte, 0);
   const kernels::Span span("ranks: all_gather_bytes");
   return do_all_gather_bytes(mine);
+}
+
+std::unique_ptr<Communicator> Communicator::split(int group) {
+  const Call call = begin(Collective::kSplit, Element::kByte, 0);
+  return do_split(group);
+}
+
+std::unique_ptr<Published> Communicator::publish(std::span<const float> mine,
+                                                 std::span<const Interval> intervals) {
+  const std::int64_t whole = intervals.empty() ? 0 : intervals.back().end;
+  check_cover(intervals, size(), whole, "publish");
+  if (std::ssize(mine) != intervals[static_cast<std::size_t>(rank())].size())
+    throw std::invalid_argument("publish: " + std::to_string(mine.size()) + " values in rank " +
+                                std::to_string(rank()) + "'s share");
+  const Call call = begin(Collective::kPublish, Element::kFloat32, whole);
+  return do_publish(mine, intervals);
 }
 
 }  // namespace infalign::distributed

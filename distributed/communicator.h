@@ -53,6 +53,8 @@ enum class Collective {
   kReduceScatterSum,
   kAllGather,
   kAllGatherBytes,
+  kSplit,
+  kPublish,
 };
 enum class Element { kByte, kFloat32, kFloat64, kInt64, kUint64 };
 enum class Reduction { kSum, kMax };
@@ -67,6 +69,17 @@ struct CollectiveCall {
   std::int64_t count = 0;  // elements of the whole; 0 for all_gather_bytes, whose ranks differ in size
   int from = 0;            // broadcast: the rank that gives
   bool operator==(const CollectiveCall&) const = default;
+};
+
+/// A flat buffer of which each rank holds an interval, to be read by all. A rank copies what it needs when it
+/// needs it, and the others call nothing for that: ranks that decode answers of different lengths, or have
+/// different numbers of micro-batches, never have to agree on what comes next.
+class Published {
+ public:
+  virtual ~Published() = default;
+  /// Copies an interval of the whole into `out`. From any one thread at a time. Errors: std::runtime_error
+  /// where the transport fails.
+  virtual void fetch(Interval interval, std::span<float> out) = 0;
 };
 
 /// For people: "all_reduce_sum #17 (3 float64)".
@@ -111,6 +124,18 @@ class Communicator {
   /// Byte strings of any length from every rank, in rank order, on all ranks.
   std::vector<std::vector<std::byte>> all_gather_bytes(std::span<const std::byte> mine);
 
+  /// The ranks that give the same `group`, in the order of their ranks here, with collectives of their own
+  /// that another thread may do at the same time as this one's. Where ranks are threads, a failure of this
+  /// one reaches it too.
+  std::unique_ptr<Communicator> split(int group);
+  /// May different threads be in collectives of different communicators at once?
+  virtual bool concurrent() const { return true; }
+
+  /// Lets all ranks read this rank's `mine`, which is intervals[rank()] of a whole. It stays where it is, and
+  /// is changed only while nobody reads, that is between two collectives of all ranks; so too is the result
+  /// destroyed only after a collective that follows the last fetch of every rank. Needs concurrent().
+  std::unique_ptr<Published> publish(std::span<const float> mine, std::span<const Interval> intervals);
+
   /// The collective this rank is in, or was last in. May be asked from another thread (a watchdog's).
   CollectiveCall last_collective() const;
   /// True while it is in it.
@@ -135,6 +160,9 @@ class Communicator {
                                      std::span<const Interval> intervals, std::byte* mine) = 0;
   virtual void do_all_gather(Element element, std::byte* values, std::span<const Interval> intervals) = 0;
   virtual std::vector<std::vector<std::byte>> do_all_gather_bytes(std::span<const std::byte> mine) = 0;
+  virtual std::unique_ptr<Communicator> do_split(int group) = 0;
+  virtual std::unique_ptr<Published> do_publish(std::span<const float> mine,
+                                                std::span<const Interval> intervals) = 0;
 
   /// A collective from its record to its end.
   class Call {

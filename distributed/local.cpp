@@ -1,11 +1,23 @@
 // The communicator of a program that nobody launched as several ranks: every collective is its own result, so
 // that code above needs no case for a single process.
+#include <algorithm>
 #include <cstring>
 
 #include "distributed/communicator.h"
 
 namespace infalign::distributed {
 namespace {
+
+class LocalPublished final : public Published {
+ public:
+  explicit LocalPublished(std::span<const float> whole) : whole_(whole) {}
+  void fetch(Interval interval, std::span<float> out) override {
+    std::copy_n(whole_.begin() + interval.begin, interval.size(), out.begin());
+  }
+
+ private:
+  std::span<const float> whole_;
+};
 
 class Local final : public Communicator {
  public:
@@ -25,6 +37,10 @@ class Local final : public Communicator {
   void do_all_gather(Element, std::byte*, std::span<const Interval>) override {}
   std::vector<std::vector<std::byte>> do_all_gather_bytes(std::span<const std::byte> mine) override {
     return {{mine.begin(), mine.end()}};
+  }
+  std::unique_ptr<Communicator> do_split(int) override { return std::make_unique<Local>(); }
+  std::unique_ptr<Published> do_publish(std::span<const float> mine, std::span<const Interval>) override {
+    return std::make_unique<LocalPublished>(mine);
   }
 };
 

@@ -1,6 +1,6 @@
-// Ranks as processes, over MPI and host memory; the only file that knows MPI. Three things are ours rather
-// than the library's: float64 is reduced in rank order, counts may exceed an int, and an error is an
-// exception that names the call. Messages above MpiOptions::largest_message travel in pieces.
+// Ranks as processes, over MPI and host memory; with mpi_fetch.cpp the only file that knows MPI. Three things
+// are ours rather than the library's: float64 is reduced in rank order, counts may exceed an int, and an
+// error is an exception that names the call. Messages above MpiOptions::largest_message travel in pieces.
 #define OMPI_SKIP_MPICXX 1  // the C interface alone: the C++ one was removed from the standard
 #define MPICH_SKIP_MPICXX 1
 #include <mpi.h>
@@ -17,6 +17,7 @@
 #include "distributed/communicator.h"
 #include "distributed/fold.h"
 #include "distributed/launcher.h"
+#include "distributed/mpi_fetch.h"
 
 namespace infalign::distributed {
 namespace {
@@ -71,14 +72,28 @@ class Mpi final : public Communicator {
     MPI_CHECK(MPI_Comm_size(ranks_, &size_));
   }
 
+  /// Of ranks split off.
+  Mpi(MPI_Comm ranks, std::int64_t largest)
+      : finalise_(false), largest_(largest), exceptions_(std::uncaught_exceptions()), ranks_(ranks) {
+    MPI_CHECK(MPI_Comm_rank(ranks_, &rank_));
+    MPI_CHECK(MPI_Comm_size(ranks_, &size_));
+  }
+
   ~Mpi() override {
     if (std::uncaught_exceptions() > exceptions_) return;  // the others may never come to finalise
+    fetch_.reset();
     MPI_Comm_free(&ranks_);
     if (finalise_) MPI_Finalize();
   }
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
+
+  bool concurrent() const override {
+    int level = MPI_THREAD_SINGLE;
+    MPI_Query_thread(&level);
+    return level >= MPI_THREAD_MULTIPLE;
+  }
 
   void abort(int exit_code) override {
     std::fflush(nullptr);
@@ -197,6 +212,24 @@ class Mpi final : public Communicator {
     return all;
   }
 
+  std::unique_ptr<Communicator> do_split(int group) override {
+    MPI_Comm part = MPI_COMM_NULL;
+    MPI_CHECK(MPI_Comm_split(ranks_, group, rank_, &part));
+    return std::make_unique<Mpi>(part, largest_);
+  }
+
+  std::unique_ptr<Published> do_publish(std::span<const float> mine,
+                                        std::span<const Interval> intervals) override {
+    if (!concurrent())
+      throw std::runtime_error(
+          "parameters are sharded, which needs an MPI library that may be called from several threads "
+          "(MPI_THREAD_MULTIPLE)");
+    if (!fetch_) fetch_ = std::make_shared<MpiFetch>(MPI_Comm_c2f(ranks_), largest_);
+    auto published = publish_over_mpi(fetch_, rank_, mine, intervals);
+    do_barrier();  // all can be asked
+    return published;
+  }
+
   Interval own(std::span<const Interval> intervals) const {
     return intervals[static_cast<std::size_t>(rank_)];
   }
@@ -214,6 +247,7 @@ class Mpi final : public Communicator {
   MPI_Comm ranks_ = MPI_COMM_NULL;
   int rank_ = 0;
   int size_ = 1;
+  std::shared_ptr<MpiFetch> fetch_;  // once something is published
 };
 
 /// Ranks on one host share its cores. Unless the person or the binding has decided, each takes its part of
@@ -237,7 +271,7 @@ bool initialise(int* argc, char*** argv) {
   MPI_CHECK(MPI_Initialized(&done));
   if (done) return false;
   int provided = MPI_THREAD_SINGLE;
-  MPI_CHECK(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided));
+  MPI_CHECK(MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided));
   if (provided < MPI_THREAD_FUNNELED)
     throw std::runtime_error("this MPI library does not allow for threads beside it (MPI_THREAD_FUNNELED)");
   return true;

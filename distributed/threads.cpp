@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <cstring>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <thread>
 
@@ -68,14 +69,28 @@ class Meeting {
     }
   }
 
-  /// This rank will not come again.
-  void withdraw(int rank, const std::string& why) {
+  /// This rank will not come again, neither here nor to a meeting that was split off.
+  void withdraw(int rank, const std::string& why) { break_up("rank " + std::to_string(rank) + " " + why); }
+
+  /// To be broken up with this one.
+  void split_off(const std::shared_ptr<Meeting>& part) {
     const std::lock_guard lock(mutex_);
-    if (broken_.empty()) broken_ = "rank " + std::to_string(rank) + " " + why;
-    changed_.notify_all();
+    parts_.push_back(part);
   }
 
  private:
+  void break_up(const std::string& why) {
+    std::vector<std::weak_ptr<Meeting>> parts;
+    {
+      const std::lock_guard lock(mutex_);
+      if (broken_.empty()) broken_ = why;
+      changed_.notify_all();
+      parts = parts_;
+    }
+    for (const auto& part : parts)
+      if (const auto meeting = part.lock()) meeting->break_up(why);
+  }
+
   void check_agreement() {
     for (int rank = 1; rank < ranks(); ++rank) {
       if (of(rank).call != of(0).call) {
@@ -104,15 +119,36 @@ class Meeting {
   std::uint64_t met_ = 0, parted_ = 0;  // meetings completed, and over
   std::string broken_;                  // why there will be no further meeting; empty while there may be
   bool mismatch_ = false;
+  std::vector<std::weak_ptr<Meeting>> parts_;
+};
+
+/// Ranks of one process read each other's memory as it lies.
+class ThreadsPublished final : public Published {
+ public:
+  ThreadsPublished(std::vector<const float*> begins, std::span<const Interval> intervals)
+      : begins_(std::move(begins)), intervals_(intervals.begin(), intervals.end()) {}
+  void fetch(Interval interval, std::span<float> out) override {
+    for (std::size_t rank = 0; rank < intervals_.size(); ++rank) {
+      const Interval& theirs = intervals_[rank];
+      const std::int64_t begin = std::max(interval.begin, theirs.begin);
+      const std::int64_t end = std::min(interval.end, theirs.end);
+      if (begin < end)
+        std::copy_n(begins_[rank] + begin - theirs.begin, end - begin, out.begin() + begin - interval.begin);
+    }
+  }
+
+ private:
+  std::vector<const float*> begins_;  // [ranks]
+  std::vector<Interval> intervals_;
 };
 
 class Threads final : public Communicator {
  public:
-  Threads(Meeting& meeting, int rank) : meeting_(meeting), rank_(rank) {}
+  Threads(std::shared_ptr<Meeting> meeting, int rank) : meeting_(std::move(meeting)), rank_(rank) {}
   int rank() const override { return rank_; }
-  int size() const override { return meeting_.ranks(); }
+  int size() const override { return meeting_->ranks(); }
   void abort(int exit_code) override {
-    meeting_.withdraw(rank_, "aborted with exit code " + std::to_string(exit_code));
+    meeting_->withdraw(rank_, "aborted with exit code " + std::to_string(exit_code));
   }
 
  private:
@@ -121,7 +157,7 @@ class Threads final : public Communicator {
    public:
     Together(Threads& rank, const std::byte* give, std::byte* take, std::size_t bytes,
              std::span<const Interval> intervals = {})
-        : meeting_(rank.meeting_) {
+        : meeting_(*rank.meeting_) {
       meeting_.arrive(rank.rank_, {rank.last_collective(), give, take, bytes, intervals});
     }
     ~Together() { meeting_.part(); }
@@ -136,7 +172,7 @@ class Threads final : public Communicator {
 
   void do_broadcast(std::span<std::byte> data, int from) override {
     const Together together(*this, data.data(), nullptr, data.size());
-    if (rank_ != from && !data.empty()) std::memcpy(data.data(), meeting_.of(from).give, data.size());
+    if (rank_ != from && !data.empty()) std::memcpy(data.data(), meeting_->of(from).give, data.size());
   }
 
   // Each rank folds its share of the elements into rank 0's data, in rank order, and hands the result round.
@@ -146,10 +182,10 @@ class Threads final : public Communicator {
     if (share.size() == 0) return;
     const std::size_t offset = static_cast<std::size_t>(share.begin) * size_of(element);
     const std::size_t bytes = static_cast<std::size_t>(share.size()) * size_of(element);
-    std::byte* result = meeting_.of(0).take + offset;
+    std::byte* result = meeting_->of(0).take + offset;
     for (int rank = 1; rank < size(); ++rank)
-      fold(reduction, element, share.size(), meeting_.of(rank).give + offset, result);
-    for (int rank = 1; rank < size(); ++rank) std::memcpy(meeting_.of(rank).take + offset, result, bytes);
+      fold(reduction, element, share.size(), meeting_->of(rank).give + offset, result);
+    for (int rank = 1; rank < size(); ++rank) std::memcpy(meeting_->of(rank).take + offset, result, bytes);
   }
 
   void do_reduce_scatter_sum(Element element, const std::byte* values, std::span<const Interval> intervals,
@@ -158,10 +194,10 @@ class Threads final : public Communicator {
     const Interval share = intervals[static_cast<std::size_t>(rank_)];
     if (share.size() == 0) return;
     const std::size_t offset = static_cast<std::size_t>(share.begin) * size_of(element);
-    std::memcpy(mine, meeting_.of(0).give + offset,
+    std::memcpy(mine, meeting_->of(0).give + offset,
                 static_cast<std::size_t>(share.size()) * size_of(element));
     for (int rank = 1; rank < size(); ++rank)
-      fold(Reduction::kSum, element, share.size(), meeting_.of(rank).give + offset, mine);
+      fold(Reduction::kSum, element, share.size(), meeting_->of(rank).give + offset, mine);
   }
 
   void do_all_gather(Element element, std::byte* values, std::span<const Interval> intervals) override {
@@ -170,7 +206,7 @@ class Threads final : public Communicator {
       const Interval share = intervals[static_cast<std::size_t>(rank)];
       if (rank == rank_ || share.size() == 0) continue;
       const std::size_t offset = static_cast<std::size_t>(share.begin) * size_of(element);
-      std::memcpy(values + offset, meeting_.of(rank).give + offset,
+      std::memcpy(values + offset, meeting_->of(rank).give + offset,
                   static_cast<std::size_t>(share.size()) * size_of(element));
     }
   }
@@ -180,13 +216,53 @@ class Threads final : public Communicator {
     std::vector<std::vector<std::byte>> all;
     all.reserve(static_cast<std::size_t>(size()));
     for (int rank = 0; rank < size(); ++rank) {
-      const Contribution& theirs = meeting_.of(rank);
+      const Contribution& theirs = meeting_->of(rank);
       all.emplace_back(theirs.give, theirs.give + theirs.bytes);
     }
     return all;
   }
 
-  Meeting& meeting_;
+  // The first of a group makes the meeting; the others take it from where it lies, before they part.
+  std::unique_ptr<Communicator> do_split(int group) override {
+    struct Member {
+      int group;
+      std::shared_ptr<Meeting>* meeting;
+    };
+    std::shared_ptr<Meeting> made;
+    const Member mine{group, &made};
+    const auto members = [&] {
+      std::vector<Member> all;
+      for (const auto& bytes : do_all_gather_bytes(std::as_bytes(std::span(&mine, 1))))
+        all.push_back(*reinterpret_cast<const Member*>(bytes.data()));
+      return all;
+    }();
+    int place = 0, count = 0, first = -1;
+    for (int rank = 0; rank < size(); ++rank) {
+      if (members[static_cast<std::size_t>(rank)].group != group) continue;
+      if (first < 0) first = rank;
+      if (rank == rank_) place = count;
+      ++count;
+    }
+    if (first == rank_) {
+      made = std::make_shared<Meeting>(count);
+      meeting_->split_off(made);
+    }
+    do_barrier();  // all are made
+    auto meeting = *members[static_cast<std::size_t>(first)].meeting;
+    do_barrier();  // all are taken
+    return std::make_unique<Threads>(std::move(meeting), place);
+  }
+
+  std::unique_ptr<Published> do_publish(std::span<const float> mine,
+                                        std::span<const Interval> intervals) override {
+    const float* begin = mine.data();
+    std::vector<const float*> begins;
+    for (const auto& bytes : do_all_gather_bytes(std::as_bytes(std::span(&begin, 1))))
+      begins.push_back(*reinterpret_cast<const float* const*>(bytes.data()));
+    return std::make_unique<ThreadsPublished>(std::move(begins), intervals);
+  }
+
+  std::shared_ptr<Meeting> meeting_;
   int rank_;
 };
 
@@ -212,10 +288,11 @@ class FirstCause {
 
 void run_threads(int ranks, const std::function<void(Communicator&)>& body) {
   if (ranks < 1) throw std::invalid_argument("run_threads: needs at least one rank");
-  Meeting meeting(ranks);
+  const auto made = std::make_shared<Meeting>(ranks);
+  Meeting& meeting = *made;
   FirstCause first_cause;
   const auto run = [&](int rank) {
-    Threads communicator(meeting, rank);
+    Threads communicator(made, rank);
     try {
       body(communicator);
       meeting.withdraw(rank, "had returned after " + to_string(communicator.last_collective()));

@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <exception>
 #include <fstream>
@@ -26,6 +27,7 @@
 #include "core/stages/trace_file.h"
 #include "core/storage/durable.h"
 #include "core/storage/inspect.h"
+#include "core/storage/verify.h"
 #include "core/text/chat_template.h"
 #include "core/text/records.h"
 #include "distributed/launcher.h"
@@ -230,6 +232,23 @@ void with_input(const std::string& file, Use&& use) {
   use(in, file);
 }
 
+int verify_command(const std::string& path, bool json) {
+  const auto files = storage::verify(path);
+  const bool sound = std::ranges::all_of(files, [](const auto& file) { return file.damage.empty(); });
+  if (json) {
+    auto list = nlohmann::ordered_json::array();
+    for (const auto& file : files)
+      list.push_back({{"path", file.path.string()},
+                      {"sound", file.damage.empty()},
+                      {"has_checksums", file.has_checksums},
+                      {"damage", file.damage}});
+    std::cout << nlohmann::ordered_json{{"sound", sound}, {"files", list}}.dump() << std::endl;
+  } else {
+    std::cout << storage::verify_text(files) << std::flush;
+  }
+  return sound ? kDone : kBadInput;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -371,6 +390,8 @@ int main(int argc, char** argv) {
                                      "folder.\nExample: infalign inspect runs/quickstart/calibration.h5");
   inspect->add_option("path", path, "file or folder")->required();
   inspect->add_flag("--json", json, "as one JSON object");
+  bool verify = false;
+  inspect->add_flag("--verify", verify, "read every checksum and name the files that are damaged");
 
   try {
     app.parse(argc, argv);
@@ -401,6 +422,7 @@ int main(int argc, char** argv) {
         stages::tokenize(model, chat_template, in, name, std::cout);
       });
     } else if (inspect->parsed()) {
+      if (verify) return verify_command(path, json);
       if (json)
         std::cout << storage::describe_json(path).dump() << std::endl;
       else

@@ -38,6 +38,7 @@ class ValueChecker : Checker {
     check_optimizers();
     check_export();
     check_memory();
+    check_checkpoints();
   }
 
  private:
@@ -45,9 +46,14 @@ class ValueChecker : Checker {
     if (e_.device == "cuda" && sound({"device"})) {
       refuse("device", "runs compute on the CPU so far, whatever GPUs there are; use cpu or auto");
     }
-    if (e_.distributed.sharding != 1 && sound({"distributed.sharding"})) {
-      refuse("distributed.sharding", "only stage 1 so far (optimizer state); use 1");
-    }
+  }
+
+  void check_checkpoints() {
+    const std::int64_t every = e_.checkpoint.every, keep_every = e_.checkpoint.keep_every;
+    if (!sound({"checkpoint.every", "checkpoint.keep_every"}) || keep_every % every == 0) return;
+    refuse("checkpoint.keep_every", std::to_string(keep_every) + " is not a multiple of checkpoint.every (" +
+                                        std::to_string(every) + "); use 0, or " +
+                                        std::to_string((keep_every / every + 1) * every));
   }
 
   void check_sampling() {

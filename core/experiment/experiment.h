@@ -214,7 +214,7 @@ struct Export {
 };
 
 struct Distributed {
-  std::int64_t sharding = 1;  // ZeRO stage; 1 so far
+  std::int64_t sharding = 1;  // ZeRO stage: 0 nothing, 1 moments, 2 gradients too
   bool reproducible = true;
   std::int64_t micro_batch_prompts = 4;
   std::int64_t threads = 1;      // per rank
@@ -225,6 +225,7 @@ struct Distributed {
 
 struct Checkpoint {
   std::int64_t every = 20, keep = 2;
+  std::int64_t keep_every = 0;  // steps; 0: none is kept for good
   bool use_older = false;            // in the place of a damaged one
   std::optional<double> time_limit;  // minutes from the job's start; none: Slurm's, where it tells one
 

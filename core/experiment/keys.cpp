@@ -363,7 +363,9 @@ Section describe(Memory& m) {
 Section describe(Distributed& d) {
   return {.name = "distributed",
           .meaning = "How the work is divided over ranks.",
-          .keys = {{"sharding", &d.sharding, at_least(1).at_most(3), "ZeRO stage; only stage 1 so far."},
+          .keys = {{"sharding", &d.sharding, at_least(0).at_most(2),
+                    "What is divided among ranks instead of held by each (ZeRO stages): 0 nothing, 1 the "
+                    "optimizer's moments, 2 gradients too. The result is the same."},
                    {"reproducible", &d.reproducible, anything(),
                     "The same bits on any number of ranks, for a little time."},
                    {"micro_batch_prompts", &d.micro_batch_prompts, at_least(1),
@@ -379,6 +381,8 @@ Section describe(Checkpoint& c) {
           .meaning = "From which a stopped run goes on.",
           .keys = {{"every", &c.every, at_least(1), "Steps between checkpoints."},
                    {"keep", &c.keep, at_least(1), "How many of the latest are kept, for each variant."},
+                   {"keep_every", &c.keep_every, at_least(0),
+                    "Besides, those of every so many steps are kept for good, a multiple of every; 0: none."},
                    {"use_older", &c.use_older, anything(),
                     "Where the newest checkpoint is damaged, go on from the one before it; false: stop and "
                     "name what is damaged."},

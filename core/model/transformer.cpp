@@ -214,7 +214,7 @@ void Transformer::gate(const Pieces& pieces, std::int64_t T, std::int64_t i, con
 
 void Transformer::backward(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch,
                            Activations& activations, std::span<const float> d_hidden,
-                           std::span<float> gradient) const {
+                           std::span<float> gradient, const CompleteFrom& complete_from) const {
   const std::int64_t T = batch.size();
   if (!keeps_block_inputs(activations.kept_) || activations.tokens_ != T) {
     throw std::logic_error(
@@ -261,6 +261,8 @@ void Transformer::backward(const kernels::Stream& on, const Weights& weights, co
                                         layer.normed.data(), d.qkv.data(), d.normed.data(), gradient.data());
     pieces.normalise_backward(T, at.input_norm, d.normed.data(), stream, layer.inverse_rms.data(),
                               d.residual.data(), gradient.data());
+    if (complete_from && weights.adapter() == nullptr)
+      complete_from(at.input_norm.weight);  // a layer's first tensor
   }
   pieces.embed_backward(T, tokens.data(), positions.data(), d.residual.data(), gradient.data());
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -17,6 +18,9 @@
 namespace infalign::model {
 
 class Pieces;
+
+/// Told by a backward pass how far down it has come.
+using CompleteFrom = std::function<void(std::int64_t offset)>;
 
 /// What a forward pass leaves behind besides the hidden states.
 enum class Keep {
@@ -123,9 +127,12 @@ class Transformer {
 
   /// From d_hidden [T, C] (gradient of activations.hidden()) adds the gradient of the trained parameters, the
   /// model's [layout().size()] or its adapter's, to `gradient`. Needs a forward pass on the same batch and
-  /// parameters that kept everything, or the blocks' inputs: the same bits, for a third more work.
+  /// parameters that kept everything, or the blocks' inputs: the same bits, for a third more work. After each
+  /// layer `complete_from(offset)`, if there is one, is told that nothing more will be added to `gradient`
+  /// from there to its end; not where an adapter is trained.
   void backward(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch,
-                Activations& activations, std::span<const float> d_hidden, std::span<float> gradient) const;
+                Activations& activations, std::span<const float> d_hidden, std::span<float> gradient,
+                const CompleteFrom& complete_from = {}) const;
 
  private:
   /// The forward pass; with `rows`, the last hidden states are those of these rows only, side by side.

@@ -146,10 +146,13 @@ void finetune(Run& run) {
   const auto train_sequences = tokenize(folder.tokenizer, train, settings.sequence_length);
   const auto heldout_sequences = tokenize(folder.tokenizer, heldout, settings.sequence_length);
 
-  Training training(run,
-                    {"finetune", "", settings.steps, settings.optimizer,
-                     run.experiment.output / "checkpoints" / ".finetune", fingerprint.hex()},
-                    trainee.tensors(), trainee.parameters());
+  Training training(
+      run,
+      {"finetune", "", settings.steps, settings.optimizer,
+       run.experiment.output / "checkpoints" / ".finetune", fingerprint.hex(),
+       TrainingPlan().max_skipped_steps,
+       micro_batch_count(settings.sequences_per_step, run.experiment.distributed.micro_batch_prompts)},
+      trainee.tensors(), trainee.parameters());
   model::Activations activations;
   model::TokenLogProbabilities log_probabilities;
   std::vector<float> d_hidden;
@@ -173,8 +176,8 @@ void finetune(Run& run) {
                                              d_hidden, training.optimizer().gradient());
           sums.push_back(
               -std::accumulate(log_probabilities.values().begin(), log_probabilities.values().end(), 0.0));
-          transformer.backward(run.on, weights, batch, activations, d_hidden,
-                               training.optimizer().gradient());
+          transformer.backward(run.on, weights, batch, activations, d_hidden, training.optimizer().gradient(),
+                               training.complete_from());
           training.optimizer().end_micro_batch(batches);
         });
     const auto all = gather(run, sums);

@@ -194,7 +194,8 @@ void LanguageProblem::score_reference(Rollouts& rollouts) {
 }
 
 double LanguageProblem::accumulate_gradient(const Rollouts& rollouts, std::span<const double> coefficient,
-                                            std::span<float> gradient) {
+                                            std::span<float> gradient,
+                                            const model::CompleteFrom& complete_from) {
   const kernels::Span span("gradient");
   const auto packed = pack(rollouts);
   const auto& transformer = reference_.transformer;
@@ -207,7 +208,7 @@ double LanguageProblem::accumulate_gradient(const Rollouts& rollouts, std::span<
   log_probabilities_.forward_backward(on_, transformer, policy_weights_, activations_, packed.targets,
                                       static_cast<float>(sampling_.temperature), d_values, d_hidden_,
                                       gradient);
-  transformer.backward(on_, policy_weights_, packed.batch, activations_, d_hidden_, gradient);
+  transformer.backward(on_, policy_weights_, packed.batch, activations_, d_hidden_, gradient, complete_from);
 
   double gap = 0;
   auto value = log_probabilities_.values().begin();

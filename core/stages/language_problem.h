@@ -41,7 +41,7 @@ class LanguageProblem final : public Problem {
   void score(Rollouts& rollouts, bool judge) override;
   void score_reference(Rollouts& rollouts) override;
   double accumulate_gradient(const Rollouts& rollouts, std::span<const double> coefficient,
-                             std::span<float> gradient) override;
+                             std::span<float> gradient, const model::CompleteFrom& complete_from) override;
   std::string reference_fingerprint() const override { return reference_fingerprint_; }
   std::string reward_fingerprint() const override { return reward_fingerprint_; }
 

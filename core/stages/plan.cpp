@@ -198,11 +198,15 @@ class Planner {
   void add_optimizer(StageMemory& memory, std::int64_t count) const {
     const auto mode =
         e_.distributed.reproducible ? distributed::SumMode::kReproducible : distributed::SumMode::kFast;
-    const auto bytes = distributed::ShardedOptimizer::bytes(count, plan_.ranks, mode);
+    const auto bytes = distributed::ShardedOptimizer::bytes(
+        count, plan_.ranks, mode, static_cast<distributed::Sharding>(e_.distributed.sharding));
     memory.parts.push_back({"gradients", bytes.gradient});
     memory.parts.push_back(
         {e_.distributed.reproducible ? "reproducible accumulators" : "accumulators", bytes.sums});
-    memory.parts.push_back({"optimizer moments of the shard", bytes.moments});
+    memory.parts.push_back(
+        {e_.distributed.sharding > 0 ? "optimizer moments of the shard" : "optimizer moments",
+         bytes.moments});
+    memory.parts.push_back({"snapshot for checkpoints", 3 * ceil_divide(count, plan_.ranks) * kFloat});
     if (bytes.exchange > 0) memory.parts.push_back({"MPI's copies of what it sums", bytes.exchange});
   }
 

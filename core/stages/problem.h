@@ -12,6 +12,7 @@
 
 #include "core/experiment/experiment.h"
 #include "core/model/generation.h"
+#include "core/model/transformer.h"
 #include "core/storage/checkpoint.h"
 #include "kernels/device.h"
 #include "kernels/random/philox.h"
@@ -86,9 +87,9 @@ class Problem {
 
   /// Adds to `gradient` that of sum over i, t of coefficient[i] log pi(y_it | ...) of the policy, coefficient
   /// [B, n]. Returns the largest distance between the log-probability of a token here and the sampler's, in
-  /// nats.
+  /// nats. `complete_from` is told as by Transformer::backward.
   virtual double accumulate_gradient(const Rollouts& rollouts, std::span<const double> coefficient,
-                                     std::span<float> gradient) = 0;
+                                     std::span<float> gradient, const model::CompleteFrom& complete_from) = 0;
 
   /// Fingerprints of what decides the samples and of what decides the rewards.
   virtual std::string reference_fingerprint() const = 0;

@@ -98,7 +98,8 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
   const auto steps = reward_steps(settings, static_cast<std::int64_t>(train_pairs.size()));
   Training training(run,
                     {name, "", steps, settings.optimizer,
-                     run.experiment.output / "checkpoints" / ("." + name), fingerprint.hex()},
+                     run.experiment.output / "checkpoints" / ("." + name), fingerprint.hex(),
+                     TrainingPlan().max_skipped_steps, micro_batch_count(settings.pairs_per_step, per_batch)},
                     trainee.tensors(), trainee.parameters());
   model::Activations activations;
   std::vector<float> d_hidden;
@@ -123,7 +124,7 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
           model::score_rows_backward(run.on, transformer, weights, activations, packed.rows, d_reward,
                                      d_hidden, training.optimizer().gradient());
           transformer.backward(run.on, weights, packed.batch, activations, d_hidden,
-                               training.optimizer().gradient());
+                               training.optimizer().gradient(), training.complete_from());
           training.optimizer().end_micro_batch(batches);
         });
     const auto total = gathered_sums(run, sums);

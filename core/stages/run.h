@@ -64,12 +64,17 @@ void log_once(Run& run, const std::string& line);
 /// results stand in micro-batch order whatever the number of ranks.
 distributed::Interval own_micro_batches(const Run& run, std::int64_t count);
 
+/// Micro-batches of `size` that `items` are cut into; the last may be shorter.
+inline std::int64_t micro_batch_count(std::int64_t items, std::int64_t size) {
+  return (items + size - 1) / size;
+}
+
 /// Cuts `items` into micro-batches of `per_batch` and calls visit(micro-batch, their number over all ranks)
 /// for this rank's share.
 template <class Visit>
 void for_own_micro_batches(const Run& run, std::span<const std::int64_t> items, std::int64_t per_batch,
                            Visit&& visit) {
-  const auto batches = (static_cast<std::int64_t>(items.size()) + per_batch - 1) / per_batch;
+  const auto batches = micro_batch_count(static_cast<std::int64_t>(items.size()), per_batch);
   const auto own = own_micro_batches(run, batches);
   for (auto b = own.begin; b < own.end; ++b) {
     const auto begin = static_cast<std::size_t>(b * per_batch);

@@ -144,7 +144,7 @@ void TabularProblem::score_reference(Rollouts& rollouts) {
 }
 
 double TabularProblem::accumulate_gradient(const Rollouts& rollouts, std::span<const double> coefficient,
-                                           std::span<float> gradient) {
+                                           std::span<float> gradient, const model::CompleteFrom&) {
   double gap = 0;
   for (std::size_t b = 0; b < rollouts.prompts.size(); ++b) {
     const auto p = probabilities(policy_, rollouts.prompts[b]);

@@ -21,9 +21,14 @@ namespace {
 
 const std::string kFirstMoment = "optimizer/first_moment";
 const std::string kSecondMoment = "optimizer/second_moment";
-const std::vector<std::string> kGroups = {"model", kFirstMoment, kSecondMoment};
 
 storage::FlatInterval flat(distributed::Interval interval) { return {interval.begin, interval.end}; }
+
+std::vector<storage::FlatInterval> flat(std::span<const distributed::Interval> intervals) {
+  std::vector<storage::FlatInterval> result;
+  for (const auto& interval : intervals) result.push_back(flat(interval));
+  return result;
+}
 
 }  // namespace
 
@@ -56,7 +61,9 @@ Training::Training(Run& run, TrainingPlan plan, std::vector<storage::TensorPlace
       optimizer_(run.ranks, static_cast<std::int64_t>(parameters.size()),
                  run.experiment.distributed.reproducible ? distributed::SumMode::kReproducible
                                                          : distributed::SumMode::kFast,
-                 decayed_intervals(tensors_)) {
+                 decayed_intervals(tensors_),
+                 static_cast<distributed::Sharding>(run.experiment.distributed.sharding)),
+      checkpoints_(run, plan_.checkpoints, tensors_, flat(optimizer_.intervals())) {
   resume();
 }
 
@@ -102,8 +109,8 @@ std::string Training::read_checkpoint(const std::filesystem::path& folder) {
   try {
     const storage::CheckpointReader reader(folder);
     reader.read("model", tensors_, {0, static_cast<std::int64_t>(parameters_.size())}, parameters_);
-    reader.read(kFirstMoment, tensors_, flat(optimizer_.own()), optimizer_.first_moment());
-    reader.read(kSecondMoment, tensors_, flat(optimizer_.own()), optimizer_.second_moment());
+    reader.read(kFirstMoment, tensors_, flat(optimizer_.held()), optimizer_.first_moment());
+    reader.read(kSecondMoment, tensors_, flat(optimizer_.held()), optimizer_.second_moment());
     state_ = reader.info().state;
     steps_done_ = reader.info().step;
     skipped_ = std::stoll(state_.at("skipped_steps"));
@@ -117,39 +124,26 @@ std::string Training::read_checkpoint(const std::filesystem::path& folder) {
 }
 
 void Training::save(std::int64_t step) {
-  const kernels::Span span("checkpoint");
-  const auto name = storage::checkpoint_name(step);
-  const auto temporary = plan_.checkpoints / (name + ".tmp");
-  if (run_.root()) {
-    std::filesystem::remove_all(temporary);
-    std::filesystem::create_directories(temporary);
-  }
-  run_.ranks.barrier();
-  const auto own = optimizer_.own();
-  const std::vector<storage::FlatShard> shards = {
-      {"model",
-       parameters_.subspan(static_cast<std::size_t>(own.begin), static_cast<std::size_t>(own.size()))},
-      {kFirstMoment, optimizer_.first_moment()},
-      {kSecondMoment, optimizer_.second_moment()}};
-  storage::write_checkpoint_shard(temporary, run_.ranks.rank(), tensors_, flat(own), shards);
-  run_.ranks.barrier();
-  if (run_.root()) {
-    storage::CheckpointInfo info;
-    info.step = step;
-    info.world_size = run_.ranks.size();
-    info.seed = run_.experiment.seed;
-    info.configuration = run_.experiment.yaml;
-    info.git_revision = run_.revision;
-    info.state = state_;
-    info.state["fingerprint"] = plan_.fingerprint;
-    info.state["skipped_steps"] = std::to_string(skipped_);
-    info.state["optimizer_steps"] = std::to_string(optimizer_.steps());
-    std::vector<storage::FlatInterval> intervals;
-    for (const auto& interval : optimizer_.intervals()) intervals.push_back(flat(interval));
-    storage::finish_checkpoint(temporary, plan_.checkpoints / name, info, tensors_, intervals, kGroups);
-    storage::prune_checkpoints(plan_.checkpoints, static_cast<int>(run_.experiment.checkpoint.keep));
-  }
-  run_.ranks.barrier();
+  storage::CheckpointInfo info;
+  info.step = step;
+  info.world_size = run_.ranks.size();
+  info.seed = run_.experiment.seed;
+  info.configuration = run_.experiment.yaml;
+  info.git_revision = run_.revision;
+  info.state = state_;
+  info.state["fingerprint"] = plan_.fingerprint;
+  info.state["skipped_steps"] = std::to_string(skipped_);
+  info.state["optimizer_steps"] = std::to_string(optimizer_.steps());
+  const auto own_part = [this](std::span<const float> values, std::int64_t begin) {
+    const auto own = optimizer_.own();
+    return values.subspan(static_cast<std::size_t>(own.begin - begin), static_cast<std::size_t>(own.size()));
+  };
+  const std::int64_t held = optimizer_.held().begin;
+  const std::vector<storage::FlatShard> groups = {
+      {"model", own_part(parameters_, 0)},
+      {kFirstMoment, own_part(optimizer_.first_moment(), held)},
+      {kSecondMoment, own_part(optimizer_.second_moment(), held)}};
+  checkpoints_.begin(info, groups);
 }
 
 void Training::run(const std::function<StepReport(std::int64_t step)>& gradients,
@@ -164,6 +158,8 @@ void Training::run(const std::function<StepReport(std::int64_t step)>& gradients
     const kernels::Span span("step");
     const auto start = std::chrono::steady_clock::now();
     const WorkTime work(run_);
+    const double exposed = optimizer_.exposed_seconds(), communicated = optimizer_.communication_seconds();
+    optimizer_.begin_step(plan_.micro_batches);
     auto report = gradients(step);
     const auto idle = idle_shares(run_, work);
     kernels::AdamWStep hyper;
@@ -173,10 +169,12 @@ void Training::run(const std::function<StepReport(std::int64_t step)>& gradients
     hyper.epsilon = static_cast<float>(plan_.optimizer.epsilon);
     hyper.weight_decay = static_cast<float>(plan_.optimizer.weight_decay);
     const auto result = optimizer_.step(hyper, plan_.optimizer.max_gradient_norm, parameters_);
-    if (!result.applied && ++skipped_ > plan_.max_skipped_steps)
+    if (!result.applied && ++skipped_ > plan_.max_skipped_steps) {
+      checkpoints_.finish();
       throw std::runtime_error("the gradient was not finite in " + std::to_string(skipped_) +
                                " steps; the last one is " + std::to_string(step) +
                                ". The newest checkpoint is whole: lower the learning rate and start again");
+    }
     if (after) after(step);
     steps_done_ = step;
 
@@ -186,6 +184,9 @@ void Training::run(const std::function<StepReport(std::int64_t step)>& gradients
     report.metrics["gradient_norm"] =
         result.applied ? nlohmann::ordered_json(result.gradient_norm) : nlohmann::ordered_json(nullptr);
     report.metrics["skipped_steps"] = skipped_;
+    if (const double total = optimizer_.communication_seconds() - communicated; run_.ranks.size() > 1)
+      report.metrics["exposed_communication"] =
+          total > 0 ? std::min(1.0, (optimizer_.exposed_seconds() - exposed) / total) : 0.0;
     report.metrics["seconds"] = seconds.count();
     if (idle.size() > 1) {
       report.metrics["idle_share"] =
@@ -197,7 +198,9 @@ void Training::run(const std::function<StepReport(std::int64_t step)>& gradients
 
     const bool last = step == plan_.steps;
     const bool stop = run_.stop_requested();
+    checkpoints_.poll();
     if (last || stop || step % run_.experiment.checkpoint.every == 0) save(step);
+    if (last || stop) checkpoints_.finish();
     if (stop && !last)
       throw Stopped("stopped on request after step " + std::to_string(step) + " of " + title +
                     "; the checkpoint is complete, start again to go on");

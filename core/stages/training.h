@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "core/experiment/experiment.h"
+#include "core/model/transformer.h"
+#include "core/stages/background_checkpoints.h"
 #include "core/stages/run.h"
 #include "core/storage/checkpoint.h"
 #include "distributed/sharded_optimizer.h"
@@ -27,6 +29,7 @@ struct TrainingPlan {
   std::filesystem::path checkpoints;  // folder of step_NNNNNN folders
   std::string fingerprint;            // of everything that decides the result: another one starts anew
   std::int64_t max_skipped_steps = 10;
+  std::int64_t micro_batches = 1;  // of a step, over all ranks
 };
 
 /// What a step's gradients pass reports; `note` goes to the progress line.
@@ -55,12 +58,17 @@ class Training {
 
   /// Does the remaining steps. `gradients(step)` (step counts from 1) adds this rank's micro-batches through
   /// optimizer(); `after(step)` runs once the step is applied and before it may be checkpointed (controllers;
-  /// writes state()). Errors: Stopped after a checkpoint when a stop was requested; std::runtime_error after
-  /// too many non-finite steps.
+  /// writes state()). Checkpoints are written while later steps go on; all are in place on return. Errors:
+  /// Stopped after a checkpoint when a stop was requested; std::runtime_error after too many non-finite
+  /// steps, and, at a later step, when a checkpoint could not be written.
   void run(const std::function<StepReport(std::int64_t step)>& gradients,
            const std::function<void(std::int64_t step)>& after = {});
 
   distributed::ShardedOptimizer& optimizer() { return optimizer_; }
+  /// For the backward pass into optimizer().gradient().
+  model::CompleteFrom complete_from() {
+    return [this](std::int64_t offset) { optimizer_.complete_from(offset); };
+  }
 
  private:
   /// Goes on from the newest checkpoint of the same fingerprint, if there is one. A damaged one is an error
@@ -78,6 +86,7 @@ class Training {
   std::vector<storage::TensorPlace> tensors_;
   std::span<float> parameters_;
   distributed::ShardedOptimizer optimizer_;
+  BackgroundCheckpoints checkpoints_;
   std::map<std::string, std::string> state_;
   std::int64_t steps_done_ = 0;
   std::int64_t skipped_ = 0;

@@ -55,6 +55,13 @@ void write_checkpoint_shard(const std::filesystem::path& folder, int rank,
                             std::span<const TensorPlace> tensors, FlatInterval interval,
                             std::span<const FlatShard> shards);
 
+/// Bytes of a whole checkpoint, all shards together, a little rounded up.
+std::int64_t checkpoint_bytes(std::span<const TensorPlace> tensors, std::size_t groups,
+                              std::size_t world_size);
+
+/// What is free for us on the file system of an existing folder; all there is where the system does not tell.
+std::int64_t free_bytes(const std::filesystem::path& folder);
+
 /// On one rank, after all shards are written: `checkpoint.h5` with attributes and virtual datasets,
 /// `complete` = 1, fsync, then rename of `temporary` to `final_folder` (in place of an older one of that
 /// name) and fsync of the parent. Errors: std::runtime_error naming the file and the cause; then
@@ -85,8 +92,9 @@ class CheckpointReader {
 /// them.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& folder);
 
-/// Removes all but the newest `keep`, and leftovers of interrupted writes.
-void prune_checkpoints(const std::filesystem::path& folder, int keep);
+/// Removes all but the newest `keep` and those of a step that is a multiple of `keep_every` (0: of none), and
+/// leftovers of interrupted writes.
+void prune_checkpoints(const std::filesystem::path& folder, int keep, std::int64_t keep_every = 0);
 
 /// "step_000120".
 std::string checkpoint_name(std::int64_t step);

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <limits>
 #include <optional>
 #include <stdexcept>
 #include <string_view>
@@ -54,10 +55,32 @@ std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path&
   return paths;
 }
 
-void prune_checkpoints(const std::filesystem::path& folder, int keep) {
+std::int64_t checkpoint_bytes(std::span<const TensorPlace> tensors, std::size_t groups,
+                              std::size_t world_size) {
+  constexpr std::int64_t kDataset = 4096;     // HDF5's own for a dataset, its chunks' index included
+  constexpr std::int64_t kChunkShare = 1000;  // one more byte in so many: checksums and addresses of chunks
+  std::int64_t elements = 0;
+  for (const TensorPlace& tensor : tensors) elements += tensor.size;
+  const auto of_groups = static_cast<std::int64_t>(groups);
+  const std::int64_t data = elements * of_groups * static_cast<std::int64_t>(sizeof(float));
+  // A tensor is a dataset of the index and of each shard that holds a part of it.
+  const auto datasets = (2 * std::ssize(tensors) + static_cast<std::int64_t>(world_size)) * of_groups;
+  return data + data / kChunkShare + datasets * kDataset;
+}
+
+std::int64_t free_bytes(const std::filesystem::path& folder) {
+  std::error_code error;
+  const auto space = std::filesystem::space(folder, error);
+  constexpr auto kMost = std::numeric_limits<std::int64_t>::max();
+  if (error || space.available > static_cast<std::uintmax_t>(kMost)) return kMost;
+  return static_cast<std::int64_t>(space.available);
+}
+
+void prune_checkpoints(const std::filesystem::path& folder, int keep, std::int64_t keep_every) {
   if (keep < 0) throw std::invalid_argument("cannot keep " + std::to_string(keep) + " checkpoints");
   const auto complete = list_checkpoints(folder);
   for (std::size_t i = 0; i + static_cast<std::size_t>(keep) < complete.size(); ++i) {
+    if (keep_every > 0 && *step_of(complete[i].filename().string()) % keep_every == 0) continue;
     // Out of the list in one step: a removal that is interrupted leaves a leftover, not half a checkpoint.
     std::filesystem::path leftover = complete[i];
     leftover += kTemporary;

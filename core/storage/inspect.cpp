@@ -132,6 +132,15 @@ bool is_model_folder(const fs::path& path) {
          fs::exists(path / "model.safetensors") || fs::exists(path / "model.safetensors.index.json");
 }
 
+/// One that is damaged may be; whoever reads it will tell.
+bool may_be_calibration(const fs::path& path) {
+  try {
+    return Hdf5Reader(path).has("/rewards");
+  } catch (const InputError&) {
+    return true;
+  }
+}
+
 [[noreturn]] void refuse(const fs::path& path) {
   throw InputError(
       path.string() + (fs::exists(path) ? ": nothing that can be inspected" : ": does not exist") +
@@ -246,18 +255,29 @@ void print_calibration(std::ostream& out, const Json& about) {
 
 }  // namespace
 
-nlohmann::json describe_json(const fs::path& path) {
+Kind kind_of(const fs::path& path) {
   if (fs::is_directory(path)) {
-    if (fs::exists(path / kCheckpointFile)) return describe_checkpoint(path);
-    if (is_model_folder(path)) return describe_model(path);
+    if (fs::exists(path / kCheckpointFile)) return Kind::kCheckpoint;
+    if (is_model_folder(path)) return Kind::kModel;
   } else if (fs::is_regular_file(path)) {
     const std::string bytes = first_bytes(path, 9);
-    if (path.filename() == kCheckpointFile) return describe_checkpoint(fs::absolute(path).parent_path());
-    if (bytes.starts_with("\x89HDF\r\n\x1a\n") && Hdf5Reader(path).has("/rewards"))
-      return describe_calibration(path);
-    if (path.extension() == ".safetensors" || bytes.ends_with('{')) return describe_model(path);
+    if (path.filename() == kCheckpointFile) return Kind::kCheckpoint;
+    if (bytes.starts_with("\x89HDF\r\n\x1a\n") && may_be_calibration(path)) return Kind::kCalibration;
+    if (path.extension() == ".safetensors" || bytes.ends_with('{')) return Kind::kModel;
   }
   refuse(path);
+}
+
+nlohmann::json describe_json(const fs::path& path) {
+  switch (kind_of(path)) {
+    case Kind::kCheckpoint:
+      return describe_checkpoint(fs::is_directory(path) ? path : fs::absolute(path).parent_path());
+    case Kind::kCalibration:
+      return describe_calibration(path);
+    case Kind::kModel:
+      return describe_model(path);
+  }
+  return {};
 }
 
 std::string describe(const fs::path& path) {

@@ -12,6 +12,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "distributed/communicator.h"
@@ -242,6 +243,59 @@ inline void refusals(Communicator& ranks) {
   ranks.barrier();
 }
 
+// Even and odd ranks apart: each part sums for itself, also while the whole is in a collective of its own.
+inline void split_ranks(Communicator& ranks) {
+  const int group = ranks.rank() % 2;
+  const auto part = ranks.split(group);
+  expect(ranks, part->rank() == ranks.rank() / 2, "ranks of a part are in order");
+  expect(ranks, part->size() == (ranks.size() + 1 - group) / 2, "a part has the ranks that asked for it");
+  std::vector<std::int64_t> sum = {ranks.rank(), 1}, expected = {0, 0};
+  for (int rank = group; rank < ranks.size(); rank += 2) {
+    expected[0] += rank;
+    expected[1] += 1;
+  }
+  part->all_reduce_sum(std::span(sum));
+  expect_values(ranks, sum, expected);
+  if (!ranks.concurrent()) return;
+  const auto same = ranks.split(0);
+  std::vector<std::int64_t> ones(1000, 1), of_courier(1000, 2);
+  std::thread courier([&] {
+    for (int i = 0; i < 20; ++i) same->all_reduce_sum(std::span(of_courier));
+  });
+  for (int i = 0; i < 20; ++i) ranks.all_reduce_sum(std::span(ones));
+  courier.join();
+  std::uint64_t power = 1;
+  for (int i = 0; i < 20; ++i) power *= static_cast<std::uint64_t>(ranks.size());
+  expect_values(ranks, ones, std::vector(1000, static_cast<std::int64_t>(power)));
+  expect_values(ranks, of_courier, std::vector(1000, static_cast<std::int64_t>(2 * power)));
+}
+
+// Each rank reads other parts of a whole, as often as it likes, while some do something else.
+inline void fetch_published(Communicator& ranks) {
+  const auto intervals = consecutive(ranks.size(), [](int rank) { return rank == 1 ? 0 : 100 + rank; });
+  const std::int64_t whole = intervals.back().end;
+  const Interval own = intervals[static_cast<std::size_t>(ranks.rank())];
+  std::vector<float> mine, expected(static_cast<std::size_t>(whole));
+  for (std::int64_t i = own.begin; i < own.end; ++i) mine.push_back(static_cast<float>(i));
+  std::iota(expected.begin(), expected.end(), 0.0f);
+  const auto published = ranks.publish(mine, intervals);
+  const auto second = ranks.publish(mine, intervals);
+  for (int time = 0; time < 3 * ranks.rank(); ++time) {
+    const Interval wanted{time, whole - time};
+    std::vector<float> out(static_cast<std::size_t>(wanted.size()), -1.0f);
+    (time % 2 ? *second : *published).fetch(wanted, out);
+    expect_values(ranks, out, std::vector(expected.begin() + wanted.begin, expected.begin() + wanted.end));
+  }
+  ranks.barrier();
+  for (float& value : mine) value = -value;
+  ranks.barrier();
+  std::vector<float> out(static_cast<std::size_t>(whole));
+  published->fetch({0, whole}, out);
+  for (float& value : expected) value = -value;
+  expect_values(ranks, out, expected);
+  ranks.barrier();
+}
+
 inline constexpr std::array kCollectiveCases{
     CollectiveCase{"barriers", barriers},
     CollectiveCase{"broadcast_from_every_rank", broadcast_from_every_rank},
@@ -256,6 +310,8 @@ inline constexpr std::array kCollectiveCases{
     CollectiveCase{"all_gather_float64", all_gather<double>},
     CollectiveCase{"gather_byte_strings", gather_byte_strings},
     CollectiveCase{"concatenate_vectors", concatenate_vectors},
+    CollectiveCase{"split_ranks", split_ranks},
+    CollectiveCase{"fetch_published", fetch_published},
     CollectiveCase{"refusals", refusals},
 };
 

@@ -25,6 +25,12 @@ void check_optimizer(Communicator& ranks) {
     const testing::OptimizerRun run{.parameters = parameters};
     const auto alone = testing::whole_run(*make_local(), run);
     testing::expect(ranks, testing::whole_run(ranks, run) == alone, "many ranks give the bits of one");
+    for (const Sharding stage :
+         {Sharding::kNothing, Sharding::kOptimizer, Sharding::kGradients, Sharding::kParameters}) {
+      const testing::OptimizerRun sharded{.parameters = parameters, .sharding = stage, .in_layers = true};
+      testing::expect(ranks, testing::whole_run(ranks, sharded) == alone,
+                      "stage " + std::to_string(static_cast<int>(stage)) + " gives the bits of one rank");
+    }
   }
 }
 

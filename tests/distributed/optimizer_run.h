@@ -28,7 +28,9 @@ struct OptimizerRun {
   std::int64_t micro_batches = 5;
   int steps = 4;
   SumMode mode = SumMode::kReproducible;
-  double max_norm = 20;  // below the norm of most of these gradients
+  Sharding sharding = Sharding::kOptimizer;
+  bool in_layers = false;  // told of micro-batches and of parts of the gradient as they are complete
+  double max_norm = 20;    // below the norm of most of these gradients
   kernels::AdamWStep hyper{.learning_rate = 0.01f, .weight_decay = 0.1f};
   std::vector<Interval> decayed{{0, 700}, {1500, 1501}, {2047, 4099}};
 
@@ -67,28 +69,48 @@ inline OptimizerState fresh_state(const OptimizerRun& run) {
 using Meddle = std::function<void(std::int64_t step, std::int64_t micro_batch, std::span<float> gradient)>;
 
 /// Goes on from `state` to `run.steps` steps in all, with contiguous shares of micro-batches, and gives back
-/// the same on all ranks.
+/// the same on all ranks. A rank begins with its own interval of what is not replicated, and is wrong
+/// elsewhere.
 inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, OptimizerState state,
                             const Meddle& meddle = {}) {
-  ShardedOptimizer optimizer(ranks, run.parameters, run.mode, run.decayed_here());
-  const Interval own = optimizer.own();
-  std::copy_n(state.first_moment.begin() + own.begin, own.size(), optimizer.first_moment().begin());
-  std::copy_n(state.second_moment.begin() + own.begin, own.size(), optimizer.second_moment().begin());
+  constexpr std::int64_t kSmallBucket = 2048, kLayer = 1500;
+  ShardedOptimizer optimizer(ranks, run.parameters, run.mode, run.decayed_here(), run.sharding, kSmallBucket);
+  const Interval own = optimizer.own(), held = optimizer.held();
+  std::copy_n(state.first_moment.begin() + held.begin, held.size(), optimizer.first_moment().begin());
+  std::copy_n(state.second_moment.begin() + held.begin, held.size(), optimizer.second_moment().begin());
+  if (run.sharding == Sharding::kParameters) {
+    for (std::int64_t i = 0; i < run.parameters; ++i)
+      if (i < own.begin || i >= own.end) state.parameters[static_cast<std::size_t>(i)] = NAN;
+  }
   optimizer.set_steps(state.steps);
+  const bool told = run.in_layers || run.sharding >= Sharding::kGradients;
   const Interval mine = shares(run.micro_batches, ranks.size())[static_cast<std::size_t>(ranks.rank())];
   for (std::int64_t step = state.steps; step < run.steps; ++step) {
+    if (told) optimizer.begin_step(run.micro_batches);
     for (std::int64_t micro_batch = mine.begin; micro_batch < mine.end; ++micro_batch) {
       const std::span<float> gradient = optimizer.gradient();
-      for (std::int64_t i = 0; i < run.parameters; ++i)
-        gradient[static_cast<std::size_t>(i)] += run.gradient(step, micro_batch, i);
-      if (meddle) meddle(step, micro_batch, gradient);
+      const std::int64_t layer = run.in_layers ? kLayer : run.parameters;
+      for (std::int64_t end = run.parameters; end > 0; end -= std::min(end, layer)) {  // backwards
+        const std::int64_t begin = end - std::min(end, layer);
+        for (std::int64_t i = begin; i < end; ++i)
+          gradient[static_cast<std::size_t>(i)] += run.gradient(step, micro_batch, i);
+        if (meddle) meddle(step, micro_batch, gradient);
+        if (run.in_layers) optimizer.complete_from(begin);
+      }
       optimizer.end_micro_batch(run.micro_batches);
     }
+    double one = 1;  // ranks meet elsewhere too, before the sum is done
+    ranks.all_reduce_max(std::span(&one, 1));
     state.norms.push_back(optimizer.step(run.hyper, run.max_norm, state.parameters).gradient_norm);
   }
   state.steps = optimizer.steps();
-  state.first_moment = all_gather_concatenated(ranks, std::span<const float>(optimizer.first_moment()));
-  state.second_moment = all_gather_concatenated(ranks, std::span<const float>(optimizer.second_moment()));
+  const auto whole = [&](std::span<const float> values, std::int64_t begin) {
+    return all_gather_concatenated(ranks, values.subspan(static_cast<std::size_t>(own.begin - begin),
+                                                         static_cast<std::size_t>(own.size())));
+  };
+  state.first_moment = whole(optimizer.first_moment(), held.begin);
+  state.second_moment = whole(optimizer.second_moment(), held.begin);
+  if (run.sharding == Sharding::kParameters) state.parameters = whole(state.parameters, 0);
   return state;
 }
 

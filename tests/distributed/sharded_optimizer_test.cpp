@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "distributed/optimizer_run.h"
+#include "kernels/pages.h"
 #include "kernels/reproducible_sum/reproducible_sum.h"
 
 namespace infalign::distributed {
@@ -100,6 +101,91 @@ TEST(Reproducible, GivesTheSameBitsOnAnyNumberOfRanks) {
     const OptimizerRun run{.parameters = n};
     const OptimizerState alone = on_threads(1, run);
     for (const int size : {2, 3, 4}) EXPECT_EQ(on_threads(size, run), alone) << n << " parameters, " << size;
+  }
+}
+
+constexpr Sharding kStages[] = {Sharding::kNothing, Sharding::kOptimizer, Sharding::kGradients,
+                                Sharding::kParameters};
+
+TEST(Reproducible, GivesTheSameBitsInEveryStageOnAnyNumberOfRanks) {
+  for (const std::int64_t n : kUneven) {
+    const OptimizerState alone = on_threads(1, {.parameters = n});
+    for (const Sharding stage : kStages) {
+      for (const int size : {1, 2, 3, 4, 7}) {  // of 5 micro-batches: some have one more, some have none
+        for (const bool in_layers : {false, true}) {
+          const OptimizerRun run{.parameters = n, .sharding = stage, .in_layers = in_layers};
+          EXPECT_EQ(on_threads(size, run), alone)
+              << n << " parameters, stage " << static_cast<int>(stage) << ", " << size << " ranks";
+        }
+      }
+    }
+  }
+}
+
+TEST(Fast, StaysWithinRoundingOfOneRankInEveryStage) {
+  const OptimizerState alone = on_threads(1, {.mode = SumMode::kFast});
+  for (const Sharding stage : kStages) {
+    for (const int size : {1, 3, 4, 7}) {
+      const OptimizerState shared =
+          on_threads(size, {.mode = SumMode::kFast, .sharding = stage, .in_layers = true});
+      for (std::size_t i = 0; i < alone.parameters.size(); ++i)
+        ASSERT_NEAR(shared.parameters[i], alone.parameters[i], 1e-5) << static_cast<int>(stage);
+    }
+  }
+}
+
+TEST(Restore, GoesOnWithTheSameBitsInAnotherStageOnAnotherNumberOfRanks) {
+  const OptimizerRun whole{.parameters = 9 * 1024 + 17, .steps = 6};
+  const OptimizerState undisturbed = on_threads(2, whole);
+  OptimizerState state = fresh_state(whole);
+  OptimizerRun part = whole;
+  struct Life {
+    int size, until, stage;
+  };
+  for (const auto& [size, until, stage] : {Life{1, 1, 0}, {4, 3, 3}, {2, 4, 2}, {3, 5, 1}, {2, 6, 3}}) {
+    part.steps = until;
+    part.sharding = static_cast<Sharding>(stage);
+    state = on_threads(size, part, state);
+  }
+  EXPECT_EQ(state, undisturbed);
+}
+
+TEST(Sharded, GradientsTakeMemoryWhileTheyAreInUse) {
+  constexpr std::int64_t kSize = std::int64_t{1} << 22;  // 16 MiB
+  run_threads(2, [&](Communicator& ranks) {
+    ShardedOptimizer optimizer(ranks, kSize, SumMode::kReproducible, {}, Sharding::kGradients, 1 << 16);
+    optimizer.begin_step(2);
+    const auto gradient = optimizer.gradient();
+    const auto resident = [&] { return kernels::resident_bytes(std::as_bytes(gradient)); };
+    for (std::int64_t end = kSize; end > 0; end -= 1 << 16) {
+      std::fill_n(gradient.begin() + end - (1 << 16), 1 << 16, 1.0f);
+      optimizer.complete_from(end - (1 << 16));
+      EXPECT_LE(resident(), 8 << 18);  // what waits for the courier, and what is in its hands
+    }
+    optimizer.end_micro_batch(2);
+    std::vector<float> parameters(kSize);
+    EXPECT_DOUBLE_EQ(optimizer.step({}, 0, parameters).gradient_norm, 2 * std::sqrt(double{kSize}));
+    EXPECT_EQ(resident(), 0);
+  });
+}
+
+TEST(Sharded, ARankThatFailsInTheMiddleFreesTheOthers) {
+  for (const Sharding stage : {Sharding::kOptimizer, Sharding::kGradients}) {
+    const auto fail = [&] {
+      run_threads(3, [&](Communicator& ranks) {
+        ShardedOptimizer optimizer(ranks, 9000, SumMode::kReproducible, {}, stage, 2048);
+        optimizer.begin_step(6);
+        for (int batch = 0; batch < 2; ++batch) {
+          optimizer.gradient()[8999] = 1;
+          optimizer.complete_from(5000);
+          if (ranks.rank() == 1 && batch == 1) throw std::range_error("the cause");
+          optimizer.end_micro_batch(6);
+        }
+        std::vector<float> parameters(9000);
+        optimizer.step({}, 0, parameters);
+      });
+    };
+    EXPECT_THROW(fail(), std::range_error);
   }
 }
 
@@ -266,6 +352,14 @@ TEST(ShardedOptimizer, RefusesWhatContradictsItself) {
   EXPECT_THROW(optimizer.step({}, 0, parameters), std::invalid_argument);
   optimizer.end_micro_batch(2);
   EXPECT_THROW(optimizer.end_micro_batch(3), std::logic_error);
+}
+
+TEST(ShardedOptimizer, RefusesMoreMicroBatchesThanItsShare) {
+  const auto local = make_local();
+  ShardedOptimizer optimizer(*local, 100, SumMode::kFast, {});
+  optimizer.begin_step(1);
+  optimizer.end_micro_batch(1);
+  EXPECT_THROW(optimizer.end_micro_batch(1), std::logic_error);
 }
 
 TEST(ShardedOptimizer, SharesAtBlocksOfTheNorm) {

@@ -45,7 +45,20 @@ run(["/usr/bin/python3", "-c", program, checkpoint, output / "policies" / "infal
 
 for path in (checkpoint.parent, output / "calibration.h5", output / "policies" / "infalign"):
     check(run([PROGRAM, "inspect", path]).stdout.strip(), f"inspect says nothing of {path}")
+    files = json.loads(run([PROGRAM, "inspect", "--verify", path, "--json"]).stdout)
+    check(files["sound"] and files["files"], f"{path} is damaged: {files}")
     json.loads(run([PROGRAM, "inspect", path, "--json"]).stdout)
+
+# One flipped bit in one shard: found, and that file named.
+damaged = output / "damaged"
+shutil.copytree(checkpoint.parent, damaged)
+shard = sorted(damaged.glob("shard_*.h5"))[-1]
+content = bytearray(shard.read_bytes())
+content[len(content) // 2] ^= 1
+shard.write_bytes(content)
+told = run([PROGRAM, "inspect", "--verify", damaged], expect=3).stdout
+check([line for line in told.splitlines() if line.startswith("DAMAGED") and str(shard) in line], f"{shard} is not named:\n{told}")
+check(told.count("DAMAGED") == 1, f"more than one file is named:\n{told}")
 
 answer = json.loads(run([PROGRAM, "generate", "--model", output / "policies" / "infalign", "--prompt", "One day, there was a dog.", "--procedure", "best_of_n",
                          "--n", 4, "--reward", output / "models" / "reward", "--max-new-tokens", 8, "--json", "--verbose"]).stdout)

@@ -35,6 +35,11 @@ TEST_F(Checks, PromptsFillMicroBatches) {
       "use 30 or 35");
 }
 
+TEST_F(Checks, CheckpointsKeptForGoodAreAmongThoseWritten) {
+  EXPECT_EQ(refusal(good(), {"checkpoint.every=20", "checkpoint.keep_every=50"}),
+            "--set checkpoint.keep_every: 50 is not a multiple of checkpoint.every (20); use 0, or 60");
+}
+
 TEST_F(Checks, SampleCountsHaveTheirLeast) {
   EXPECT_THAT(refusal(good(), {"alignment.samples_per_prompt=1"}),
               HasSubstr("whole number, at least 2; found `1`"));
@@ -252,8 +257,6 @@ TEST_F(Checks, WhatIsNotBuiltIsRefused) {
   EXPECT_EQ(refusal(good(), {"device=cuda"}),
             "--set device: runs compute on the CPU so far, whatever GPUs there are; use cpu or auto");
 #endif
-  EXPECT_EQ(refusal(good(), {"distributed.sharding=2"}),
-            "--set distributed.sharding: only stage 1 so far (optimizer state); use 1");
 }
 
 TEST_F(Checks, VariantNamesAreFoldersOfTheirOwn) {

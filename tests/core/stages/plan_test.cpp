@@ -150,16 +150,18 @@ TEST(PlanBytes, TheOptimizerKeepsWhatItSaysOnAnyNumberOfRanks) {
   for (const int ranks : {1, 2, 4})
     for (const auto mode : {SumMode::kReproducible, SumMode::kFast}) {
       const std::int64_t P = 12 * kernels::kSumBlock;
-      const auto said = ShardedOptimizer::bytes(P, ranks, mode);
-      const auto before = in_buffers.load();
-      std::atomic<std::int64_t> during{0};
-      distributed::run_threads(ranks, [&](distributed::Communicator& communicator) {
-        const ShardedOptimizer optimizer(communicator, P, mode, {});
-        communicator.barrier();
-        if (communicator.root()) during = in_buffers.load();
-        communicator.barrier();
-      });
-      EXPECT_EQ(said.gradient + said.sums + said.moments, (during - before) / ranks) << ranks << " ranks";
+      for (const auto sharding : {distributed::Sharding::kNothing, distributed::Sharding::kOptimizer}) {
+        const auto said = ShardedOptimizer::bytes(P, ranks, mode, sharding);
+        const auto before = in_buffers.load();
+        std::atomic<std::int64_t> during{0};
+        distributed::run_threads(ranks, [&](distributed::Communicator& communicator) {
+          const ShardedOptimizer optimizer(communicator, P, mode, {}, sharding);
+          communicator.barrier();
+          if (communicator.root()) during = in_buffers.load();
+          communicator.barrier();
+        });
+        EXPECT_EQ(said.gradient + said.sums + said.moments, (during - before) / ranks) << ranks << " ranks";
+      }
     }
 }
 
@@ -276,6 +278,16 @@ TEST_F(QuickstartPlan, KnowsWhatIsComputedAgainAndWhatIsHeldInBfloat16) {
   EXPECT_LT(part(less, "align", "parameters: reward model"),
             part(all, "align", "parameters: reward model") * 6 / 10);
   EXPECT_EQ(part(less, "align", "parameters: policy"), part(all, "align", "parameters: policy"));
+}
+
+TEST_F(QuickstartPlan, EachStageOfShardingTakesLess) {
+  std::vector<std::int64_t> bytes;
+  for (experiment_.distributed.sharding = 0; experiment_.distributed.sharding <= 2;
+       ++experiment_.distributed.sharding)
+    bytes.push_back(make_plan(experiment_, 4).largest() ? sum(make_plan(experiment_, 4).largest()->parts)
+                                                        : 0);
+  EXPECT_GT(bytes[0], bytes[1]);
+  EXPECT_GT(bytes[1], bytes[2]);
 }
 
 TEST_F(QuickstartPlan, CountsEveryModelThatGivesRewards) {

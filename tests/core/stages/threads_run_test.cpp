@@ -45,8 +45,9 @@ experiment::Experiment small_experiment(const std::string& name) {
 }
 
 /// The files of a run that must not depend on the number of ranks.
-std::map<std::string, std::string> results(const std::string& name, int ranks) {
-  const auto experiment = small_experiment(name);
+std::map<std::string, std::string> results(const std::string& name, int ranks, std::int64_t sharding = 1) {
+  auto experiment = small_experiment(name);
+  experiment.distributed.sharding = sharding;
   distributed::run_threads(ranks, [&](distributed::Communicator& communicator) {
     Run run{experiment, communicator};
     run.progress = false;
@@ -64,6 +65,14 @@ TEST(ThreadsRun, GivesTheSameFilesOnAnyNumberOfRanks) {
   for (const int ranks : {2, 3, 4}) {
     for (const auto& [file, bytes] : results(std::to_string(ranks), ranks))
       EXPECT_TRUE(bytes == expected.at(file)) << file << " on " << ranks << " ranks";
+  }
+}
+
+TEST(ThreadsRun, GivesTheSameFilesInEveryStageOfSharding) {
+  const auto expected = results("alone", 1);
+  for (const std::int64_t sharding : {0, 2}) {
+    for (const auto& [file, bytes] : results("stage_" + std::to_string(sharding), 3, sharding))
+      EXPECT_TRUE(bytes == expected.at(file)) << file << " in stage " << sharding;
   }
 }
 

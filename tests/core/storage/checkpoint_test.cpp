@@ -554,5 +554,28 @@ TEST(CheckpointFolder, PruningKeepsTheNewestAndNoLeftovers) {
   EXPECT_EQ(list_checkpoints(folder.path()).size(), 2U);
 }
 
+TEST(CheckpointFolder, PruningKeepsEveryMthForGood) {
+  TemporaryFolder folder;
+  for (const int step : {2, 4, 6, 8, 9})  // 9: where a run was stopped
+    write_checkpoint(folder / checkpoint_name(step), small_tensors(), kSmallIntervals);
+  prune_checkpoints(folder.path(), 1, 4);
+  EXPECT_EQ(list_checkpoints(folder.path()),
+            (std::vector{folder / "step_000004", folder / "step_000008", folder / "step_000009"}));
+}
+
+TEST(CheckpointFolder, SizeIsForeseen) {
+  TemporaryFolder folder;
+  const auto tensors = make_tensors();
+  for (const auto& intervals : partitions(tensors.back().offset + tensors.back().size)) {
+    write_checkpoint(folder / "c", tensors, intervals);
+    std::int64_t bytes = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(folder / "c"))
+      bytes += static_cast<std::int64_t>(entry.file_size());
+    const std::int64_t foreseen = checkpoint_bytes(tensors, kGroups.size(), intervals.size());
+    EXPECT_GE(foreseen, bytes) << intervals.size();
+    EXPECT_LE(foreseen, bytes * 1.2) << intervals.size();
+  }
+}
+
 }  // namespace
 }  // namespace infalign::storage

@@ -1,0 +1,264 @@
+#include "distributed/gradient_sum.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <string>
+#include <utility>
+
+#include "kernels/pages.h"
+#include "kernels/parallel.h"
+#include "kernels/reproducible_sum/reproducible_sum.h"
+#include "kernels/trace.h"
+
+namespace infalign::distributed {
+namespace {
+
+constexpr std::int64_t kGrain = 16384;
+// Buckets of gradient that may wait for the courier where memory is what counts.
+constexpr std::size_t kMostWaiting = 3;
+
+template <class T>
+std::span<T> part(kernels::Buffer<T>& buffer, Interval interval) {
+  return buffer.span().subspan(static_cast<std::size_t>(interval.begin),
+                               static_cast<std::size_t>(interval.size()));
+}
+
+template <class T>
+void zero(std::span<T> values) {
+  kernels::parallel_for(std::ssize(values), kGrain, [&](std::int64_t begin, std::int64_t end) {
+    std::fill(values.data() + begin, values.data() + end, T{0});
+  });
+}
+
+void add_to(std::span<std::int64_t> sum, std::span<const std::int64_t> values) {
+  kernels::parallel_for(std::ssize(values), kGrain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      sum[at] = static_cast<std::int64_t>(static_cast<std::uint64_t>(sum[at]) +
+                                          static_cast<std::uint64_t>(values[at]));
+    }
+  });
+}
+
+void add_to(std::span<float> sum, std::span<const float> values) {
+  for (std::size_t i = 0; i < values.size(); ++i) sum[i] += values[i];
+}
+
+bool holds_whole_sum(SumMode mode, Sharding sharding) {
+  return mode == SumMode::kReproducible && sharding <= Sharding::kOptimizer;
+}
+
+/// A small model has smaller buckets, so that there are several to be under way.
+std::int64_t bucket_of(std::int64_t parameters, std::int64_t largest) {
+  constexpr std::int64_t kSmallest = std::int64_t{1} << 15, kFewest = 16;
+  return std::min(largest,
+                  std::max(kSmallest, parameters / kFewest / kernels::kSumBlock * kernels::kSumBlock));
+}
+
+std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+GradientSum::Bytes GradientSum::bytes(std::int64_t parameters, int ranks, SumMode mode, Sharding sharding) {
+  constexpr std::int64_t kFloat = sizeof(float), kFixed = sizeof(std::int64_t);
+  std::int64_t share = 0;
+  for (const Interval& interval : shares(parameters, ranks, kernels::kSumBlock))
+    share = std::max(share, interval.size());
+  const std::int64_t bucket = std::min(parameters, bucket_of(parameters, kBucket));
+  const bool every = sharding >= Sharding::kGradients, reproducible = mode == SumMode::kReproducible;
+  Bytes bytes;
+  bytes.gradient =
+      kFloat * (every ? std::min<std::int64_t>(parameters, (kMostWaiting + 2) * bucket) : parameters);
+  bytes.sums = share * kFloat;
+  if (reproducible) bytes.sums += (every ? share + bucket : parameters) * kFixed + bucket * kFixed;
+  if (!reproducible && every) bytes.sums += 2 * bucket * kFloat;
+  if (ranks > 1) bytes.exchange = bucket * (reproducible ? kFixed : kFloat) * 3 / 2;
+  return bytes;
+}
+
+GradientSum::GradientSum(Communicator& communicator, std::int64_t parameters, std::vector<Interval> intervals,
+                         SumMode mode, Sharding sharding, std::int64_t bucket)
+    : communicator_(&communicator),
+      parameters_(parameters),
+      intervals_(std::move(intervals)),
+      mode_(mode),
+      sharding_(sharding),
+      bucket_(bucket_of(parameters, bucket)),
+      gradient_(static_cast<std::size_t>(parameters)),
+      own_(static_cast<std::size_t>(own_interval().size())),
+      next_(parameters),
+      courier_(communicator.size() > 1 && communicator.concurrent()) {
+  if (communicator.size() > 1 && communicator.concurrent()) couriers_ = communicator.split(0);
+  if (communicator.size() > 1 && !couriers_ && every_micro_batch())
+    throw std::runtime_error(
+        "gradients are sharded while others are computed, which needs an MPI library that may be called from "
+        "several threads (MPI_THREAD_MULTIPLE)");
+  const auto most = static_cast<std::size_t>(std::min(parameters, bucket_));
+  if (mode == SumMode::kReproducible) {
+    fixed_sum_ =
+        kernels::Buffer<std::int64_t>(holds_whole_sum(mode, sharding) ? gradient_.size() : own_.size());
+    fixed_part_ = kernels::Buffer<std::int64_t>(most);
+    if (every_micro_batch()) fixed_bucket_ = kernels::Buffer<std::int64_t>(most);
+  } else if (every_micro_batch()) {
+    float_part_ = kernels::Buffer<float>(most);
+    zeros_ = kernels::Buffer<float>(most);
+  }
+}
+
+Interval GradientSum::own_interval() const {
+  return intervals_[static_cast<std::size_t>(communicator_->rank())];
+}
+
+std::span<float> GradientSum::gradient() {
+  courier_.wait();
+  return gradient_.span();
+}
+
+void GradientSum::begin_step(std::int64_t micro_batches) {
+  const int ranks = communicator_->size();
+  expected_ = micro_batches;
+  share_ = shares(micro_batches, ranks)[static_cast<std::size_t>(communicator_->rank())].size();
+  // Rounds without a micro-batch of this rank come first: others need not wait for it to have time for them.
+  const std::int64_t rounds = every_micro_batch() ? ceil_divide(micro_batches, ranks) : 1;
+  if (!couriers_) return;
+  for (std::int64_t missed = every_micro_batch() ? rounds - share_ : share_ == 0; missed > 0; --missed)
+    send_round_without_gradient();
+}
+
+void GradientSum::complete_from(std::int64_t offset) {
+  if (expected_ != 0) send_from(offset, reduces_this_one(), true);
+}
+
+void GradientSum::end_micro_batch(std::int64_t micro_batches) {
+  if (micro_batches < 1 || (expected_ != 0 && micro_batches != expected_))
+    throw std::logic_error("end_micro_batch: a step of " + std::to_string(micro_batches) +
+                           " micro-batches, after one was told " + std::to_string(expected_));
+  const bool told = share_ > 0;
+  if ((told && ended_ == share_) || (!told && couriers_ && every_micro_batch()))
+    throw std::logic_error("end_micro_batch: one more than this rank's share of the " +
+                           std::to_string(micro_batches) + " that the step began with");
+  expected_ = micro_batches;
+  complete_from(0);
+  next_ = parameters_;
+  if (reduces_this_one()) ++rounds_;
+  ++ended_;
+}
+
+bool GradientSum::finish() {
+  const std::int64_t rounds =
+      every_micro_batch() ? ceil_divide(expected_, communicator_->size()) : std::int64_t{1};
+  while (rounds_ < rounds) send_round_without_gradient();
+  courier_.wait();
+  std::array<std::int64_t, 2> totals{finite_ ? 0 : 1, ended_};
+  communicator_->all_reduce_sum(std::span<std::int64_t>(totals));
+  const auto [ranks_not_finite, ended] = totals;
+  if (expected_ != 0 && ended != expected_)
+    throw std::logic_error("step: " + std::to_string(ended) + " micro-batches ended over all ranks, of " +
+                           std::to_string(expected_));
+  if (mode_ == SumMode::kReproducible && every_micro_batch())
+    kernels::from_fixed_point(stream_, std::ssize(own_.span()), fixed_sum_.data(), own_.data());
+  return ranks_not_finite == 0;
+}
+
+std::span<const float> GradientSum::own() { return own_.span(); }
+
+void GradientSum::clear() {
+  if (every_micro_batch())
+    kernels::give_back(gradient_.span());
+  else
+    zero(gradient_.span());
+  zero(fixed_sum_.span());
+  zero(own_.span());
+  finite_ = true;
+  next_ = parameters_;
+  ended_ = expected_ = share_ = rounds_ = 0;
+}
+
+Interval GradientSum::bucket_below(std::int64_t end) const { return {(end - 1) / bucket_ * bucket_, end}; }
+
+void GradientSum::send_from(std::int64_t offset, bool reduces, bool has_gradient) {
+  while (next_ > offset) {
+    const Interval bucket = bucket_below(next_);
+    if (bucket.begin < offset) break;
+    courier_.send([this, bucket, reduces, has_gradient, terms = expected_] {
+      add(bucket, reduces, has_gradient, terms);
+    });
+    if (every_micro_batch() && has_gradient) courier_.wait_until(kMostWaiting);
+    next_ = bucket.begin;
+  }
+}
+
+void GradientSum::send_round_without_gradient() {
+  next_ = parameters_;
+  send_from(0, true, false);
+  next_ = parameters_;
+  ++rounds_;
+}
+
+void GradientSum::add(Interval bucket, bool reduces, bool has_gradient, std::int64_t terms) {
+  const kernels::Span span("add gradients");
+  const std::span<float> gradient = part(gradient_, bucket);
+  const auto add_fixed = [&](std::span<std::int64_t> sum) {
+    if (!has_gradient) return;
+    const bool added = kernels::add_fixed_point(stream_, bucket.size(), terms, gradient.data(), sum.data());
+    finite_ = finite_ && added;
+    if (every_micro_batch())
+      kernels::give_back(gradient);
+    else
+      zero(gradient);
+  };
+  if (mode_ == SumMode::kReproducible && every_micro_batch()) {
+    const auto sum = part(fixed_bucket_, {0, bucket.size()});
+    zero(sum);
+    add_fixed(sum);
+    reduce(bucket, sum);
+  } else if (mode_ == SumMode::kReproducible) {
+    const auto sum = part(fixed_sum_, bucket);
+    add_fixed(sum);
+    if (reduces) reduce(bucket, sum);
+  } else if (every_micro_batch()) {
+    reduce(bucket, has_gradient ? gradient : part(zeros_, {0, bucket.size()}));
+    if (has_gradient) kernels::give_back(gradient);
+  } else if (reduces) {
+    reduce(bucket, gradient);
+  }
+}
+
+template <class T>
+void GradientSum::reduce(Interval bucket, std::span<T> sums) {
+  const auto parts = parts_of(bucket);
+  const Interval own_part = parts[static_cast<std::size_t>(communicator_->rank())];
+  const std::int64_t begin = bucket.begin + own_part.begin - own_interval().begin;
+  const Interval place{begin, begin + own_part.size()};
+  Communicator& ranks = couriers_ ? *couriers_ : *communicator_;
+  const auto scatter = [&](std::span<T> into) {
+    const auto start = std::chrono::steady_clock::now();
+    ranks.reduce_scatter_sum(std::span<const T>(sums), parts, into);
+    reduced_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
+  if constexpr (std::is_same_v<T, float>) {
+    if (!every_micro_batch()) return scatter(place.size() > 0 ? part(own_, place) : std::span<float>());
+    const auto mine = part(float_part_, {0, own_part.size()});
+    scatter(mine);
+    if (place.size() > 0) add_to(part(own_, place), mine);
+  } else {
+    const auto mine = part(fixed_part_, {0, own_part.size()});
+    scatter(mine);
+    if (place.size() == 0) return;
+    if (every_micro_batch())
+      add_to(part(fixed_sum_, place), mine);
+    else
+      kernels::from_fixed_point(stream_, place.size(), mine.data(), part(own_, place).data());
+  }
+}
+
+std::vector<Interval> GradientSum::parts_of(Interval bucket) const {
+  std::vector<Interval> parts;
+  for (const Interval& interval : intervals_)
+    parts.push_back({std::clamp<std::int64_t>(interval.begin - bucket.begin, 0, bucket.size()),
+                     std::clamp<std::int64_t>(interval.end - bucket.begin, 0, bucket.size())});
+  return parts;
+}
+
+}  // namespace infalign::distributed

@@ -1,0 +1,123 @@
+// The sum of a step's gradients over micro-batches and ranks, each rank left with its own interval of it.
+// The flat gradient is cut into buckets of one size, from the end backwards, as the backward pass completes
+// it; a bucket is added up and reduced by a courier while the pass goes on in the layers below.
+//
+// Stages 0 and 1 add a rank's micro-batches up where they are and reduce once a step, while the last of them
+// is on its backward pass. Stages 2 and 3 reduce every micro-batch, so that no rank ever holds more than a
+// few buckets of gradient beside its own interval of the sum: memory for communication. Ranks then go in
+// rounds, as many as the rank with most micro-batches has; a rank with fewer gives zeros in the rounds it
+// misses. So all ranks do the same collectives in the same order, whatever the data.
+//
+// In reproducible mode a bucket is summed in 64-bit fixed point, which is exact, so that neither the stage
+// nor the number of ranks changes a bit; in fast mode in float32.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "distributed/communicator.h"
+#include "distributed/courier.h"
+#include "kernels/device.h"
+
+namespace infalign::distributed {
+
+enum class SumMode { kReproducible, kFast };
+
+/// What is divided among ranks (ZeRO; Rajbhandari et al. 2020): each stage that of the one before, and more.
+enum class Sharding { kNothing, kOptimizer, kGradients, kParameters };
+
+/// Values in a bucket.
+inline constexpr std::int64_t kBucket = std::int64_t{1} << 20;
+
+class GradientSum {
+ public:
+  /// Bytes on the rank with the largest share.
+  struct Bytes {
+    std::int64_t gradient = 0;  // of a micro-batch (stages 0 and 1 in fast mode: of all)
+    std::int64_t sums = 0;      // over micro-batches, and the own interval of the result
+    std::int64_t exchange = 0;  // what MPI takes to reduce a bucket, where there are several ranks
+  };
+  static Bytes bytes(std::int64_t parameters, int ranks, SumMode mode, Sharding sharding);
+
+  /// Of P = `parameters` values, of which each rank gets its interval of `intervals`. `bucket` is the same on
+  /// all ranks. Collective.
+  GradientSum(Communicator& communicator, std::int64_t parameters, std::vector<Interval> intervals,
+              SumMode mode, Sharding sharding, std::int64_t bucket = kBucket);
+
+  /// Where a micro-batch's gradient is added up, [P], zero at its beginning. Waits for what is still under
+  /// way from the one before.
+  std::span<float> gradient();
+
+  /// The step that begins has so many micro-batches over all ranks, of which this one does its share as
+  /// `shares` gives it. Needed before the first of them by stages 2 and 3 on several ranks; lets the others
+  /// reduce while the last one is under way.
+  void begin_step(std::int64_t micro_batches);
+
+  /// The micro-batch at hand will add nothing more to gradient()[offset, P).
+  void complete_from(std::int64_t offset);
+
+  /// The micro-batch at hand is complete. `micro_batches`: as in begin_step. Errors: std::logic_error where
+  /// that is contradicted, and for more than this rank's share; PeerFailed and the like from the courier.
+  void end_micro_batch(std::int64_t micro_batches);
+
+  /// The rounds that this rank missed, and the end of all that is under way. Returns whether every
+  /// micro-batch of every rank could be added. Collective. Errors: std::logic_error on all ranks if more or
+  /// fewer micro-batches ended, over all ranks, than begin_step or end_micro_batch was told.
+  bool finish();
+  /// After finish: this rank's interval of the sum.
+  std::span<const float> own();
+  /// To the beginning of a step.
+  void clear();
+
+  /// Seconds that the computing thread has waited for couriers, and that couriers spent in collectives; so
+  /// far.
+  double waited_seconds() const { return courier_.waited_seconds(); }
+  double reduced_seconds() const { return reduced_; }
+
+ private:
+  bool every_micro_batch() const { return sharding_ >= Sharding::kGradients; }
+  bool reduces_this_one() const {
+    return every_micro_batch() || (couriers_ && share_ > 0 && ended_ + 1 == share_);
+  }
+  Interval own_interval() const;
+  /// The bucket that ends at `end`.
+  Interval bucket_below(std::int64_t end) const;
+  /// Hands over the buckets above `offset` that were not.
+  void send_from(std::int64_t offset, bool reduces, bool has_gradient);
+  void send_round_without_gradient();
+  /// The courier's work on a bucket.
+  void add(Interval bucket, bool reduces, bool has_gradient, std::int64_t terms);
+  /// Adds this rank's part of the sum over ranks of `sums`, a bucket's, to what it has.
+  template <class T>
+  void reduce(Interval bucket, std::span<T> sums);
+  /// The part of each rank's interval that lies in a bucket, counted from the bucket's begin.
+  std::vector<Interval> parts_of(Interval bucket) const;
+
+  Communicator* communicator_;
+  std::unique_ptr<Communicator> couriers_;  // the same ranks, for the courier
+  std::int64_t parameters_;
+  std::vector<Interval> intervals_;
+  SumMode mode_;
+  Sharding sharding_;
+  std::int64_t bucket_;
+  kernels::Stream stream_;
+  kernels::Buffer<float> gradient_;          // [P], in memory where it is in use
+  kernels::Buffer<std::int64_t> fixed_sum_;  // reproducible: [P] in stages 0 and 1, else [own]
+  kernels::Buffer<float> own_;               // [own]
+  // Of the bucket at hand:
+  kernels::Buffer<std::int64_t> fixed_bucket_, fixed_part_;  // [bucket]
+  kernels::Buffer<float> float_part_, zeros_;                // [bucket]
+
+  bool finite_ = true;         // the courier's, until it is waited for
+  double reduced_ = 0;         // the courier's
+  std::int64_t next_ = 0;      // buckets of this micro-batch above here are handed over
+  std::int64_t ended_ = 0;     // micro-batches of this rank in this step
+  std::int64_t expected_ = 0;  // micro-batches of all ranks; 0: not told
+  std::int64_t share_ = 0;     // of them this rank's; 0: not told
+  std::int64_t rounds_ = 0;    // reductions of the whole that this rank has taken part in
+  Courier courier_;            // last: ends before what it works on
+};
+
+}  // namespace infalign::distributed

@@ -1,0 +1,54 @@
+#include "kernels/pages.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "kernels/device.h"
+
+namespace infalign::kernels {
+namespace {
+
+constexpr std::size_t kSize = std::size_t{1} << 20;  // floats: 4 MiB
+
+TEST(Pages, WhatIsGivenBackReadsAsZeroAndTheRestStays) {
+  for (const auto& [begin, end] : {std::pair<std::size_t, std::size_t>{0, kSize},
+                                   {1, kSize - 1},
+                                   {5, 5},
+                                   {5, 6},
+                                   {1000, 1030},
+                                   {1024, 4096},
+                                   {100'003, 700'001}}) {
+    Buffer<float> buffer(kSize);
+    std::ranges::fill(buffer.span(), 1.0f);
+    give_back(buffer.span().subspan(begin, end - begin));
+    for (std::size_t i = 0; i < kSize; ++i)
+      ASSERT_EQ(buffer[i], i >= begin && i < end ? 0.0f : 1.0f)
+          << i << " of [" << begin << ", " << end << ")";
+  }
+}
+
+TEST(Pages, TakeMemoryWhenTheyAreWrittenTo) {
+#ifdef INFALIGN_SANITIZED
+  GTEST_SKIP() << "buffers come from the heap";
+#endif
+  Buffer<float> buffer(kSize);
+  const auto resident = [&] { return resident_bytes(std::as_bytes(buffer.span())); };
+  EXPECT_EQ(resident(), 0);
+  std::ranges::fill(buffer.span(), 1.0f);
+  EXPECT_EQ(resident(), kSize * sizeof(float));
+  give_back(buffer.span().first(kSize / 2));
+  EXPECT_EQ(resident(), kSize * sizeof(float) / 2);
+  buffer[0] = 1;
+  EXPECT_GT(resident(), kSize * sizeof(float) / 2);
+}
+
+TEST(Pages, SmallBuffersToo) {
+  Buffer<float> buffer(10);
+  std::ranges::fill(buffer.span(), 1.0f);
+  give_back(buffer.span());
+  EXPECT_EQ(buffer[9], 0.0f);
+}
+
+}  // namespace
+}  // namespace infalign::kernels
