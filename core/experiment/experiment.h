@@ -225,7 +225,7 @@ struct Distributed {
 
 struct Checkpoint {
   std::int64_t every = 20, keep = 2;
-  std::int64_t keep_every = 0;  // steps; 0: none is kept for good
+  std::int64_t keep_every = 0;       // steps; 0: none is kept for good
   bool use_older = false;            // in the place of a damaged one
   std::optional<double> time_limit;  // minutes from the job's start; none: Slurm's, where it tells one
 
