@@ -103,7 +103,9 @@ TEST_F(BackgroundCheckpointsTest, ComeInPlaceAtALaterStepWithoutWaiting) {
 }
 
 TEST_F(BackgroundCheckpointsTest, TheNextWaitsForTheOneBeforeAndOldOnesGo) {
-  experiment_.checkpoint = {2, 1, 4};
+  experiment_.checkpoint.every = 2;
+  experiment_.checkpoint.keep = 1;
+  experiment_.checkpoint.keep_every = 4;
   on(2, [](OneRank& rank, distributed::Communicator&) {
     for (const std::int64_t step : {2, 4, 6, 8, 10}) {
       rank.begin(step, values_of(step));
