@@ -22,6 +22,8 @@ class Courier {
   Courier(const Courier&) = delete;
   Courier& operator=(const Courier&) = delete;
 
+  bool has_thread() const { return thread_.joinable(); }
+
   /// To be done after all earlier ones. After a job that failed no further one is done.
   void send(std::function<void()> job);
   /// Returns when at most `most` jobs are left. Errors: rethrows what a job failed with, once.

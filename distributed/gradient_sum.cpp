@@ -49,8 +49,14 @@ bool holds_whole_sum(SumMode mode, Sharding sharding) {
   return mode == SumMode::kReproducible && sharding <= Sharding::kOptimizer;
 }
 
+/// Whether reducing goes on beside computing: a gradient of one bucket is sooner reduced where it is.
+bool overlaps(std::int64_t parameters, Sharding sharding, std::int64_t largest) {
+  return sharding >= Sharding::kGradients || parameters > largest;
+}
+
 /// A small model has smaller buckets, so that there are several to be under way.
-std::int64_t bucket_of(std::int64_t parameters, std::int64_t largest) {
+std::int64_t bucket_of(std::int64_t parameters, Sharding sharding, std::int64_t largest) {
+  if (!overlaps(parameters, sharding, largest)) return std::max<std::int64_t>(parameters, 1);
   constexpr std::int64_t kSmallest = std::int64_t{1} << 15, kFewest = 16;
   return std::min(largest,
                   std::max(kSmallest, parameters / kFewest / kernels::kSumBlock * kernels::kSumBlock));
@@ -65,7 +71,7 @@ GradientSum::Bytes GradientSum::bytes(std::int64_t parameters, int ranks, SumMod
   std::int64_t share = 0;
   for (const Interval& interval : shares(parameters, ranks, kernels::kSumBlock))
     share = std::max(share, interval.size());
-  const std::int64_t bucket = std::min(parameters, bucket_of(parameters, kBucket));
+  const std::int64_t bucket = std::min(parameters, bucket_of(parameters, sharding, kBucket));
   const bool every = sharding >= Sharding::kGradients, reproducible = mode == SumMode::kReproducible;
   Bytes bytes;
   bytes.gradient =
@@ -84,12 +90,13 @@ GradientSum::GradientSum(Communicator& communicator, std::int64_t parameters, st
       intervals_(std::move(intervals)),
       mode_(mode),
       sharding_(sharding),
-      bucket_(bucket_of(parameters, bucket)),
+      bucket_(bucket_of(parameters, sharding, bucket)),
       gradient_(static_cast<std::size_t>(parameters)),
       own_(static_cast<std::size_t>(own_interval().size())),
       next_(parameters),
-      courier_(communicator.size() > 1 && communicator.concurrent()) {
-  if (communicator.size() > 1 && communicator.concurrent()) couriers_ = communicator.split(0);
+      courier_(communicator.size() > 1 && communicator.concurrent() &&
+               overlaps(parameters, sharding, bucket)) {
+  if (courier_.has_thread()) couriers_ = communicator.split(0);
   if (communicator.size() > 1 && !couriers_ && every_micro_batch())
     throw std::runtime_error(
         "gradients are sharded while others are computed, which needs an MPI library that may be called from "

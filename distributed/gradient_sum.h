@@ -3,10 +3,11 @@
 // it; a bucket is added up and reduced by a courier while the pass goes on in the layers below.
 //
 // Stages 0 and 1 add a rank's micro-batches up where they are and reduce once a step, while the last of them
-// is on its backward pass. Stages 2 and 3 reduce every micro-batch, so that no rank ever holds more than a
-// few buckets of gradient beside its own interval of the sum: memory for communication. Ranks then go in
-// rounds, as many as the rank with most micro-batches has; a rank with fewer gives zeros in the rounds it
-// misses. So all ranks do the same collectives in the same order, whatever the data.
+// is on its backward pass (after it, where all is one bucket). Stages 2 and 3 reduce every micro-batch, so
+// that no rank ever holds more than a few buckets of gradient beside its own interval of the sum: memory for
+// communication. Ranks then go in rounds, as many as the rank with most micro-batches has; a rank with fewer
+// gives zeros in the rounds it misses. So all ranks do the same collectives in the same order, whatever the
+// data.
 //
 // In reproducible mode a bucket is summed in 64-bit fixed point, which is exact, so that neither the stage
 // nor the number of ranks changes a bit; in fast mode in float32.

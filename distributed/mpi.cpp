@@ -7,6 +7,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -72,9 +73,13 @@ class Mpi final : public Communicator {
     MPI_CHECK(MPI_Comm_size(ranks_, &size_));
   }
 
-  /// Of ranks split off.
+  /// Of ranks split off, for threads beside those that compute.
   Mpi(MPI_Comm ranks, std::int64_t largest)
-      : finalise_(false), largest_(largest), exceptions_(std::uncaught_exceptions()), ranks_(ranks) {
+      : finalise_(false),
+        largest_(largest),
+        exceptions_(std::uncaught_exceptions()),
+        patient_(true),
+        ranks_(ranks) {
     MPI_CHECK(MPI_Comm_rank(ranks_, &rank_));
     MPI_CHECK(MPI_Comm_size(ranks_, &size_));
   }
@@ -135,13 +140,31 @@ class Mpi final : public Communicator {
     });
   }
 
+  // MPI polls while it waits, and would take a core from those that compute. What has time sleeps instead:
+  // for a moment at first, as ranks that are done together wait for each other at the end of a step.
+  void reduce_scatter(const void* values, void* mine, const int* counts, MPI_Datatype type) {
+    if (!patient_) {
+      MPI_CHECK(MPI_Reduce_scatter(values, mine, counts, type, MPI_SUM, ranks_));
+      return;
+    }
+    using std::chrono::microseconds;
+    constexpr microseconds kShortest{2}, kLongest{50};
+    MPI_Request request = MPI_REQUEST_NULL;
+    MPI_CHECK(MPI_Ireduce_scatter(values, mine, counts, type, MPI_SUM, ranks_, &request));
+    int done = 0;
+    for (microseconds pause = kShortest;; pause = std::min(2 * pause, kLongest)) {
+      MPI_CHECK(MPI_Test(&request, &done, MPI_STATUS_IGNORE));
+      if (done) return;
+      std::this_thread::sleep_for(pause);
+    }
+  }
+
   // What does not fit one message goes in rounds: in each, the next few elements of every interval, packed.
   void do_reduce_scatter_sum(Element element, const std::byte* values, std::span<const Interval> intervals,
                              std::byte* mine) override {
     if (intervals.back().end <= largest_) {
       const Counts counts(intervals);
-      MPI_CHECK(MPI_Reduce_scatter(values, mine, counts.count.data(), datatype(element), MPI_SUM, ranks_));
-      return;
+      return reduce_scatter(values, mine, counts.count.data(), datatype(element));
     }
     const std::int64_t stride = std::max<std::int64_t>(1, largest_ / size_);
     const std::size_t width = size_of(element);
@@ -160,7 +183,7 @@ class Mpi final : public Communicator {
         end += bytes;
       }
       std::byte* here = mine + static_cast<std::size_t>(std::min(done, own(intervals).size())) * width;
-      MPI_CHECK(MPI_Reduce_scatter(packed.data(), here, counts.data(), datatype(element), MPI_SUM, ranks_));
+      reduce_scatter(packed.data(), here, counts.data(), datatype(element));
     }
   }
 
@@ -244,6 +267,7 @@ class Mpi final : public Communicator {
   bool finalise_;
   std::int64_t largest_;
   int exceptions_;
+  bool patient_ = false;
   MPI_Comm ranks_ = MPI_COMM_NULL;
   int rank_ = 0;
   int size_ = 1;
