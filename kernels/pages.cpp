@@ -35,10 +35,11 @@ void give_back(std::span<std::byte> bytes) {
 std::int64_t resident_bytes(std::span<const std::byte> bytes) {
   if (bytes.empty()) return 0;
   const std::size_t page = page_size();
-  const std::uintptr_t begin = address(bytes.data()) / page * page;
-  const std::size_t pages = (address(bytes.data() + bytes.size()) - begin + page - 1) / page;
+  const std::size_t into_page = address(bytes.data()) % page;
+  const std::size_t pages = (into_page + bytes.size() + page - 1) / page;
   std::vector<unsigned char> in_memory(pages);
-  if (mincore(reinterpret_cast<void*>(begin), pages * page, in_memory.data()) != 0) return 0;
+  auto* first = const_cast<std::byte*>(bytes.data()) - into_page;  // mincore only looks
+  if (mincore(first, pages * page, in_memory.data()) != 0) return 0;
   std::int64_t resident = 0;
   for (const unsigned char state : in_memory) resident += state & 1;
   return resident * static_cast<std::int64_t>(page);

@@ -110,7 +110,7 @@ PreTokenizer build_white_space(const Construct& construct) {
 }
 
 /// The value of the key "behavior"; `absent` where it is not given and may be left out.
-Behaviour behaviour_of(const Construct& construct, std::optional<std::string> absent = {}) {
+Behaviour behaviour_of(const Construct& construct, const std::optional<std::string>& absent = {}) {
   static const std::map<std::string_view, Behaviour> kBehaviours = {
       {"Removed", Behaviour::kRemoved},
       {"Isolated", Behaviour::kIsolated},
