@@ -20,7 +20,7 @@ synthetic: {prompts: 32, responses: 64}
 inference: {procedure: best_of_n, n: 4}
 calibration: {rollouts_per_prompt: 64}
 alignment: {transform: optimal, target_kl: 0.5, steps: 300, prompts_per_step: 16, samples_per_prompt: 16}
-distributed: {micro_batch_prompts: 4, watchdog_seconds: 5}
+distributed: {micro_batch_prompts: 4, watchdog_seconds: 10}
 checkpoint: {every: 10}
 """
 
