@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "distributed/fold.h"
 #include "kernels/pages.h"
 #include "kernels/parallel.h"
 #include "kernels/reproducible_sum/reproducible_sum.h"
@@ -31,18 +32,11 @@ void zero(std::span<T> values) {
   });
 }
 
-void add_to(std::span<std::int64_t> sum, std::span<const std::int64_t> values) {
-  kernels::parallel_for(std::ssize(values), kGrain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const auto at = static_cast<std::size_t>(i);
-      sum[at] = static_cast<std::int64_t>(static_cast<std::uint64_t>(sum[at]) +
-                                          static_cast<std::uint64_t>(values[at]));
-    }
-  });
-}
-
-void add_to(std::span<float> sum, std::span<const float> values) {
-  for (std::size_t i = 0; i < values.size(); ++i) sum[i] += values[i];
+template <class T>
+void add_to(std::span<T> sum, std::span<const T> values) {
+  constexpr Element kElement = std::is_same_v<T, float> ? Element::kFloat32 : Element::kInt64;
+  fold(Reduction::kSum, kElement, std::ssize(values), std::as_bytes(values).data(),
+       std::as_writable_bytes(sum).data());
 }
 
 bool holds_whole_sum(SumMode mode, Sharding sharding) {
@@ -248,13 +242,13 @@ void GradientSum::reduce(Interval bucket, std::span<T> sums) {
     if (!every_micro_batch()) return scatter(place.size() > 0 ? part(own_, place) : std::span<float>());
     const auto mine = part(float_part_, {0, own_part.size()});
     scatter(mine);
-    if (place.size() > 0) add_to(part(own_, place), mine);
+    if (place.size() > 0) add_to<T>(part(own_, place), mine);
   } else {
     const auto mine = part(fixed_part_, {0, own_part.size()});
     scatter(mine);
     if (place.size() == 0) return;
     if (every_micro_batch())
-      add_to(part(fixed_sum_, place), mine);
+      add_to<T>(part(fixed_sum_, place), mine);
     else
       kernels::from_fixed_point(stream_, place.size(), mine.data(), part(own_, place).data());
   }

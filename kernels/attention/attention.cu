@@ -207,6 +207,17 @@ __device__ std::int64_t lanes_of(const Problem& problem, const LaneTile& tile) {
   return left < kTile ? left : kTile;
 }
 
+/// The keys and values [first, first + count) that a segment sees.
+template <int kHead>
+__device__ void load_keys_values(const Problem& problem, const Segment& segment, std::int64_t first,
+                                 std::int64_t count, std::int64_t kv_head, float* keys, float* values) {
+  const std::int64_t D = problem.shape.head_dim;
+  load_tile<kHead>(keys, D, count,
+                   [&](int j) { return problem.key(row_of_key(segment, first + j), kv_head); });
+  load_tile<kHead>(values, D, count,
+                   [&](int j) { return problem.value(row_of_key(segment, first + j), kv_head); });
+}
+
 template <int kHead>
 __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
     attention_forward_tile(Problem problem, const LaneTile* tiles, float* out, float* log_sum_exp) {
@@ -230,10 +241,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
   for (std::int64_t first = range.begin; first < range.end; first += kTile) {
     const std::int64_t count = range.end - first < kTile ? range.end - first : kTile;
     if (first > range.begin) __syncthreads();  // the keys and values before have been read
-    load_tile<kHead>(keys, D, count,
-                     [&](int j) { return problem.key(row_of_key(tile.segment, first + j), kv_head); });
-    load_tile<kHead>(values, D, count,
-                     [&](int j) { return problem.value(row_of_key(tile.segment, first + j), kv_head); });
+    load_keys_values<kHead>(problem, tile.segment, first, count, kv_head, keys, values);
     __syncthreads();
 
     float score[kScores];
@@ -307,10 +315,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
   for (std::int64_t first = range.begin; first < range.end; first += kTile) {
     const std::int64_t count = range.end - first < kTile ? range.end - first : kTile;
     if (first > range.begin) __syncthreads();  // the keys and values before have been read
-    load_tile<kHead>(keys, D, count,
-                     [&](int j) { return problem.key(row_of_key(tile.segment, first + j), kv_head); });
-    load_tile<kHead>(values, D, count,
-                     [&](int j) { return problem.value(row_of_key(tile.segment, first + j), kv_head); });
+    load_keys_values<kHead>(problem, tile.segment, first, count, kv_head, keys, values);
     __syncthreads();
 
     float score[kScores], gradient[kScores];

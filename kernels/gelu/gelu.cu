@@ -2,7 +2,7 @@
 // forward (12 bytes a result), 0.78 ms backward (20).
 #include "kernels/gelu/gelu.h"
 
-#include "kernels/cuda/each.h"
+#include "kernels/cuda/gated.h"
 #include "kernels/gelu/tanh_form.h"
 
 namespace infalign::kernels::cuda {
@@ -33,32 +33,6 @@ struct Backward {
   const float *x, *d_out;
   float* d_x;
   __device__ void operator()(std::int64_t i) const { d_x[i] = d_out[i] * Form::at(x[i]).slope; }
-};
-
-template <class Form>
-struct GatedForward {
-  std::int64_t F;
-  const float* gate_up;
-  float* out;
-  __device__ void operator()(std::int64_t t, std::int64_t f) const {
-    const float* gate = gate_up + t * 2 * F + f;
-    out[t * F + f] = Form::at(gate[0]).value * gate[F];
-  }
-};
-
-template <class Form>
-struct GatedBackward {
-  std::int64_t F;
-  const float *gate_up, *d_out;
-  float* d_gate_up;
-  __device__ void operator()(std::int64_t t, std::int64_t f) const {
-    const float* gate = gate_up + t * 2 * F + f;
-    float* d_gate = d_gate_up + t * 2 * F + f;
-    const GeluPoint gelu = Form::at(gate[0]);
-    const float d = d_out[t * F + f];
-    d_gate[0] = d * gate[F] * gelu.slope;
-    d_gate[F] = d * gelu.value;
-  }
 };
 
 }  // namespace

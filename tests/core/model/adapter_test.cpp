@@ -27,20 +27,6 @@ const kernels::Stream kStream;
 const Tokens kPrompt = {1, 5, 2, 9, 8};
 const std::vector<Tokens> kResponses = {{3, 3, 12, 0, 7, 1}, {4, 6}};
 
-struct Named {
-  std::string name;
-  ModelConfig config;
-};
-
-std::vector<Named> models() {
-  std::vector<Named> all;
-  for (const auto& [name, json] : testing::tiny_family_files())
-    all.push_back({name, ModelConfig::from_json(json, name)});
-  for (unsigned seed = 1; seed <= 6; ++seed)
-    all.push_back({"random_" + std::to_string(seed), testing::random_config(seed)});
-  return all;
-}
-
 /// A model and an adapter far from its start, so that every term counts.
 struct Adapted {
   Model model;
@@ -176,8 +162,8 @@ std::vector<float> log_probabilities(const Transformer& transformer, const Weigh
   return {head.values().begin(), head.values().end()};
 }
 
-class AdapterOfEveryModel : public ::testing::TestWithParam<Named> {};
-INSTANTIATE_TEST_SUITE_P(Family, AdapterOfEveryModel, ::testing::ValuesIn(models()),
+class AdapterOfEveryModel : public ::testing::TestWithParam<testing::NamedConfig> {};
+INSTANTIATE_TEST_SUITE_P(Family, AdapterOfEveryModel, ::testing::ValuesIn(testing::every_model(6)),
                          [](const auto& param) { return param.param.name; });
 
 TEST_P(AdapterOfEveryModel, ComputesWhatTheMergedModelDoes) {

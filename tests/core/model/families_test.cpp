@@ -26,20 +26,6 @@ const kernels::Stream kStream;
 const Tokens kPrompt = {1, 5, 2, 9, 8};
 const std::vector<Tokens> kResponses = {{3, 3, 12, 0, 7, 1}, {4, 6}};
 
-struct Named {
-  std::string name;
-  ModelConfig config;
-};
-
-std::vector<Named> models() {
-  std::vector<Named> all;
-  for (const auto& [name, json] : testing::tiny_family_files())
-    all.push_back({name, ModelConfig::from_json(json, name)});
-  for (unsigned seed = 1; seed <= 24; ++seed)
-    all.push_back({"random_" + std::to_string(seed), testing::random_config(seed)});
-  return all;
-}
-
 Tokens joined(const Tokens& a, const Tokens& b) {
   Tokens result = a;
   result.insert(result.end(), b.begin(), b.end());
@@ -88,7 +74,7 @@ void expect_near(const Actual& actual, const std::vector<double>& expected, doub
     ASSERT_NEAR(static_cast<double>(actual[i]), expected[i], tolerance * largest) << "at " << i;
 }
 
-class EveryModel : public ::testing::TestWithParam<Named> {
+class EveryModel : public ::testing::TestWithParam<testing::NamedConfig> {
  protected:
   Model model() const { return testing::random_model(GetParam().config, 7); }
   Model reward_model() const {
@@ -98,7 +84,7 @@ class EveryModel : public ::testing::TestWithParam<Named> {
     return testing::random_model(config, 9);
   }
 };
-INSTANTIATE_TEST_SUITE_P(Family, EveryModel, ::testing::ValuesIn(models()),
+INSTANTIATE_TEST_SUITE_P(Family, EveryModel, ::testing::ValuesIn(testing::every_model(24)),
                          [](const auto& param) { return param.param.name; });
 
 TEST_P(EveryModel, LogProbabilitiesAreThoseOfTheReferenceWhateverIsKept) {

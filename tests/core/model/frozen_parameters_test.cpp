@@ -20,18 +20,6 @@ using testing::Model;
 
 const kernels::Stream kStream;
 
-struct Named {
-  std::string name;
-  ModelConfig config;
-};
-
-std::vector<Named> models() {
-  std::vector<Named> all;
-  for (const auto& [name, json] : testing::tiny_family_files())
-    all.push_back({name, ModelConfig::from_json(json, name)});
-  return all;
-}
-
 FrozenParameters frozen_of(const Model& model) {
   const ParameterLayout& layout = model.transformer.layout();
   FrozenParameters frozen(layout);
@@ -92,14 +80,14 @@ void expect_near(std::span<const float> actual, std::span<const float> expected,
     ASSERT_NEAR(actual[i], expected[i], tolerance * largest) << "at " << i;
 }
 
-class FrozenFamily : public ::testing::TestWithParam<Named> {
+class FrozenFamily : public ::testing::TestWithParam<testing::NamedConfig> {
  protected:
   const Model model = testing::random_model(GetParam().config, 7);
   const Model as_float32 = rounded(model);
   const FrozenParameters frozen = frozen_of(model);
   const Transformer& transformer = model.transformer;
 };
-INSTANTIATE_TEST_SUITE_P(Family, FrozenFamily, ::testing::ValuesIn(models()),
+INSTANTIATE_TEST_SUITE_P(Family, FrozenFamily, ::testing::ValuesIn(testing::every_model(0)),
                          [](const auto& param) { return param.param.name; });
 
 TEST_P(FrozenFamily, ComputesWhatItsRoundedWeightsDo) {

@@ -16,20 +16,6 @@ namespace {
 using testing::Model;
 using Tokens = std::vector<std::int32_t>;
 
-struct Named {
-  std::string name;
-  ModelConfig config;
-};
-
-std::vector<Named> models() {
-  std::vector<Named> all;
-  for (const auto& [name, json] : testing::tiny_family_files())
-    all.push_back({name, ModelConfig::from_json(json, name)});
-  for (unsigned seed = 1; seed <= 12; ++seed)
-    all.push_back({"drawn_" + std::to_string(seed), testing::random_config(seed)});
-  return all;
-}
-
 /// A model's parameters on a device, prepared for every pass.
 class Placed {
  public:
@@ -99,7 +85,7 @@ void expect_near(const std::vector<float>& expected, const std::vector<float>& a
         << what << " at " << i;
 }
 
-class ModelOnCuda : public ::testing::TestWithParam<Named> {
+class ModelOnCuda : public ::testing::TestWithParam<testing::NamedConfig> {
  protected:
   void SetUp() override {
     if (kernels::cuda_device_count() == 0) GTEST_SKIP() << "no GPU";
@@ -107,7 +93,7 @@ class ModelOnCuda : public ::testing::TestWithParam<Named> {
   }
   kernels::Stream gpu;
 };
-INSTANTIATE_TEST_SUITE_P(Family, ModelOnCuda, ::testing::ValuesIn(models()),
+INSTANTIATE_TEST_SUITE_P(Family, ModelOnCuda, ::testing::ValuesIn(testing::every_model(12)),
                          [](const auto& of) { return of.param.name; });
 
 TEST_P(ModelOnCuda, BothPassesAreThoseOfTheCpu) {

@@ -101,4 +101,19 @@ inline ModelConfig random_config(unsigned seed) {
   return config;
 }
 
+struct NamedConfig {
+  std::string name;
+  ModelConfig config;
+};
+
+/// The families, and so many descriptions drawn at random.
+inline std::vector<NamedConfig> every_model(unsigned drawn) {
+  std::vector<NamedConfig> all;
+  for (const auto& [name, json] : tiny_family_files())
+    all.push_back({name, ModelConfig::from_json(json, name)});
+  for (unsigned seed = 1; seed <= drawn; ++seed)
+    all.push_back({"random_" + std::to_string(seed), random_config(seed)});
+  return all;
+}
+
 }  // namespace infalign::model::testing
