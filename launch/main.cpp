@@ -11,11 +11,11 @@
 #include <fstream>
 #include <iostream>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "core/error.h"
 #include "core/experiment/experiment.h"
+#include "core/json/json.h"
 #include "core/stages/adapter_folder.h"
 #include "core/stages/design.h"
 #include "core/stages/doctor.h"
@@ -61,9 +61,9 @@ struct RunCommand {
 
 void print_result(const experiment::Experiment& experiment, bool json) {
   if (!std::filesystem::exists(experiment.evaluation_path())) return;
-  const auto evaluation = nlohmann::ordered_json::parse(storage::read_file(experiment.evaluation_path()));
+  const auto evaluation = parse_ordered_json(storage::read_file(experiment.evaluation_path()));
   if (json) {
-    for (const auto& variant : evaluation["variants"]) std::cout << variant.dump() << std::endl;
+    for (const auto& variant : evaluation["variants"]) std::cout << json_text(variant) << std::endl;
     return;
   }
   std::cout << "\n" << stages::result_table(evaluation);
@@ -151,7 +151,7 @@ int doctor_command(const RunCommand& command, int* argc, char*** argv) {
     const auto findings = stages::examine(*ranks, options);
     code = findings["problems"].empty() ? kDone : kFailed;
     if (ranks->root()) {
-      std::cout << (command.json ? findings.dump() + "\n" : stages::doctor_table(findings)) << std::flush;
+      std::cout << (command.json ? json_text(findings) + "\n" : stages::doctor_table(findings)) << std::flush;
       for (const auto& problem : findings["problems"])
         std::cerr << "infalign: doctor: " << problem.get<std::string>() << std::endl;
     }
@@ -176,8 +176,7 @@ void check_command(const RunCommand& command, const CheckOptions& options) {
   if (!command.json) std::cout << experiment.yaml << std::flush;
   const auto advice = stages::rollouts_advice(experiment);
   if (experiment.synthetic) {  // tables: nothing whose size would matter
-    if (command.json)
-      std::cout << nlohmann::json{{"configuration", experiment.yaml}, {"advice", advice}} << "\n";
+    if (command.json) std::cout << Json{{"configuration", experiment.yaml}, {"advice", advice}} << "\n";
     if (!command.json) std::cout << stages::as_comments(advice);
     return;
   }
@@ -188,7 +187,7 @@ void check_command(const RunCommand& command, const CheckOptions& options) {
   if (command.json) {
     auto json = stages::plan_json(experiment, plan, host);
     json["advice"] = advice;
-    std::cout << json.dump() << std::endl;
+    std::cout << json_text(json) << std::endl;
   } else {
     std::cout << "\n" << stages::plan_comments(experiment, plan, host) << stages::as_comments(advice);
   }
@@ -236,13 +235,13 @@ int verify_command(const std::string& path, bool json) {
   const auto files = storage::verify(path);
   const bool sound = std::ranges::all_of(files, [](const auto& file) { return file.damage.empty(); });
   if (json) {
-    auto list = nlohmann::ordered_json::array();
+    auto list = OrderedJson::array();
     for (const auto& file : files)
       list.push_back({{"path", file.path.string()},
                       {"sound", file.damage.empty()},
                       {"has_checksums", file.has_checksums},
                       {"damage", file.damage}});
-    std::cout << nlohmann::ordered_json{{"sound", sound}, {"files", list}}.dump() << std::endl;
+    std::cout << json_text(OrderedJson{{"sound", sound}, {"files", list}}) << std::endl;
   } else {
     std::cout << storage::verify_text(files) << std::flush;
   }
@@ -424,7 +423,7 @@ int main(int argc, char** argv) {
     } else if (inspect->parsed()) {
       if (verify) return verify_command(path, json);
       if (json)
-        std::cout << storage::describe_json(path).dump() << std::endl;
+        std::cout << json_text(storage::describe_json(path)) << std::endl;
       else
         std::cout << storage::describe(path);
     }

@@ -6,12 +6,12 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "core/experiment/experiment.h"
+#include "core/json/forward.h"
 #include "core/model/model_config.h"
 #include "kernels/precision.h"
 
@@ -90,7 +90,6 @@ Host measure_host(const Plan& plan, std::optional<double> gflops);
 std::string plan_comments(const experiment::Experiment& experiment, const Plan& plan, const Host& host);
 
 /// One object: configuration, models, work, memory, disk, cost.
-nlohmann::ordered_json plan_json(const experiment::Experiment& experiment, const Plan& plan,
-                                 const Host& host);
+OrderedJson plan_json(const experiment::Experiment& experiment, const Plan& plan, const Host& host);
 
 }  // namespace infalign::stages

@@ -2,15 +2,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "core/json/json.h"
 #include "core/stages/plan.h"
 
 namespace infalign::stages {
 namespace {
-
-using nlohmann::ordered_json;
 
 std::string in_units(double value, double base, std::initializer_list<const char*> units) {
   auto unit = units.begin();
@@ -119,8 +117,8 @@ std::string cost_text(const experiment::Experiment& experiment, const Plan& plan
          stages;
 }
 
-ordered_json sizes_json(const std::vector<Size>& sizes) {
-  auto json = ordered_json::object();
+OrderedJson sizes_json(const std::vector<Size>& sizes) {
+  auto json = OrderedJson::object();
   for (const auto& size : sizes) json[size.what] = size.bytes;
   return json;
 }
@@ -151,8 +149,8 @@ std::string plan_comments(const experiment::Experiment& experiment, const Plan& 
   return comments;
 }
 
-ordered_json plan_json(const experiment::Experiment& experiment, const Plan& plan, const Host& host) {
-  auto models = ordered_json::object();
+OrderedJson plan_json(const experiment::Experiment& experiment, const Plan& plan, const Host& host) {
+  auto models = OrderedJson::object();
   for (const auto& model : plan.models) {
     const auto& c = model.config;
     models[model.role] = {{"folder", model.described_by.string()},
@@ -166,7 +164,7 @@ ordered_json plan_json(const experiment::Experiment& experiment, const Plan& pla
                           {"vocab_size", c.vocab_size},
                           {"max_positions", c.max_positions}};
   }
-  auto work = ordered_json::array(), cost = ordered_json::array();
+  auto work = OrderedJson::array(), cost = OrderedJson::array();
   double operations = 0, time = 0;
   for (const auto& stage : plan.work) {
     work.push_back({{"stage", stage.stage},
@@ -183,7 +181,7 @@ ordered_json plan_json(const experiment::Experiment& experiment, const Plan& pla
     operations += stage.operations;
     time += seconds(stage, plan, host);
   }
-  auto memory = ordered_json::object();
+  auto memory = OrderedJson::object();
   for (const auto& stage : plan.memory) memory[stage.stage] = sizes_json(stage.parts);
   return {{"configuration", experiment.yaml},
           {"models", models},

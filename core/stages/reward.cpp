@@ -152,12 +152,12 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
   const double count = std::max<double>(1, static_cast<double>(heldout_pairs.size()));
   if (run.root()) {
     save_model_folder(backbone, target, transformer, trainee.finish(), folder.data_type);
-    nlohmann::ordered_json summary{{"heldout_pairs", heldout_pairs.size()},
-                                   {"heldout_accuracy", total.correct / count},
-                                   {"heldout_loss", total.loss / count},
-                                   {"truncated_pairs", data.truncated},
-                                   {"dropped_pairs", data.dropped}};
-    storage::write_file_durably(run.experiment.output / (name + ".json"), summary.dump(2) + "\n");
+    OrderedJson summary{{"heldout_pairs", heldout_pairs.size()},
+                        {"heldout_accuracy", total.correct / count},
+                        {"heldout_loss", total.loss / count},
+                        {"truncated_pairs", data.truncated},
+                        {"dropped_pairs", data.dropped}};
+    storage::write_file_durably(run.experiment.output / (name + ".json"), json_text(summary, 2) + "\n");
   }
   char line[120];
   std::snprintf(line, sizeof line, ": %.1f %% of %zu held-out pairs ranked as the annotator did -> ",

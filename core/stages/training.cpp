@@ -182,7 +182,7 @@ void Training::run(const std::function<StepReport(std::int64_t step)>& gradients
     report.metrics["learning_rate"] = hyper.learning_rate;
     // A norm that is not finite has no number in JSON.
     report.metrics["gradient_norm"] =
-        result.applied ? nlohmann::ordered_json(result.gradient_norm) : nlohmann::ordered_json(nullptr);
+        result.applied ? OrderedJson(result.gradient_norm) : OrderedJson(nullptr);
     report.metrics["skipped_steps"] = skipped_;
     if (const double total = optimizer_.communication_seconds() - communicated; run_.ranks.size() > 1)
       report.metrics["exposed_communication"] =

@@ -7,12 +7,12 @@
 #include <filesystem>
 #include <functional>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "core/experiment/experiment.h"
+#include "core/json/json.h"
 #include "core/model/transformer.h"
 #include "core/stages/background_checkpoints.h"
 #include "core/stages/run.h"
@@ -34,7 +34,7 @@ struct TrainingPlan {
 
 /// What a step's gradients pass reports; `note` goes to the progress line.
 struct StepReport {
-  nlohmann::ordered_json metrics;
+  OrderedJson metrics;
   std::string note;
 };
 
