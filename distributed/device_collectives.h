@@ -42,6 +42,8 @@ class DeviceCollectives {
   /// rank has failed or has not come within `limit`, is given up, and with it these collectives altogether.
   /// Errors: PeerFailed.
   virtual void wait(const kernels::Stream& on, std::chrono::milliseconds limit) = 0;
+  /// The same within the limit that these collectives were made with.
+  virtual void wait(const kernels::Stream& on) = 0;
 
  protected:
   DeviceCollectives() = default;

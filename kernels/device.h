@@ -38,6 +38,8 @@ class Stream {
   explicit Stream(Device device, int index = 0);
 
   Device device() const { return queue_ ? Device::kCuda : Device::kCpu; }
+  /// Another queue on the same device.
+  Stream beside() const;
   /// Returns when all that was queued is done. Errors: std::runtime_error for what went wrong on the GPU.
   void synchronise() const;
   /// What is queued from here on begins after what the event stands for.
@@ -47,6 +49,7 @@ class Stream {
 
  private:
   std::shared_ptr<void> queue_;
+  int index_ = 0;
 };
 
 /// A place in a GPU's stream; of the CPU's, where nothing is pending, it is empty.

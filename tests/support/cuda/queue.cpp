@@ -205,15 +205,19 @@ class Device {
     return stream.queue.front().after && !*stream.queue.front().after;
   }
 
-  /// Does one piece of work: of this stream, of what it waits for, or (kRandom) of any that can go on.
+  /// Does one piece of work: of this stream, of what it waits for, or (kRandom) of any that can go on. Work
+  /// with an order meets that of other processes, and is only done when it is waited for: a process that has
+  /// nothing to wait for yet would let the others wait, and a real device does not.
   void step(cudaStream_t stream) {
+    while (waits(*stream)) stream = stream->queue.front().after_stream;
     if (streams == Streams::kRandom) {
-      std::vector<cudaStream_t> can;
+      std::vector<cudaStream_t> can{stream};
       for (const auto& other : streams_)
-        if (!other->queue.empty() && !waits(*other)) can.push_back(other.get());
+        if (other.get() != stream && !other->queue.empty() && !waits(*other) &&
+            other->queue.front().order == 0)
+          can.push_back(other.get());
       stream = can[random() % can.size()];
     }
-    while (waits(*stream)) stream = stream->queue.front().after_stream;
     if (const std::uint64_t order = stream->queue.front().order; order != 0)
       for (const auto& other : streams_)
         for (std::size_t i = 0; i < other->queue.size(); ++i)
