@@ -42,7 +42,8 @@ class Exchange {
   virtual void wait_until(std::size_t most) = 0;
   /// What is computed from here on comes after all jobs. Errors: what a job failed with, once.
   virtual void wait() = 0;
-  /// Returns when all jobs are done. Errors: the same, and PeerFailed.
+  /// The same, and the CPU may wait for what is computed: jobs that wait for other ranks are done. Errors:
+  /// the same, and PeerFailed.
   virtual void finish() = 0;
 
   /// Of jobs: the sum over ranks of `values`, of which this rank keeps its interval in `mine`.

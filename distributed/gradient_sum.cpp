@@ -65,7 +65,7 @@ GradientSum::Bytes GradientSum::bytes(std::int64_t parameters, int ranks, SumMod
   Bytes bytes;
   bytes.gradient =
       kFloat * (every ? std::min<std::int64_t>(parameters, (kMostWaiting + 2) * bucket) : parameters);
-  bytes.sums = share * kFloat;
+  bytes.sums = share * kFloat + static_cast<std::int64_t>(sizeof(std::uint32_t));
   if (reproducible) bytes.sums += (every ? share + bucket : parameters) * kFixed + bucket * kFixed;
   if (!reproducible && every) bytes.sums += 2 * bucket * kFloat;
   if (ranks > 1) bytes.exchange = bucket * (reproducible ? kFixed : kFloat) * 3 / 2;

@@ -100,13 +100,13 @@ OptimizerResult ShardedOptimizer::step(kernels::AdamWStep hyper, double max_norm
 double ShardedOptimizer::global_norm() {
   const Interval blocks = block_intervals_[static_cast<std::size_t>(communicator_->rank())];
   kernels::Returned<double> squares_here(
-      on_, std::span(block_squares_)
-               .subspan(static_cast<std::size_t>(blocks.begin), static_cast<std::size_t>(blocks.size())));
+      on_, block_squares_.span().subspan(static_cast<std::size_t>(blocks.begin),
+                                         static_cast<std::size_t>(blocks.size())));
   kernels::sum_of_squares(on_, own().size(), sum_.own().data(), squares_here.data());
   squares_here.fetch();
-  communicator_->all_gather(std::span(block_squares_), block_intervals_);
+  communicator_->all_gather(block_squares_.span(), block_intervals_);
   double total = 0;
-  for (const double squares : block_squares_) total += squares;
+  for (const double squares : block_squares_.span()) total += squares;
   return std::sqrt(total);
 }
 

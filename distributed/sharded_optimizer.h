@@ -103,9 +103,9 @@ class ShardedOptimizer {
   std::vector<Interval> block_intervals_;  // the same in blocks of kernels::kSumBlock
   std::vector<Piece> pieces_;
   GradientSum sum_;
-  kernels::Buffer<float> first_moment_;   // [held]
-  kernels::Buffer<float> second_moment_;  // [held]
-  std::vector<double> block_squares_;     // [ceil(P / kSumBlock)], on the CPU
+  kernels::Buffer<float> first_moment_;    // [held]
+  kernels::Buffer<float> second_moment_;   // [held]
+  kernels::Buffer<double> block_squares_;  // [ceil(P / kSumBlock)], on the CPU
   std::int64_t steps_ = 0;
 };
 

@@ -196,6 +196,21 @@ void optimizer(Communicator& ranks, DeviceCollectives& collectives, const kernel
   expect(ranks, refuses.step({}, 0, parameters.span()).applied, "the next step is sound again");
 }
 
+/// A step whose sum never comes ends, too.
+void step_without_the_others(Communicator& ranks, const kernels::Stream& on) {
+  if (ranks.size() == 1) return;
+  const auto collectives = make_nccl(ranks, 3s);
+  ShardedOptimizer optimizer(ranks, 5000, SumMode::kReproducible, {}, Sharding::kOptimizer, 2048,
+                             {on, collectives.get()});
+  kernels::Buffer<float> parameters(on, 5000);
+  on.synchronise();
+  host_cuda::stall_collectives();
+  const std::string told = message_of_peer_failure([&] { optimizer.step({}, 0, parameters.span()); });
+  expect(ranks, told.find("not done in time") != std::string::npos, "a failed step is told: " + told);
+  host_cuda::mend_collectives();
+  ranks.barrier();
+}
+
 void run(Communicator& ranks) {
   expect(ranks, rank_on_machine(ranks) == ranks.rank(), "all ranks are on one machine");
   const kernels::Stream on(kernels::Device::kCuda);
@@ -216,6 +231,7 @@ void run(Communicator& ranks) {
   }
   expect(ranks, refused, "intervals for another number of ranks are refused");
   failures(ranks, on);
+  step_without_the_others(ranks, on);
 }
 
 }  // namespace
