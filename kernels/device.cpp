@@ -88,10 +88,14 @@ void zero_bytes(const Stream& on, std::size_t bytes, void* to) {
 
 }  // namespace internal
 
+bool has_cuda() { return cuda_operations() != nullptr; }
+
 int cuda_device_count() {
   const CudaOperations* operations = cuda_operations();
   return operations == nullptr ? 0 : operations->device_count();
 }
+
+std::string cuda_device_identity(int index) { return on_cuda().device_identity(index); }
 
 const CudaOperations& on_cuda() {
   const CudaOperations* operations = cuda_operations();

@@ -23,9 +23,13 @@ class OutOfMemory : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// Whether this build has the CUDA back end.
+bool has_cuda();
 /// GPUs that this process can use: none in a build without CUDA, on a machine without a GPU, or without its
 /// driver.
 int cuda_device_count();
+/// Names such a GPU among those of its machine, the same to every process.
+std::string cuda_device_identity(int index);
 
 class Event;
 
@@ -165,6 +169,42 @@ void download(const Stream& on, const T* from, std::span<T> to) {
   internal::copy_bytes(on, to.size_bytes(), from, to.data());
   on.synchronise();
 }
+
+/// Has the CPU fill `values`, which are memory of the stream's device: fill(span) gets them, or on a GPU
+/// memory that is then brought there.
+template <class T, class Fill>
+void fill_by_cpu(const Stream& on, std::span<T> values, Fill&& fill) {
+  if (on.device() == Device::kCpu) return fill(values);
+  Buffer<T> here(values.size());
+  fill(here.span());
+  upload(on, std::span<const T>(here.span()), values.data());
+}
+
+/// The values of a buffer of the CPU in memory of the stream's device: on the CPU the buffer itself.
+template <class T>
+Buffer<T> moved_to(const Stream& on, Buffer<T> buffer) {
+  if (on.device() == buffer.device()) return buffer;
+  Buffer<T> there(on, buffer.size());
+  upload(on, std::span<const T>(buffer.span()), there.data());
+  return there;
+}
+
+/// Values of the stream's device where the CPU reads them: on the CPU themselves, of a GPU a copy.
+template <class T>
+class Downloaded {
+ public:
+  Downloaded(const Stream& on, std::span<const T> values) : values_(values) {
+    if (on.device() == Device::kCpu) return;
+    copy_ = Buffer<T>(values.size());
+    download(on, values.data(), copy_.span());
+    values_ = copy_.span();
+  }
+  std::span<const T> span() const { return values_; }
+
+ private:
+  Buffer<T> copy_;
+  std::span<const T> values_;
+};
 
 /// Values of the CPU where the stream's device reads them: on the CPU themselves, on a GPU a copy of them.
 /// The values must not change as long as this lives.
