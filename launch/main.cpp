@@ -18,10 +18,10 @@
 #include "core/json/json.h"
 #include "core/stages/adapter_folder.h"
 #include "core/stages/design.h"
+#include "core/stages/device.h"
 #include "core/stages/doctor.h"
 #include "core/stages/inference.h"
 #include "core/stages/plan.h"
-#include "core/stages/precision.h"
 #include "core/stages/result_table.h"
 #include "core/stages/run.h"
 #include "core/stages/trace_file.h"
@@ -73,6 +73,7 @@ void print_result(const experiment::Experiment& experiment, bool json) {
 
 int run_on(distributed::Communicator& ranks, std::optional<distributed::Watchdog>& watchdog,
            const experiment::Experiment& experiment, const RunCommand& command) {
+  stages::RunDevice device;  // outlives what the run has on it
   stages::Run run{experiment, ranks};
   run.revision = INFALIGN_REVISION;
   run.time_limit =
@@ -80,11 +81,15 @@ int run_on(distributed::Communicator& ranks, std::optional<distributed::Watchdog
                                         [](const char* name) -> const char* { return std::getenv(name); }));
   try {
     run.watchdog = &watchdog.emplace(ranks, experiment.distributed.watchdog_seconds);
+    device = stages::open_device(experiment, ranks);
+    run.on = device.on;
+    run.collectives = device.collectives.get();
+    kernels::follow_this_thread();  // memory that a GPU lacks is told with what it is for
     if (run.root())
       for (const auto& warning : experiment.warnings) spdlog::warn("{}", warning);
     stages::log_line(run, "infalign " INFALIGN_VERSION " (" INFALIGN_REVISION "): " + experiment.name +
                               " on " + std::to_string(ranks.size()) +
-                              (ranks.size() == 1 ? " rank" : " ranks") + ", CPU");
+                              (ranks.size() == 1 ? " rank" : " ranks") + ", " + device.words);
     if (!command.trace.empty()) kernels::start_trace();
     stages::run_stages(run, command.only ? std::vector{*command.only} : experiment.stages);
     if (!command.trace.empty()) stages::write_trace(run, command.trace);
@@ -223,6 +228,13 @@ void add_storage_option(CLI::App& command, kernels::Precision& stored) {
       ->transform(CLI::Transformer(kNames));
 }
 
+void add_device_option(CLI::App& command, std::string& device) {
+  command
+      .add_option("--device", device, "auto, cpu or cuda: where it computes; auto is a GPU if there is one")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+}
+
 template <class Use>
 void with_input(const std::string& file, Use&& use) {
   if (file == "-") return use(std::cin, "standard input");
@@ -259,8 +271,9 @@ int main(int argc, char** argv) {
       "Example: mpirun -n 2 infalign run configs/quickstart.yaml",
       "infalign");
   app.require_subcommand(1);
-  app.set_version_flag("--version",
-                       "infalign " INFALIGN_VERSION " (" INFALIGN_REVISION "), back ends: MPI, CPU (oneDNN)");
+  app.set_version_flag("--version", "infalign " INFALIGN_VERSION " (" INFALIGN_REVISION
+                                    "), back ends: MPI, CPU (oneDNN)" +
+                                        std::string(kernels::has_cuda() ? ", CUDA, NCCL" : ""));
 
   RunCommand run;
   const auto add_run_command = [&](const std::string& name, const std::string& what,
@@ -317,7 +330,7 @@ int main(int argc, char** argv) {
   const auto* design = launch::add_design_command(app, design_options);
 
   stages::GenerateOptions generation;
-  std::string model, prompt, prompts, chat_template, inputs = "-", path;
+  std::string model, prompt, prompts, chat_template, inputs = "-", path, device = "auto";
   bool json = false;
   auto* generate = app.add_subcommand(
       "generate",
@@ -331,6 +344,7 @@ int main(int argc, char** argv) {
   generate->add_option("--model", generation.model, "model folder")->required();
   add_adapter_option(*generate, generation.adapter);
   add_storage_option(*generate, generation.stored);
+  add_device_option(*generate, device);
   generate->add_option("--prompt", prompt, "one prompt");
   generate->add_option("--prompts", prompts, "prompts as JSON lines");
   generate->add_option("--samples", generation.samples, "answers per prompt")
@@ -369,6 +383,7 @@ int main(int argc, char** argv) {
   score->add_option("--model", scoring.model, "model folder")->required();
   add_adapter_option(*score, scoring.adapter);
   add_storage_option(*score, scoring.stored);
+  add_device_option(*score, device);
   score->add_option("--inputs", inputs, "JSON lines; - is standard input")->capture_default_str();
   score->add_flag("--json", json, "accepted for symmetry: the output is always JSON lines");
 
@@ -406,13 +421,13 @@ int main(int argc, char** argv) {
       stages::design(design_options, std::cout);
       return kDone;
     }
-    const kernels::Stream on;
     if (check->parsed()) {
       if (distributed::launcher_rank() == 0) check_command(run, checking);
     } else if (generate->parsed()) {
       generation.prompts = collect_prompts(prompt, prompts, generation.model, chat_template);
-      stages::generate(on, generation, std::cout);
+      stages::generate(stages::open_device(device), generation, std::cout);
     } else if (score->parsed()) {
+      const auto on = stages::open_device(device);
       with_input(inputs, [&](std::istream& in, const std::string& name) {
         stages::score(on, scoring, in, name, std::cout);
       });

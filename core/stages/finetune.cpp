@@ -155,7 +155,7 @@ void finetune(Run& run) {
       trainee.tensors(), trainee.parameters());
   model::Activations activations;
   model::TokenLogProbabilities log_probabilities;
-  std::vector<float> d_hidden;
+  kernels::Buffer<float> d_hidden;
   training.run([&](std::int64_t step) {
     const auto& weights = trainee.prepare();
     const auto which = shuffled_batch(run.experiment.seed, static_cast<std::int64_t>(train_sequences.size()),
@@ -171,12 +171,14 @@ void finetune(Run& run) {
           transformer.forward(run.on, weights, batch, kept_for_gradient(run.experiment), activations);
           const std::vector<float> d_values(static_cast<std::size_t>(targets.size()),
                                             static_cast<float>(-1 / tokens));
-          d_hidden.resize(static_cast<std::size_t>(batch.size() * transformer.config().hidden_size));
+          const auto values = static_cast<std::size_t>(batch.size() * transformer.config().hidden_size);
+          d_hidden.reserve(run.on, values);
+          const auto d = d_hidden.span().first(values);
           log_probabilities.forward_backward(run.on, transformer, weights, activations, targets, 1, d_values,
-                                             d_hidden, training.optimizer().gradient());
+                                             d, training.optimizer().gradient());
           sums.push_back(
               -std::accumulate(log_probabilities.values().begin(), log_probabilities.values().end(), 0.0));
-          transformer.backward(run.on, weights, batch, activations, d_hidden, training.optimizer().gradient(),
+          transformer.backward(run.on, weights, batch, activations, d, training.optimizer().gradient(),
                                training.complete_from());
           training.optimizer().end_micro_batch(batches);
         });
@@ -191,7 +193,9 @@ void finetune(Run& run) {
   const double nll = mean_nll(run, transformer, parameters, heldout_sequences);
   log_line(run, "finetune: " + std::to_string(nll) + " nats a token on " + std::to_string(heldout.size()) +
                     " held-out documents -> " + target.string());
-  if (run.root()) save_model_folder(settings.initial, target, transformer, parameters, folder.data_type);
+  if (run.root())
+    save_model_folder(settings.initial, target, transformer,
+                      kernels::Downloaded<float>(run.on, parameters).span(), folder.data_type);
   run.mark_done("finetune", fingerprint.hex());
 }
 

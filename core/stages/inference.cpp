@@ -95,11 +95,11 @@ alignment::Procedure asked_procedure(const GenerateOptions& options) {
 }
 
 /// Null where none is asked for.
-std::unique_ptr<RewardSource> reward_source(const GenerateOptions& options) {
+std::unique_ptr<RewardSource> reward_source(const kernels::Stream& on, const GenerateOptions& options) {
   experiment::RewardChoice choice;
   if (!options.reward.empty()) choice.models = {options.reward};
   if (!options.reward_command.empty()) choice.command = {"sh", "-c", options.reward_command};
-  return make_reward_source("--reward-command", choice, options.model);
+  return make_reward_source("--reward-command", choice, options.model, on);
 }
 
 }  // namespace
@@ -109,9 +109,9 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
   const bool selects = procedure.n > 1;
   std::optional<Answers> answers;
   if (procedure.reads_answers) answers.emplace("--answer", options.answer);
-  const auto folder = ModelFolder::load_frozen(options.model, options.stored, options.adapter);
+  const auto folder = ModelFolder::load_frozen(options.model, options.stored, options.adapter, on);
   require_language_model(folder);
-  const auto reward = reward_source(options);
+  const auto reward = reward_source(on, options);
 
   model::SamplingSettings settings;
   settings.temperature = static_cast<float>(options.temperature);
@@ -188,7 +188,7 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
 
 void score(const kernels::Stream& on, const ScoreOptions& options, std::istream& input,
            const std::string& input_name, std::ostream& out) {
-  const auto folder = ModelFolder::load_frozen(options.model, options.stored, options.adapter);
+  const auto folder = ModelFolder::load_frozen(options.model, options.stored, options.adapter, on);
   std::optional<ChatRenderer> chat;  // a template that is not asked for need not be understood
   const auto& transformer = folder.transformer;
   const auto weights = folder.prepare(on, kernels::Use::kScoring, kernels::Precision::kFloat32);

@@ -73,9 +73,18 @@ ModelFolder ModelFolder::load(const std::filesystem::path& path, const std::file
           text::Tokenizer::load(description_folder(path)), type};
 }
 
+void ModelFolder::move_to(const kernels::Stream& on) {
+  parameters = kernels::moved_to(on, std::move(parameters));
+  frozen.move_to(on);
+}
+
 ModelFolder ModelFolder::load_frozen(const std::filesystem::path& path, kernels::Precision stored,
-                                     const std::filesystem::path& adapter) {
-  if (stored == kernels::Precision::kFloat32) return load(path, adapter);
+                                     const std::filesystem::path& adapter, const kernels::Stream& on) {
+  if (stored == kernels::Precision::kFloat32) {
+    auto folder = load(path, adapter);
+    folder.move_to(on);
+    return folder;
+  }
   if (is_adapter_folder(path) || !adapter.empty()) {
     auto folder = load(path, adapter);
     const auto& layout = folder.transformer.layout();
@@ -85,11 +94,13 @@ ModelFolder ModelFolder::load_frozen(const std::filesystem::path& path, kernels:
                         folder.parameters.span().subspan(static_cast<std::size_t>(view.offset),
                                                          static_cast<std::size_t>(view.size)));
     folder.parameters = {};
+    folder.move_to(on);
     return folder;
   }
   model::Transformer transformer(read_model_config(path));
   model::FrozenParameters frozen(transformer.layout());
   const auto type = read_weights(path, transformer, Require::kAll, frozen);
+  frozen.move_to(on);
   return {path, std::move(transformer), {}, text::Tokenizer::load(path), type, std::move(frozen)};
 }
 
@@ -99,11 +110,11 @@ model::Weights ModelFolder::prepare(const kernels::Stream& on, kernels::Use use,
                         : transformer.prepare(on, frozen, use, precision);
 }
 
-void ModelFolder::copy_to(std::span<float> all) const {
+void ModelFolder::copy_to(const kernels::Stream& on, std::span<float> all) const {
   if (frozen.empty())
-    std::ranges::copy(parameters.span(), all.begin());
+    kernels::copy(on, std::ssize(all), parameters.data(), all.data());
   else
-    frozen.copy_to({}, transformer.layout(), all);
+    frozen.copy_to(on, transformer.layout(), all);
 }
 
 ModelFolder ModelFolder::fresh(const std::filesystem::path& path, std::uint64_t seed) {

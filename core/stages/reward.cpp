@@ -102,7 +102,7 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
                      TrainingPlan().max_skipped_steps, micro_batch_count(settings.pairs_per_step, per_batch)},
                     trainee.tensors(), trainee.parameters());
   model::Activations activations;
-  std::vector<float> d_hidden;
+  kernels::Buffer<float> d_hidden;
   training.run([&](std::int64_t step) {
     const auto& weights = trainee.prepare();
     auto which = shuffled_batch(seed, static_cast<std::int64_t>(train_pairs.size()), settings.pairs_per_step,
@@ -120,11 +120,14 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
           sums.push_back(loss.sums(rewards));
           tokens.push_back(static_cast<double>(packed.batch.size()));
           const auto d_reward = loss.gradient(rewards, static_cast<double>(which.size()));
-          d_hidden.resize(static_cast<std::size_t>(packed.batch.size() * transformer.config().hidden_size));
-          model::score_rows_backward(run.on, transformer, weights, activations, packed.rows, d_reward,
-                                     d_hidden, training.optimizer().gradient());
-          transformer.backward(run.on, weights, packed.batch, activations, d_hidden,
-                               training.optimizer().gradient(), training.complete_from());
+          const auto values =
+              static_cast<std::size_t>(packed.batch.size() * transformer.config().hidden_size);
+          d_hidden.reserve(run.on, values);
+          const auto d = d_hidden.span().first(values);
+          model::score_rows_backward(run.on, transformer, weights, activations, packed.rows, d_reward, d,
+                                     training.optimizer().gradient());
+          transformer.backward(run.on, weights, packed.batch, activations, d, training.optimizer().gradient(),
+                               training.complete_from());
           training.optimizer().end_micro_batch(batches);
         });
     const auto total = gathered_sums(run, sums);
@@ -151,7 +154,8 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
   const auto total = gathered_sums(run, sums);
   const double count = std::max<double>(1, static_cast<double>(heldout_pairs.size()));
   if (run.root()) {
-    save_model_folder(backbone, target, transformer, trainee.finish(), folder.data_type);
+    save_model_folder(backbone, target, transformer,
+                      kernels::Downloaded<float>(run.on, trainee.finish()).span(), folder.data_type);
     OrderedJson summary{{"heldout_pairs", heldout_pairs.size()},
                         {"heldout_accuracy", total.correct / count},
                         {"heldout_loss", total.loss / count},

@@ -46,8 +46,8 @@ std::string to_text(const experiment::OptimizerSettings& settings);
 
 class Training {
  public:
-  /// `parameters` hold the starting point on all ranks; they are replaced by the newest checkpoint of the
-  /// same fingerprint, if any.
+  /// `parameters`, on the run's device, hold the starting point on all ranks; they are replaced by the newest
+  /// checkpoint of the same fingerprint, if any.
   Training(Run& run, TrainingPlan plan, std::vector<storage::TensorPlace> tensors,
            std::span<float> parameters);
 
