@@ -24,14 +24,23 @@ void FrozenParameters::set(const kernels::Stream& on, const ParameterView& view,
 }
 
 void FrozenParameters::copy_to(const kernels::Stream& on, const ParameterLayout& layout,
-                               std::span<float> parameters) const {
+                               std::span<float> parameters, std::int64_t begin, std::int64_t end) const {
   for (const ParameterView& view : layout.views()) {
-    float* to = parameters.data() + view.offset;
+    const std::int64_t first = std::max(begin, view.offset), last = std::min(end, view.offset + view.size);
+    if (first >= last) continue;
     if (is_narrow(view))
-      kernels::widen_bfloat16(on, view.size, matrix(view.offset), to);
+      kernels::widen_bfloat16(on, last - first, matrix(first), parameters.data() + first);
     else
-      std::copy_n(vector(view.offset), view.size, to);
+      std::copy_n(vector(view.offset) + first - view.offset, last - first, parameters.data() + first);
   }
+}
+
+void FrozenParameters::copy_to(const kernels::Stream& on, const ParameterView& view,
+                               std::span<const kernels::Bfloat16> matrix, std::span<float> to) const {
+  if (is_narrow(view))
+    kernels::widen_bfloat16(on, view.size, matrix.data(), to.data());
+  else
+    std::copy_n(vector(view.offset), view.size, to.data());
 }
 
 std::int64_t FrozenParameters::bytes(const ParameterLayout& layout) {
