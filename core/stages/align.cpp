@@ -108,7 +108,7 @@ std::string alignment_fingerprint(const Run& run, const Problem& problem,
 }
 
 void align_variant(Run& run, Problem& problem, const alignment::Calibration& calibration,
-                   const experiment::Variant& variant, std::vector<float>& parameters) {
+                   const experiment::Variant& variant, kernels::Buffer<float>& parameters) {
   const auto& experiment = run.experiment;
   const auto& settings = experiment.alignment;
   const auto n = settings.samples_per_prompt;
@@ -117,14 +117,15 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
   const double samples_per_step = static_cast<double>(settings.prompts_per_step * n);
 
   problem.choose_policies(variant);
-  parameters.resize(static_cast<std::size_t>(problem.parameter_count()));
-  problem.start(parameters);
+  parameters = kernels::Buffer<float>(static_cast<std::size_t>(problem.parameter_count()));
+  problem.start(parameters.span());
   Training training(
       run,
       {"align", variant.name, settings.steps, variant.optimizer, experiment.checkpoint_folder(variant.name),
        alignment_fingerprint(run, problem, variant), settings.max_skipped_steps,
-       micro_batch_count(settings.prompts_per_step, experiment.distributed.micro_batch_prompts)},
-      problem.tensors(), parameters);
+       micro_batch_count(settings.prompts_per_step, experiment.distributed.micro_batch_prompts),
+       problem.shards_policies()},
+      problem.tensors(), parameters.span());
   TransformedReward transformed_reward(deployment, variant, calibration.rollouts(), n);
   const TrainingWinRate training_win_rate(deployment, calibration.rollouts(), n);
   alignment::KlController controller(transformed_reward.initial_beta(calibration),
@@ -136,7 +137,7 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
   double step_kl = 0;
   const auto step_gradients = [&](std::int64_t step) {
     transformed_reward.set_beta(beta());
-    problem.set_policy(parameters);
+    problem.set_policy(parameters.span());
     const auto prompts = shuffled_batch(experiment.seed, problem.prompt_count(Split::kTrain),
                                         settings.prompts_per_step, step - 1);
     const auto batches = micro_batches(prompts, experiment.distributed.micro_batch_prompts);
@@ -227,12 +228,11 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
   });
 }
 
-void load_aligned(const Run& run, Problem& problem, const experiment::Variant& variant,
-                  std::vector<float>& parameters, double* beta) {
+storage::CheckpointReader open_aligned(const Run& run, Problem& problem, const experiment::Variant& variant) {
   const auto folder = run.experiment.checkpoint_folder(variant.name);
   const auto checkpoints = storage::list_checkpoints(folder);
   if (checkpoints.empty()) throw InputError(folder.string() + ": no checkpoint; run the align stage first");
-  const storage::CheckpointReader reader(checkpoints.back());
+  storage::CheckpointReader reader(checkpoints.back());
   const auto& state = reader.info().state;
   const auto fingerprint = state.find("fingerprint");
   if (fingerprint == state.end() || fingerprint->second != alignment_fingerprint(run, problem, variant) ||
@@ -240,16 +240,25 @@ void load_aligned(const Run& run, Problem& problem, const experiment::Variant& v
     throw InputError(checkpoints.back().string() +
                      ": not the finished policy of this configuration; run the align stage first");
   problem.choose_policies(variant);
-  parameters.resize(static_cast<std::size_t>(problem.parameter_count()));
-  reader.read("model", problem.tensors(), {0, static_cast<std::int64_t>(parameters.size())}, parameters);
-  if (beta != nullptr) *beta = from_text(state.at("beta")).at(0);
+  return reader;
+}
+
+void load_aligned(const Run& run, Problem& problem, const experiment::Variant& variant,
+                  kernels::Buffer<float>& parameters, double* beta) {
+  const auto reader = open_aligned(run, problem, variant);
+  parameters = kernels::Buffer<float>(static_cast<std::size_t>(problem.parameter_count()));
+  const auto held = problem.held();
+  reader.read(
+      "model", problem.tensors(), {held.begin, held.end},
+      parameters.span().subspan(static_cast<std::size_t>(held.begin), static_cast<std::size_t>(held.size())));
+  if (beta != nullptr) *beta = from_text(reader.info().state.at("beta")).at(0);
 }
 
 void align(Run& run) {
   const auto made = make_problem(run);
   Problem& problem = *made;
   const auto calibration = load_calibration(run, problem);
-  std::vector<float> parameters;
+  kernels::Buffer<float> parameters;
   for (const auto& variant : run.experiment.alignment.variants)
     align_variant(run, problem, calibration, variant, parameters);
 }

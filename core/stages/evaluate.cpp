@@ -299,7 +299,7 @@ void evaluate(Run& run) {
       sample_answerer(run, problem, Answerer::kReference, kernels::Purpose::kEvaluationReference);
   progress.update(1);
   std::vector<PolicySamples> policies;
-  std::vector<float> parameters;
+  kernels::Buffer<float> parameters;
   std::vector<const PolicySamples*> previous;
   policies.reserve(variants.size());
   ordered_json entries = ordered_json::array();
@@ -308,7 +308,7 @@ void evaluate(Run& run) {
     run.at("stage evaluate (variant " + variant.name + ")");
     double beta = 0;
     load_aligned(run, problem, variant, parameters, &beta);
-    problem.set_policy(parameters);
+    problem.set_policy(parameters.span());
     policies.push_back(sample_answerer(run, problem, Answerer::kPolicy, kernels::Purpose::kEvaluationPolicy));
     entries.push_back(evaluate_variant(run, variant, beta, policies.back(), reference, previous));
     previous.push_back(&policies.back());

@@ -9,10 +9,38 @@
 
 namespace infalign::stages {
 
-void export_policies(Run& run) {
-  LanguageProblem problem(run.experiment, run.on);
+namespace {
+
+/// Writes the aligned policy of a variant: an adapter, a model with it, or a model one tensor after another.
+void write_policy(const Run& run, LanguageProblem& problem, const experiment::Variant& variant,
+                  bool as_adapter, const std::filesystem::path& target) {
   const auto& source = problem.policy_folder();
-  std::vector<float> parameters;
+  const auto& transformer = source.transformer;
+  const auto reader = open_aligned(run, problem, variant);
+  std::vector<float> values;
+  const auto read = [&](std::int64_t begin, std::int64_t size) {
+    values.resize(static_cast<std::size_t>(size));
+    reader.read("model", problem.tensors(), {begin, begin + size}, values);
+    return std::span<const float>(values);
+  };
+  const auto* adapter = problem.adapter();
+  if (adapter == nullptr) {
+    const auto values_of = [&](const model::ParameterView& view) { return read(view.offset, view.size); };
+    return save_model_folder(source.path, target, transformer, values_of, source.data_type);
+  }
+  read(0, adapter->size());
+  if (as_adapter)
+    return save_adapter_folder(description_folder(source.path), target, transformer, *adapter, values);
+  kernels::Buffer<float> merged(static_cast<std::size_t>(transformer.layout().size()));
+  source.gather_to(merged.span());
+  model::merge(run.on, transformer.layout(), *adapter, values, merged.span());
+  save_model_folder(source.path, target, transformer, values_in(merged.span()), source.data_type);
+}
+
+}  // namespace
+
+void export_policies(Run& run) {
+  LanguageProblem problem(run.experiment, run.on, make_shards(run));
   for (const auto& variant : run.experiment.alignment.variants) {
     run.at("stage export (variant " + variant.name + ")");
     const auto target = run.experiment.policy_folder(variant.name);
@@ -20,19 +48,7 @@ void export_policies(Run& run) {
     const bool as_adapter = variant.lora.enabled() && run.experiment.exported.lora == "adapter";
     const auto fingerprint = alignment_fingerprint(run, problem, variant) + (as_adapter ? "-adapter" : "");
     if (run.is_done(key, fingerprint, target)) continue;
-    load_aligned(run, problem, variant, parameters);
-    if (run.root() && as_adapter) {
-      save_adapter_folder(description_folder(source.path), target, source.transformer, *problem.adapter(),
-                          parameters);
-    } else if (run.root()) {
-      if (const auto* adapter = problem.adapter()) {
-        std::vector<float> merged(static_cast<std::size_t>(source.transformer.layout().size()));
-        source.copy_to(merged);
-        model::merge(run.on, source.transformer.layout(), *adapter, parameters, merged);
-        parameters = std::move(merged);
-      }
-      save_model_folder(source.path, target, source.transformer, parameters, source.data_type);
-    }
+    if (run.root()) write_policy(run, problem, variant, as_adapter, target);
     run.mark_done(key, fingerprint);
     log_line(run, "export: " + target.string());
   }

@@ -30,6 +30,13 @@ std::vector<storage::FlatInterval> flat(std::span<const distributed::Interval> i
   return result;
 }
 
+/// Where parameters are held whole, as an adapter's are, there is no more to divide than the optimizer.
+distributed::Sharding sharding(const Run& run, const TrainingPlan& plan) {
+  const auto asked = static_cast<distributed::Sharding>(run.experiment.distributed.sharding);
+  return asked == distributed::Sharding::kParameters && !plan.sharded ? distributed::Sharding::kOptimizer
+                                                                      : asked;
+}
+
 }  // namespace
 
 double learning_rate(const experiment::OptimizerSettings& settings, std::int64_t step, std::int64_t steps) {
@@ -61,8 +68,7 @@ Training::Training(Run& run, TrainingPlan plan, std::vector<storage::TensorPlace
       optimizer_(run.ranks, static_cast<std::int64_t>(parameters.size()),
                  run.experiment.distributed.reproducible ? distributed::SumMode::kReproducible
                                                          : distributed::SumMode::kFast,
-                 decayed_intervals(tensors_),
-                 static_cast<distributed::Sharding>(run.experiment.distributed.sharding)),
+                 decayed_intervals(tensors_), sharding(run, plan_)),
       checkpoints_(run, plan_.checkpoints, tensors_, flat(optimizer_.intervals())) {
   resume();
 }
@@ -108,7 +114,10 @@ std::string Training::read_checkpoint(const std::filesystem::path& folder) {
   std::string damage;
   try {
     const storage::CheckpointReader reader(folder);
-    reader.read("model", tensors_, {0, static_cast<std::int64_t>(parameters_.size())}, parameters_);
+    const auto wanted = plan_.sharded ? optimizer_.own() : distributed::Interval{0, std::ssize(parameters_)};
+    reader.read(
+        "model", tensors_, flat(wanted),
+        parameters_.subspan(static_cast<std::size_t>(wanted.begin), static_cast<std::size_t>(wanted.size())));
     reader.read(kFirstMoment, tensors_, flat(optimizer_.held()), optimizer_.first_moment());
     reader.read(kSecondMoment, tensors_, flat(optimizer_.held()), optimizer_.second_moment());
     state_ = reader.info().state;
