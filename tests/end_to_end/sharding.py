@@ -18,9 +18,10 @@ def spans(file):
 
 
 def beside(outer, inner, events):
-    """Spans `inner` that begin within one of `outer` of the same rank, on another of its threads."""
-    return [i for i in events if i["name"] == inner for o in events
-            if o["name"] == outer and i["pid"] == o["pid"] and i["tid"] != o["tid"] and o["ts"] < i["ts"] < o["ts"] + o["dur"]]
+    """Whether a span `inner` begins within one of `outer` of the same rank, on another of its threads."""
+    around = [event for event in events if event["name"] == outer]
+    return any(i["pid"] == o["pid"] and i["tid"] != o["tid"] and o["ts"] < i["ts"] < o["ts"] + o["dur"]
+               for i in events if i["name"] == inner for o in around)
 
 
 for stage, ranks in ((0, 2), (2, 3), (3, 2), (3, 3)):
