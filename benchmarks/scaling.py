@@ -33,6 +33,7 @@ class Model:
     per_decoding_step: float   # whatever the number of answers: reading the weights once
     per_trained_token: float   # rewards, reference and gradient, of each token of an answer
     optimizer_per_parameter: float  # of the rank's own share
+    layers: int = 1            # gathered one after the other in stage 3
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Work:
 class Cluster:
     latency: float             # seconds of one message
     bandwidth: float           # bytes a second of one rank's link
+    host_bandwidth: float      # the same between ranks of one host
     ranks_per_host: int
     disk_rank: float           # bytes a second that one rank writes
     disk_all: float            # that the file system takes from all
@@ -169,6 +171,25 @@ def best_interval(step, checkpoint, cluster, ranks):
     return max(1, round(math.sqrt(2 * checkpoint * between) / step))
 
 
+def gathering_seconds(model, work, cluster, group, seed=1):
+    """What stage 3 adds to a micro-batch among `group` ranks that divide all models: the parameters of others, fetched layer by layer in each pass, less what is
+    hidden behind the computing of the pass. Passes are those over the answers (reward, reference, policy there and back: five times, alike) and one for each
+    token drawn."""
+    bandwidth = cluster.host_bandwidth if group <= cluster.ranks_per_host else cluster.bandwidth
+    fetch = 4 * model.parameters * (group - 1) / group / bandwidth + 2 * model.layers * cluster.latency
+    rng = random.Random(seed)
+    total, batches = 0.0, 20
+    for _ in range(batches):
+        lengths = sorted(max(1, round(rng.choice(work.lengths))) for _ in range(work.micro_batch_prompts * work.samples_per_prompt))
+        done = 0
+        for i, length in enumerate(lengths):  # rows leave one after the other
+            drawn = model.per_decoding_step + (len(lengths) - i) * model.per_sampled_token
+            total += (length - done) * max(0.0, fetch - drawn)
+            done = length
+        total += 5 * max(0.0, fetch - sum(lengths) * model.per_trained_token / 5)
+    return total / batches
+
+
 # ---- what is measured ------------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -237,16 +258,16 @@ def scenarios(calibration):
     """What is measured here, on a cluster of such machines; and a model of 7 billion parameters on GPUs, which is assumed throughout."""
     lengths = tuple(calibration["lengths"])
     here = Model(calibration["parameters"], calibration["seconds_per_sampled_token"], 0.0, calibration["seconds_per_trained_token"],
-                 calibration["optimizer_seconds_per_parameter"])
+                 calibration["optimizer_seconds_per_parameter"], 3)
     work = Work(lengths, calibration["length_spread_between_prompts"], 4, 16, 4)
-    cpus = Cluster(latency=calibration["all_reduce_latency"], bandwidth=min(calibration["all_reduce_bytes_per_second"], 1.25e9), ranks_per_host=2,
+    cpus = Cluster(latency=calibration["all_reduce_latency"], bandwidth=min(calibration["all_reduce_bytes_per_second"], 1.25e9), host_bandwidth=1e9, ranks_per_host=2,
                    disk_rank=calibration["write_bytes_per_second"], disk_all=2e9, per_file=0.002, host_mtbf=1000 * 86400.0, notice=60, restart=30)
     # 1e15 operations a second at 40 %, 2 per parameter and token; forward of reference and reward, forward and backward of the policy: 5 times as much as one
     # forward. Decoding reads the weights once a step at 3 TB/s.
     large_parameters = 7e9
-    large = Model(large_parameters, 2 * large_parameters / 4e14, 2 * large_parameters / 3e12, 5 * 2 * large_parameters / 4e14, 20 / 3e12)
+    large = Model(large_parameters, 2 * large_parameters / 4e14, 2 * large_parameters / 3e12, 5 * 2 * large_parameters / 4e14, 20 / 3e12, 32)
     longer = tuple(length * 4 for length in lengths)
-    gpus = Cluster(latency=5e-6, bandwidth=5e10, ranks_per_host=8, disk_rank=1e9, disk_all=2e10, per_file=0.002, host_mtbf=200 * 86400.0, notice=60, restart=180)
+    gpus = Cluster(latency=5e-6, bandwidth=5e10, host_bandwidth=4e11, ranks_per_host=8, disk_rank=1e9, disk_all=2e10, per_file=0.002, host_mtbf=200 * 86400.0, notice=60, restart=180)
     return (("as measured here", here, work, cpus, 20, 3000), ("7 billion parameters", large, replace(work, lengths=longer), gpus, 20, 3000))
 
 
@@ -259,6 +280,18 @@ def duration(seconds):
         if seconds >= unit:
             return f"{seconds / unit:.3g} {name}"
     return "0"
+
+
+def print_gathering(model, work, cluster):
+    rows = []
+    for group, name in ((cluster.ranks_per_host, "the ranks of a host"), (4 * cluster.ranks_per_host, "those of 4 hosts"), (256, "all of 256")):
+        row = [f"{group}: {name}", f"{24 / group:.2g}"]
+        for batches, prompts in ((work.micro_batches_per_rank, work.micro_batch_prompts), (1, work.micro_batches_per_rank * work.micro_batch_prompts)):
+            cut = replace(work, micro_batches_per_rank=batches, micro_batch_prompts=prompts)
+            step, _ = step_seconds(model, cut, cluster, 256, False, steps=5)
+            row.append(f"{(step + batches * gathering_seconds(model, cut, cluster, group)) / step:.2f}")
+        rows.append(row)
+    print(table(["stage 3 among", "bytes a parameter", f"a step of {work.micro_batches_per_rank} micro-batches, times stage 1", "the same prompts in one"], rows))
 
 
 def print_tables(calibration):
@@ -300,6 +333,7 @@ def print_tables(calibration):
                 row.append(f"{1 - busy - exchange / step:.2f}")
             rows.append(row)
         print(table(["spread between prompts", "idle on 256 ranks: 1 micro-batch a step", "4", "16"], rows))
+        print_gathering(model, work, cluster)
 
 
 def main():

@@ -227,14 +227,14 @@ std::unique_ptr<Communicator> Communicator::split(int group) {
   return do_split(group);
 }
 
-std::unique_ptr<Published> Communicator::publish(std::span<const float> mine,
+std::unique_ptr<Published> Communicator::publish(std::span<const std::byte> mine,
                                                  std::span<const Interval> intervals) {
   const std::int64_t whole = intervals.empty() ? 0 : intervals.back().end;
   check_cover(intervals, size(), whole, "publish");
   if (std::ssize(mine) != intervals[static_cast<std::size_t>(rank())].size())
-    throw std::invalid_argument("publish: " + std::to_string(mine.size()) + " values in rank " +
+    throw std::invalid_argument("publish: " + std::to_string(mine.size()) + " bytes in rank " +
                                 std::to_string(rank()) + "'s share");
-  const Call call = begin(Collective::kPublish, Element::kFloat32, whole);
+  const Call call = begin(Collective::kPublish, Element::kByte, whole);
   return do_publish(mine, intervals);
 }
 

@@ -5,6 +5,7 @@
 // checks that ranks agree.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -71,16 +72,28 @@ struct CollectiveCall {
   bool operator==(const CollectiveCall&) const = default;
 };
 
-/// A flat buffer of which each rank holds an interval, to be read by all. A rank copies what it needs when it
-/// needs it, and the others call nothing for that: ranks that decode answers of different lengths, or have
-/// different numbers of micro-batches, never have to agree on what comes next.
+/// A flat buffer of which each rank holds an interval, to be read by all; counted in bytes. A rank copies
+/// what it needs when it needs it, and the others call nothing for that: ranks that decode answers of
+/// different lengths, or have different numbers of micro-batches, never have to agree on what comes next.
 class Published {
  public:
   virtual ~Published() = default;
-  /// Copies an interval of the whole into `out`. From any one thread at a time. Errors: std::runtime_error
-  /// where the transport fails.
-  virtual void fetch(Interval interval, std::span<float> out) = 0;
+  /// Copies intervals of the whole, one after the other, into `out`. From any one thread at a time. Errors:
+  /// std::runtime_error where the transport fails.
+  virtual void fetch(std::span<const Interval> wanted, std::span<std::byte> out) = 0;
 };
+
+/// The pieces of `wanted` that lie in one rank's interval of a whole: visit(piece, place of it in `out`,
+/// bytes behind its begin), for those that are not empty.
+template <class Visit>
+void for_pieces_within(std::span<const Interval> wanted, Interval within, Visit&& visit) {
+  std::int64_t place = 0;
+  for (const Interval& interval : wanted) {
+    const Interval piece{std::max(interval.begin, within.begin), std::min(interval.end, within.end)};
+    if (piece.begin < piece.end) visit(piece, place + piece.begin - interval.begin);
+    place += interval.size();
+  }
+}
 
 /// For people: "all_reduce_sum #17 (3 float64)".
 std::string to_string(const CollectiveCall& call);
@@ -131,10 +144,11 @@ class Communicator {
   /// May different threads be in collectives of different communicators at once?
   virtual bool concurrent() const { return true; }
 
-  /// Lets all ranks read this rank's `mine`, which is intervals[rank()] of a whole. It stays where it is, and
-  /// is changed only while nobody reads, that is between two collectives of all ranks; so too is the result
-  /// destroyed only after a collective that follows the last fetch of every rank. Needs concurrent().
-  std::unique_ptr<Published> publish(std::span<const float> mine, std::span<const Interval> intervals);
+  /// Lets all ranks read this rank's `mine`, which is intervals[rank()] of a whole, in bytes. It stays where
+  /// it is, and is changed only while nobody reads, that is between two collectives of all ranks; so too is
+  /// the result destroyed only after a collective that follows the last fetch of every rank. Needs
+  /// concurrent().
+  std::unique_ptr<Published> publish(std::span<const std::byte> mine, std::span<const Interval> intervals);
 
   /// The collective this rank is in, or was last in. May be asked from another thread (a watchdog's).
   CollectiveCall last_collective() const;
@@ -161,7 +175,7 @@ class Communicator {
   virtual void do_all_gather(Element element, std::byte* values, std::span<const Interval> intervals) = 0;
   virtual std::vector<std::vector<std::byte>> do_all_gather_bytes(std::span<const std::byte> mine) = 0;
   virtual std::unique_ptr<Communicator> do_split(int group) = 0;
-  virtual std::unique_ptr<Published> do_publish(std::span<const float> mine,
+  virtual std::unique_ptr<Published> do_publish(std::span<const std::byte> mine,
                                                 std::span<const Interval> intervals) = 0;
 
   /// A collective from its record to its end.

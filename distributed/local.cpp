@@ -10,13 +10,15 @@ namespace {
 
 class LocalPublished final : public Published {
  public:
-  explicit LocalPublished(std::span<const float> whole) : whole_(whole) {}
-  void fetch(Interval interval, std::span<float> out) override {
-    std::copy_n(whole_.begin() + interval.begin, interval.size(), out.begin());
+  explicit LocalPublished(std::span<const std::byte> whole) : whole_(whole) {}
+  void fetch(std::span<const Interval> wanted, std::span<std::byte> out) override {
+    for_pieces_within(wanted, {0, std::ssize(whole_)}, [&](Interval piece, std::int64_t place) {
+      std::copy_n(whole_.begin() + piece.begin, piece.size(), out.begin() + place);
+    });
   }
 
  private:
-  std::span<const float> whole_;
+  std::span<const std::byte> whole_;
 };
 
 class Local final : public Communicator {
@@ -39,7 +41,7 @@ class Local final : public Communicator {
     return {{mine.begin(), mine.end()}};
   }
   std::unique_ptr<Communicator> do_split(int) override { return std::make_unique<Local>(); }
-  std::unique_ptr<Published> do_publish(std::span<const float> mine, std::span<const Interval>) override {
+  std::unique_ptr<Published> do_publish(std::span<const std::byte> mine, std::span<const Interval>) override {
     return std::make_unique<LocalPublished>(mine);
   }
 };

@@ -241,7 +241,7 @@ class Mpi final : public Communicator {
     return std::make_unique<Mpi>(part, largest_);
   }
 
-  std::unique_ptr<Published> do_publish(std::span<const float> mine,
+  std::unique_ptr<Published> do_publish(std::span<const std::byte> mine,
                                         std::span<const Interval> intervals) override {
     if (!concurrent())
       throw std::runtime_error(

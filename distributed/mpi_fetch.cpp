@@ -21,9 +21,8 @@ constexpr int kFirstAnswer = 1;  // ... of answers, by what is asked for, which 
 // A rank whose answering fails cannot be waited for.
 constexpr int kExitCode = 1;
 
-struct Request {
-  std::int64_t number, begin, count;
-};
+// A request is the number, and begin and end of each interval.
+using Request = std::vector<std::int64_t>;
 
 void check(int code, const char* call) {
   if (code == MPI_SUCCESS) return;
@@ -33,16 +32,29 @@ void check(int code, const char* call) {
   throw std::runtime_error(std::string(call) + " failed while parameters were fetched: " + text);
 }
 
-/// body(begin, count) for pieces of at most `most` of n values.
+/// body(begin, count) for pieces of at most `most` of n bytes.
 template <class Body>
-void for_pieces(std::int64_t n, std::int64_t most, Body&& body) {
+void for_messages(std::int64_t n, std::int64_t most, Body&& body) {
   for (std::int64_t begin = 0; begin < n; begin += most)
     body(begin, static_cast<int>(std::min(most, n - begin)));
 }
 
+/// MPI polls while it waits, and would take a core from those that compute.
+void wait_patiently(std::vector<MPI_Request>& requests) {
+  using std::chrono::microseconds;
+  constexpr microseconds kShortest{2}, kLongest{50};
+  int done = 0;
+  for (microseconds pause = kShortest;; pause = std::min(2 * pause, kLongest)) {
+    check(MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE),
+          "MPI_Testall");
+    if (done) return;
+    std::this_thread::sleep_for(pause);
+  }
+}
+
 class MpiPublished final : public Published {
  public:
-  MpiPublished(std::shared_ptr<MpiFetch> fetch, int rank, std::span<const float> mine,
+  MpiPublished(std::shared_ptr<MpiFetch> fetch, int rank, std::span<const std::byte> mine,
                std::span<const Interval> intervals)
       : fetch_(std::move(fetch)),
         rank_(static_cast<std::size_t>(rank)),
@@ -53,25 +65,24 @@ class MpiPublished final : public Published {
   MpiPublished(const MpiPublished&) = delete;
   MpiPublished& operator=(const MpiPublished&) = delete;
 
-  void fetch(Interval interval, std::span<float> out) override {
+  void fetch(std::span<const Interval> wanted, std::span<std::byte> out) override {
+    std::vector<std::vector<MpiFetch::Wanted>> of_rank(intervals_.size());
     for (std::size_t rank = 0; rank < intervals_.size(); ++rank) {
-      const Interval& theirs = intervals_[rank];
-      const std::int64_t begin = std::max(interval.begin, theirs.begin);
-      const std::int64_t end = std::min(interval.end, theirs.end);
-      if (begin >= end) continue;
-      const auto place = out.subspan(static_cast<std::size_t>(begin - interval.begin),
-                                     static_cast<std::size_t>(end - begin));
-      if (rank == rank_)
-        std::copy_n(mine_.begin() + begin - theirs.begin, end - begin, place.begin());
-      else
-        fetch_->fetch(number_, static_cast<int>(rank), begin - theirs.begin, place);
+      const std::int64_t begin = intervals_[rank].begin;
+      for_pieces_within(wanted, intervals_[rank], [&](Interval piece, std::int64_t place) {
+        if (rank == rank_)
+          std::copy_n(mine_.begin() + piece.begin - begin, piece.size(), out.begin() + place);
+        else
+          of_rank[rank].push_back({{piece.begin - begin, piece.end - begin}, out.data() + place});
+      });
     }
+    fetch_->fetch(number_, of_rank);
   }
 
  private:
   std::shared_ptr<MpiFetch> fetch_;
   std::size_t rank_;
-  std::span<const float> mine_;
+  std::span<const std::byte> mine_;
   std::vector<Interval> intervals_;
   int number_;
 };
@@ -92,7 +103,7 @@ MpiFetch::~MpiFetch() {
   MPI_Comm_free(&own);
 }
 
-int MpiFetch::add(std::span<const float> mine) {
+int MpiFetch::add(std::span<const std::byte> mine) {
   const std::lock_guard guard(lock_);
   published_.push_back(mine);
   return static_cast<int>(published_.size()) - 1;
@@ -103,33 +114,47 @@ void MpiFetch::remove(int number) {
   published_[static_cast<std::size_t>(number)] = {};
 }
 
-void MpiFetch::fetch(int number, int rank, std::int64_t begin, std::span<float> out) {
+void MpiFetch::fetch(int number, std::span<const std::vector<Wanted>> wanted) {
   MPI_Comm ranks = MPI_Comm_f2c(communicator_);
   std::vector<MPI_Request> answers;
-  for_pieces(std::ssize(out), largest_, [&](std::int64_t first, int count) {
-    check(MPI_Irecv(out.data() + first, count, MPI_FLOAT, rank, kFirstAnswer + number, ranks,
-                    &answers.emplace_back()),
-          "MPI_Irecv");
-  });
-  const Request request{number, begin, std::ssize(out)};
-  check(MPI_Send(&request, sizeof request, MPI_BYTE, rank, kRequest, ranks), "MPI_Send");
-  check(MPI_Waitall(static_cast<int>(answers.size()), answers.data(), MPI_STATUSES_IGNORE), "MPI_Waitall");
+  std::vector<Request> asked(wanted.size());
+  for (std::size_t rank = 0; rank < wanted.size(); ++rank) {
+    if (wanted[rank].empty()) continue;
+    asked[rank].push_back(number);
+    for (const auto& [theirs, to] : wanted[rank]) {
+      asked[rank].insert(asked[rank].end(), {theirs.begin, theirs.end});
+      for_messages(theirs.size(), largest_, [&](std::int64_t begin, int count) {
+        check(MPI_Irecv(to + begin, count, MPI_BYTE, static_cast<int>(rank), kFirstAnswer + number, ranks,
+                        &answers.emplace_back()),
+              "MPI_Irecv");
+      });
+    }
+    check(MPI_Isend(asked[rank].data(), static_cast<int>(asked[rank].size()), MPI_INT64_T,
+                    static_cast<int>(rank), kRequest, ranks, &answers.emplace_back()),
+          "MPI_Isend");
+  }
+  wait_patiently(answers);
 }
 
-void MpiFetch::answer(int rank) {
+void MpiFetch::answer(int rank, int length) {
   MPI_Comm ranks = MPI_Comm_f2c(communicator_);
-  Request request{};
-  check(MPI_Recv(&request, sizeof request, MPI_BYTE, rank, kRequest, ranks, MPI_STATUS_IGNORE), "MPI_Recv");
-  const auto values = [&] {
+  Request request(static_cast<std::size_t>(length));
+  check(MPI_Recv(request.data(), length, MPI_INT64_T, rank, kRequest, ranks, MPI_STATUS_IGNORE), "MPI_Recv");
+  const auto mine = [&] {
     const std::lock_guard guard(lock_);
-    return published_.at(static_cast<std::size_t>(request.number))
-        .subspan(static_cast<std::size_t>(request.begin), static_cast<std::size_t>(request.count));
+    return published_.at(static_cast<std::size_t>(request[0]));
   }();
-  for_pieces(request.count, largest_, [&](std::int64_t first, int count) {
-    check(MPI_Send(values.data() + first, count, MPI_FLOAT, rank,
-                   kFirstAnswer + static_cast<int>(request.number), ranks),
-          "MPI_Send");
-  });
+  std::vector<MPI_Request> answers;
+  for (std::size_t i = 1; i + 1 < request.size(); i += 2) {
+    const auto values = mine.subspan(static_cast<std::size_t>(request[i]),
+                                     static_cast<std::size_t>(request[i + 1] - request[i]));
+    for_messages(std::ssize(values), largest_, [&](std::int64_t begin, int count) {
+      check(MPI_Isend(values.data() + begin, count, MPI_BYTE, rank,
+                      kFirstAnswer + static_cast<int>(request[0]), ranks, &answers.emplace_back()),
+            "MPI_Isend");
+    });
+  }
+  wait_patiently(answers);
 }
 
 void MpiFetch::serve() try {
@@ -141,7 +166,9 @@ void MpiFetch::serve() try {
     MPI_Status status;
     check(MPI_Iprobe(MPI_ANY_SOURCE, kRequest, ranks, &there, &status), "MPI_Iprobe");
     if (there) {
-      answer(status.MPI_SOURCE);
+      int length = 0;
+      check(MPI_Get_count(&status, MPI_INT64_T, &length), "MPI_Get_count");
+      answer(status.MPI_SOURCE, length);
       pause = kShortest;
     } else {
       std::this_thread::sleep_for(pause);
@@ -154,7 +181,7 @@ void MpiFetch::serve() try {
 }
 
 std::unique_ptr<Published> publish_over_mpi(std::shared_ptr<MpiFetch> fetch, int rank,
-                                            std::span<const float> mine,
+                                            std::span<const std::byte> mine,
                                             std::span<const Interval> intervals) {
   return std::make_unique<MpiPublished>(std::move(fetch), rank, mine, intervals);
 }

@@ -27,25 +27,31 @@ class MpiFetch {
   MpiFetch& operator=(const MpiFetch&) = delete;
 
   /// Number of what is published next, the same on all ranks that publish in the same order.
-  int add(std::span<const float> mine);
+  int add(std::span<const std::byte> mine);
   void remove(int number);
-  /// Values [begin, begin + out.size()) of what `rank` gave under `number`.
-  void fetch(int number, int rank, std::int64_t begin, std::span<float> out);
+  /// Bytes of what a rank gave under a number, and where they go.
+  struct Wanted {
+    Interval theirs;
+    std::byte* to = nullptr;
+  };
+  /// From each rank its entry of `wanted`, from all at the same time. For one thread of a number at a time.
+  void fetch(int number, std::span<const std::vector<Wanted>> wanted);
 
  private:
   void serve();
-  void answer(int rank);
+  void answer(int rank, int length);  // of its request
 
   int communicator_;
   std::int64_t largest_;
   std::mutex lock_;
-  std::vector<std::span<const float>> published_;  // by number
+  std::vector<std::span<const std::byte>> published_;  // by number
   std::atomic<bool> ended_ = false;
   std::thread server_;
 };
 
 /// Collective.
 std::unique_ptr<Published> publish_over_mpi(std::shared_ptr<MpiFetch> fetch, int rank,
-                                            std::span<const float> mine, std::span<const Interval> intervals);
+                                            std::span<const std::byte> mine,
+                                            std::span<const Interval> intervals);
 
 }  // namespace infalign::distributed

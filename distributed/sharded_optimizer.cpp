@@ -5,6 +5,7 @@
 #include <limits>
 #include <string>
 
+#include "kernels/pages.h"
 #include "kernels/reproducible_sum/reproducible_sum.h"
 #include "kernels/trace.h"
 
@@ -27,11 +28,20 @@ std::vector<Interval> sorted_disjoint(std::vector<Interval> intervals, std::int6
   return intervals;
 }
 
+template <class T>
+void give_back_outside(Interval held, std::span<T> buffer) {
+  kernels::give_back(buffer.first(static_cast<std::size_t>(held.begin)));
+  kernels::give_back(buffer.subspan(static_cast<std::size_t>(held.end)));
+}
+
 }  // namespace
 
 std::vector<Interval> parameter_shares(std::int64_t parameters, int ranks) {
   return shares(parameters, ranks, kernels::kSumBlock);
 }
+
+void keep_only(Interval held, std::span<float> buffer) { give_back_outside(held, buffer); }
+void keep_only(Interval held, std::span<std::uint16_t> buffer) { give_back_outside(held, buffer); }
 
 ShardedOptimizer::ShardedOptimizer(Communicator& communicator, std::int64_t parameters, SumMode mode,
                                    std::vector<Interval> decayed, Sharding sharding, std::int64_t bucket,

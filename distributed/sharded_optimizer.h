@@ -26,6 +26,11 @@ namespace infalign::distributed {
 /// Each rank's interval of P parameters: borders at multiples of kernels::kSumBlock.
 std::vector<Interval> parameter_shares(std::int64_t parameters, int ranks);
 
+/// Gives back the memory of a flat buffer outside of an interval: there it reads as zero from here on, and
+/// takes none until it is written to again (kernels/pages.h).
+void keep_only(Interval held, std::span<float> buffer);
+void keep_only(Interval held, std::span<std::uint16_t> buffer);
+
 struct OptimizerResult {
   double gradient_norm = 0;  // before clipping; not finite where the step was not applied
   bool applied = true;       // false: a gradient was not finite (or beyond fixed point), nothing was changed

@@ -125,20 +125,17 @@ class Meeting {
 /// Ranks of one process read each other's memory as it lies.
 class ThreadsPublished final : public Published {
  public:
-  ThreadsPublished(std::vector<const float*> begins, std::span<const Interval> intervals)
+  ThreadsPublished(std::vector<const std::byte*> begins, std::span<const Interval> intervals)
       : begins_(std::move(begins)), intervals_(intervals.begin(), intervals.end()) {}
-  void fetch(Interval interval, std::span<float> out) override {
-    for (std::size_t rank = 0; rank < intervals_.size(); ++rank) {
-      const Interval& theirs = intervals_[rank];
-      const std::int64_t begin = std::max(interval.begin, theirs.begin);
-      const std::int64_t end = std::min(interval.end, theirs.end);
-      if (begin < end)
-        std::copy_n(begins_[rank] + begin - theirs.begin, end - begin, out.begin() + begin - interval.begin);
-    }
+  void fetch(std::span<const Interval> wanted, std::span<std::byte> out) override {
+    for (std::size_t rank = 0; rank < intervals_.size(); ++rank)
+      for_pieces_within(wanted, intervals_[rank], [&](Interval piece, std::int64_t place) {
+        std::copy_n(begins_[rank] + piece.begin - intervals_[rank].begin, piece.size(), out.begin() + place);
+      });
   }
 
  private:
-  std::vector<const float*> begins_;  // [ranks]
+  std::vector<const std::byte*> begins_;  // [ranks]
   std::vector<Interval> intervals_;
 };
 
@@ -253,12 +250,12 @@ class Threads final : public Communicator {
     return std::make_unique<Threads>(std::move(meeting), place);
   }
 
-  std::unique_ptr<Published> do_publish(std::span<const float> mine,
+  std::unique_ptr<Published> do_publish(std::span<const std::byte> mine,
                                         std::span<const Interval> intervals) override {
-    const float* begin = mine.data();
-    std::vector<const float*> begins;
+    const std::byte* begin = mine.data();
+    std::vector<const std::byte*> begins;
     for (const auto& bytes : do_all_gather_bytes(std::as_bytes(std::span(&begin, 1))))
-      begins.push_back(*reinterpret_cast<const float* const*>(bytes.data()));
+      begins.push_back(*reinterpret_cast<const std::byte* const*>(bytes.data()));
     return std::make_unique<ThreadsPublished>(std::move(begins), intervals);
   }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
+#include <utility>
 
 namespace infalign::distributed {
 namespace {
@@ -123,19 +124,26 @@ class Court {
     std::string text;
     if (with_where && !state.where.empty()) text = "at " + state.where + ", ";
     if (!state.phase.empty()) text += "phase " + state.phase + ", ";
-    return text + (state.inside ? "in " : "after ") + to_string(state.collective);
+    return text + (state.inside && !for_courier(state) ? "in " : "after ") + to_string(state.collective);
   }
 
-  /// "ranks 0 and 1 wait in barrier #3; rank 2 waits in barrier #4", or "".
+  static bool for_courier(const RankState& state) { return state.inside && is_wait(state.phase); }
+
+  /// "ranks 0 and 1 wait in barrier #3; rank 2 waits for its courier after barrier #2", or "".
   std::string who_waits() const {
-    std::map<std::uint64_t, std::vector<int>> by_call;
+    std::map<std::pair<std::uint64_t, bool>, std::vector<int>> by_call;
     for (const int rank :
          those([](const RankRecord& r) { return r.presence == Presence::kHere && r.state.inside; }))
-      if (now_ - at(rank).heard < limit_) by_call[at(rank).state.collective.sequence].push_back(rank);
+      if (now_ - at(rank).heard < limit_)
+        by_call[{at(rank).state.collective.sequence, for_courier(at(rank).state)}].push_back(rank);
     std::string text;
-    for (const auto& [sequence, ranks] : by_call)
-      text += (text.empty() ? "" : "; ") + rank_list(ranks) +
-              (ranks.size() > 1 ? " wait in " : " waits in ") + to_string(at(ranks.front()).state.collective);
+    for (const auto& [call, ranks] : by_call) {
+      const bool several = ranks.size() > 1;
+      text += (text.empty() ? "" : "; ") + rank_list(ranks) + (several ? " wait " : " waits ");
+      if (call.second) text += several ? "for their couriers after " : "for its courier after ";
+      if (!call.second) text += "in ";
+      text += to_string(at(ranks.front()).state.collective);
+    }
     return text;
   }
 

@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "distributed/communicator.h"
@@ -17,10 +18,14 @@ struct RankState {
   std::uint64_t progress = 0;  // another number: work has gone on
   std::string where, phase;    // "stage align (variant raw), step 7", "gradient"; each may be empty
   CollectiveCall collective;
-  bool inside = false;  // the collective, or behind it
+  bool inside = false;  // the collective, or behind it; or a wait for a courier, as the phase says
 
   bool operator==(const RankState&) const = default;
 };
+
+/// Whether a phase is a wait for what another thread of the rank has from other ranks: by its name, "wait for
+/// ...".
+inline bool is_wait(std::string_view phase) { return phase.starts_with("wait for "); }
 
 enum class Presence {
   kHere,
@@ -49,9 +54,9 @@ struct Verdict {
 };
 
 /// Nothing while all is well. A rank is lost that has died, failed, given no sign of life for `limit`
-/// seconds, or not got on for as long although another has waited for it in a collective all that time.
-/// Waiting for a rank that works is no fault, however long. Where all ranks have waited that long in the same
-/// collective, their messages do not get through.
+/// seconds, or not got on for as long although another has waited in a collective, or for its courier, all
+/// that time. Waiting for a rank that works is no fault, however long. Where all ranks have waited that long
+/// in the same collective, their messages do not get through.
 std::optional<Verdict> judge(std::span<const RankRecord> ranks, double now, double limit);
 
 /// "ranks 0-2 and 5"; "rank 4".

@@ -450,8 +450,8 @@ class Watchdog::Impl {
     state.where = where_;
     state.phase = kernels::phase();
     state.collective = communicator_ != nullptr ? communicator_->last_collective() : last_call_;
-    state.inside = communicator_ != nullptr && communicator_->in_collective();
-    // What MPI does while it waits is not progress.
+    state.inside = (communicator_ != nullptr && communicator_->in_collective()) || is_wait(state.phase);
+    // What MPI or a courier does while it is waited for is not progress.
     if (!state.inside) state.progress = kernels::pulses() + traffic_.count();
     return state;
   }

@@ -361,19 +361,22 @@ Section describe(Memory& m) {
 }
 
 Section describe(Distributed& d) {
-  return {.name = "distributed",
-          .meaning = "How the work is divided over ranks.",
-          .keys = {{"sharding", &d.sharding, at_least(0).at_most(2),
-                    "What is divided among ranks instead of held by each (ZeRO stages): 0 nothing, 1 the "
-                    "optimizer's moments, 2 gradients too. The result is the same."},
-                   {"reproducible", &d.reproducible, anything(),
-                    "The same bits on any number of ranks, for a little time."},
-                   {"micro_batch_prompts", &d.micro_batch_prompts, at_least(1),
-                    "Prompts that are sampled and trained on together: the unit of work, and of memory."},
-                   {"threads", &d.threads, at_least(1), "Processor threads of each rank."},
-                   {"watchdog_seconds", &d.watchdog_seconds, at_least(0),
-                    "A rank that gives no sign of life, or does not get on while others wait for it, for so "
-                    "long ends all ranks with a message; 0: none watches."}}};
+  return {
+      .name = "distributed",
+      .meaning = "How the work is divided over ranks.",
+      .keys = {
+          {"sharding", &d.sharding, at_least(0).at_most(3),
+           "What is divided among ranks instead of held by each (ZeRO stages): 0 nothing, 1 the "
+           "optimizer's moments, 2 gradients too, 3 parameters too: of all models, a layer gathered when its "
+           "turn comes. The result is the same."},
+          {"reproducible", &d.reproducible, anything(),
+           "The same bits on any number of ranks, for a little time."},
+          {"micro_batch_prompts", &d.micro_batch_prompts, at_least(1),
+           "Prompts that are sampled and trained on together: the unit of work, and of memory."},
+          {"threads", &d.threads, at_least(1), "Processor threads of each rank."},
+          {"watchdog_seconds", &d.watchdog_seconds, at_least(0),
+           "A rank that gives no sign of life, or does not get on while others wait for it, for so "
+           "long ends all ranks with a message; 0: none watches."}}};
 }
 
 Section describe(Checkpoint& c) {

@@ -121,12 +121,15 @@ void initialise(const ParameterLayout& layout, const AdapterLayout& adapter, std
 }
 
 void merge(const kernels::Stream& on, const ParameterLayout& layout, const AdapterLayout& adapter,
-           std::span<const float> values, std::span<float> parameters) {
+           std::span<const float> values, std::span<float> parameters, std::optional<ParameterRange> part) {
   kernels::LowRank update;
   for (std::int64_t i = 0; i < layout.layers(); ++i)
     for (const Matrix which : kMatrices) {
+      const std::int64_t offset = layout.layer(i).matrix[which].weight;
+      const auto& [parts, n, k, a, b] = adapter.update(i, which);
+      if (parts.empty() || (part && !part->meets({offset, n * k}))) continue;
       adapter.prepare(on, i, which, values, update);
-      if (!update.empty()) update.add_to(on, parameters.data() + layout.layer(i).matrix[which].weight);
+      update.add_to(on, parameters.data() + offset);
     }
   if (adapter.score() != kAbsent)
     kernels::copy(on, adapter.size() - adapter.score(), values.data() + adapter.score(),

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -74,8 +75,10 @@ class AdapterLayout {
 void initialise(const ParameterLayout& layout, const AdapterLayout& adapter, std::uint64_t seed,
                 std::span<const float> parameters, std::span<float> values);
 
-/// Adds the updates to the model's own parameters.
+/// Adds the updates to the model's own parameters. With `part`, which is then all that is right, to the
+/// matrices that have values in it.
 void merge(const kernels::Stream& on, const ParameterLayout& layout, const AdapterLayout& adapter,
-           std::span<const float> values, std::span<float> parameters);
+           std::span<const float> values, std::span<float> parameters,
+           std::optional<ParameterRange> part = std::nullopt);
 
 }  // namespace infalign::model

@@ -150,12 +150,12 @@ std::span<const float> Decoder::step(const kernels::Stream& on, const Weights& w
   const BeforeNorm raw_branch{raw_branch_.data(), inverse_rms_.data()};
 
   using Column = kernels::Mirror<std::int32_t>;
-  const Column token(on, rows.token), position(on, rows.position), prompt(on, rows.prompt),
-      prompt_length(on, rows.prompt_length), slot(on, rows.slot), own_position(on, rows.own_position),
-      own_length(on, rows.own_length);
+  const Column position(on, rows.position), prompt(on, rows.prompt), prompt_length(on, rows.prompt_length),
+      slot(on, rows.slot), own_position(on, rows.own_position), own_length(on, rows.own_length);
 
-  pieces.embed(n, token.data(), position.data(), residual_.data());
+  pieces.embed(rows.token, rows.position, residual_.data());
   for (std::int64_t i = 0; i < config.layers; ++i) {
+    weights.hold(i, i + 1);
     const LayerOffsets& at = layout.layer(i);
     const kernels::AttentionShape shape = transformer_->attention_shape(i);
     const kernels::CacheView responses = responses_.layer(i);
@@ -170,6 +170,7 @@ std::span<const float> Decoder::step(const kernels::Stream& on, const Weights& w
     pieces.feed_forward_in(n, i, normed_.data(), gate_up_.data(), gated_.data());
     pieces.feed_forward_out(n, i, gated_.data(), raw_branch, branch_.data());
   }
+  weights.hold(config.layers);
   normalise(branch_.data(), layout.final_norm(), hidden_);
   return {hidden_.data(), static_cast<std::size_t>(n * C)};
 }

@@ -25,14 +25,23 @@ void FrozenParameters::set(const kernels::Stream& on, const ParameterView& view,
 }
 
 void FrozenParameters::copy_to(const kernels::Stream& on, const ParameterLayout& layout,
-                               std::span<float> parameters) const {
+                               std::span<float> parameters, std::int64_t begin, std::int64_t end) const {
   for (const ParameterView& view : layout.views()) {
-    float* to = parameters.data() + view.offset;
+    const std::int64_t first = std::max(begin, view.offset), last = std::min(end, view.offset + view.size);
+    if (first >= last) continue;
     if (is_narrow(view))
-      kernels::widen_bfloat16(on, view.size, matrix(view.offset), to);
+      kernels::widen_bfloat16(on, last - first, matrix(first), parameters.data() + first);
     else
-      kernels::copy(on, view.size, vector(view.offset), to);
+      kernels::copy(on, last - first, vector(view.offset) + first - view.offset, parameters.data() + first);
   }
+}
+
+void FrozenParameters::copy_to(const kernels::Stream& on, const ParameterView& view,
+                               std::span<const kernels::Bfloat16> matrix, std::span<float> to) const {
+  if (is_narrow(view))
+    kernels::widen_bfloat16(on, view.size, matrix.data(), to.data());
+  else
+    kernels::copy(on, view.size, vector(view.offset), to.data());
 }
 
 void FrozenParameters::move_to(const kernels::Stream& on) {

@@ -32,8 +32,19 @@ class FrozenParameters {
 
   /// The values [view.size] of a tensor, a matrix's rounded.
   void set(const kernels::Stream& on, const ParameterView& view, std::span<const float> values);
-  /// All of them as float32, into `parameters` [layout.size()] on the same device.
-  void copy_to(const kernels::Stream& on, const ParameterLayout& layout, std::span<float> parameters) const;
+  /// All of them as float32, into `parameters` [layout.size()] on the same device, or those in [begin, end)
+  /// of it.
+  void copy_to(const kernels::Stream& on, const ParameterLayout& layout, std::span<float> parameters) const {
+    copy_to(on, layout, parameters, 0, layout.size());
+  }
+  void copy_to(const kernels::Stream& on, const ParameterLayout& layout, std::span<float> parameters,
+               std::int64_t begin, std::int64_t end) const;
+  /// A tensor as float32; where it is a matrix, of these values, which may come from elsewhere.
+  void copy_to(const kernels::Stream& on, const ParameterView& view,
+               std::span<const kernels::Bfloat16> matrix, std::span<float> to) const;
+  /// What holds the matrices, [layout.size()].
+  std::span<kernels::Bfloat16> matrices() { return matrices_.span(); }
+  std::span<const kernels::Bfloat16> matrices() const { return matrices_.span(); }
 
   /// Brings all of them to the stream's device, from the CPU, where set() and readers of files left them.
   void move_to(const kernels::Stream& on);

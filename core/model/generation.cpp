@@ -77,6 +77,7 @@ void Generator::draw(Worker& worker, const kernels::Stream& on, const Weights& w
   worker.token.resize(worker.uniform.size());
   worker.log_probability.resize(worker.uniform.size());
   worker.log_probability_at_1.resize(worker.uniform.size());
+  weights.hold(transformer.config().layers);
   const kernels::Mirror<double> uniform(on, worker.uniform);
   kernels::Returned<std::int32_t> token(on, worker.token);
   kernels::Returned<float> log_probability(on, worker.log_probability),
@@ -107,10 +108,11 @@ std::vector<std::vector<Response>> Generator::generate(const kernels::Stream& on
   std::vector<std::vector<Response>> responses(prompts.size());
   if (prompts.empty() || samples == 0) return responses;
   for (std::vector<Response>& of_prompt : responses) of_prompt.resize(static_cast<std::size_t>(samples));
-  const bool on_gpu = on.device() == kernels::Device::kCuda;  // which takes all rows at once
-  const std::int64_t shares = on_gpu ? 1
-                                     : share_count(transformer_->config(), transformer_->layout().size(),
-                                                   prompts, samples, settings.max_new_tokens);
+  // A GPU takes all rows at once, and what is gathered serves all.
+  const bool together = on.device() == kernels::Device::kCuda || weights.is_gathered();
+  const std::int64_t shares = together ? 1
+                                       : share_count(transformer_->config(), transformer_->layout().size(),
+                                                     prompts, samples, settings.max_new_tokens);
   const auto threads = std::min(shares, kernels::thread_count());
   while (std::ssize(workers_) < threads) workers_.emplace_back(*transformer_);
 

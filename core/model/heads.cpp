@@ -26,12 +26,14 @@ void scatter_rows(const kernels::Stream& on, std::int64_t C, const float* d_rows
 
 const float* score_weight(const Transformer& transformer, const Weights& weights) {
   if (transformer.layout().score() < 0) throw std::logic_error("score_rows: the model has no score head");
+  weights.hold(transformer.config().layers);
   return weights.score(transformer.layout());
 }
 
-void require_head(const Transformer& transformer) {
+void hold_head(const Transformer& transformer, const Weights& weights) {
   if (transformer.layout().head() < 0)
     throw std::logic_error("TokenLogProbabilities: the model has no language-model head");
+  weights.hold(transformer.config().layers);
 }
 
 }  // namespace
@@ -47,7 +49,7 @@ void TokenLogProbabilities::gather(const kernels::Stream& on, const Transformer&
 void TokenLogProbabilities::forward(const kernels::Stream& on, const Transformer& transformer,
                                     const Weights& weights, const Activations& activations,
                                     const Targets& targets, float temperature) {
-  require_head(transformer);
+  hold_head(transformer, weights);
   gather(on, transformer, activations, targets);
   const kernels::Mirror<std::int32_t> tokens(on, targets.tokens);
   kernels::Returned<float> values(on, values_);
@@ -62,7 +64,7 @@ void TokenLogProbabilities::forward_backward(const kernels::Stream& on, const Tr
                                              const Targets& targets, float temperature,
                                              std::span<const float> d_values, std::span<float> d_hidden,
                                              std::span<float> gradient) {
-  require_head(transformer);
+  hold_head(transformer, weights);
   const std::int64_t C = transformer.config().hidden_size;
   gather(on, transformer, activations, targets);
   d_gathered_.reserve(on, static_cast<std::size_t>(count_ * C));

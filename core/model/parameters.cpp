@@ -141,13 +141,14 @@ ParameterLayout::ParameterLayout(const ModelConfig& config) {
 }
 
 void initialise(const ModelConfig& config, const ParameterLayout& layout, std::uint64_t seed,
-                std::span<float> parameters) {
+                std::span<float> parameters, std::optional<ParameterRange> part) {
   const kernels::RandomKey key{seed, kernels::Purpose::kInitialisation};
   const float deviation = config.initializer_range;
   const float into_residual = deviation / std::sqrt(2.0f * static_cast<float>(config.layers));
   for (const ParameterView& view : layout.views()) {
     const bool one = view.role == Role::kHeadNormWeight ||
                      (view.role == Role::kNormWeight && config.norm != Norm::kRmsPlusOne);
+    if (part && !part->meets({view.offset, view.size})) continue;
     if (view.role == Role::kMatrix) fill_normal(key, view, deviation, parameters);
     if (view.role == Role::kIntoResidual) fill_normal(key, view, into_residual, parameters);
     if (!view.decayed()) std::fill_n(parameters.data() + view.offset, view.size, one ? 1.0f : 0.0f);

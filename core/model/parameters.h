@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -34,6 +35,14 @@ struct ParameterView {
 };
 
 constexpr std::int64_t kAbsent = -1;
+
+/// Values [offset, offset + size) of the flat buffer.
+struct ParameterRange {
+  std::int64_t offset = 0, size = 0;
+  bool meets(const ParameterRange& other) const {
+    return offset < other.offset + other.size && other.offset < offset + size;
+  }
+};
 
 /// Where a norm's weight stands, and its bias if it has one.
 struct NormOffsets {
@@ -105,8 +114,9 @@ class ParameterLayout {
 };
 
 /// Fresh weights: normal with deviation initializer_range (residual outputs divided by sqrt(2 layers)), norms
-/// that change no scale, biases 0; counter-based, so the same on every rank.
+/// that change no scale, biases 0; counter-based, so the same on every rank. With `part` only of tensors that
+/// have values in it.
 void initialise(const ModelConfig& config, const ParameterLayout& layout, std::uint64_t seed,
-                std::span<float> parameters);
+                std::span<float> parameters, std::optional<ParameterRange> part = std::nullopt);
 
 }  // namespace infalign::model

@@ -41,20 +41,18 @@ void activate_backward(const kernels::Stream& on, const ModelConfig& config, std
 
 }  // namespace
 
-void Pieces::embed(std::int64_t T, const std::int32_t* tokens, const std::int32_t* positions,
+void Pieces::embed(std::span<const std::int32_t> tokens, std::span<const std::int32_t> positions,
                    float* out) const {
   const ParameterLayout& layout = transformer_.layout();
-  const std::int64_t C = config_.hidden_size;
-  const auto embed_from = [&](const auto& table_at) {
-    kernels::embedding_forward(on_, T, C, tokens, table_at(layout.embedding()), out);
-    if (config_.embedding_scale != 1) kernels::embedding_scale(on_, T * C, config_.embedding_scale, out);
-    if (config_.learned_positions)
-      kernels::embedding_add(on_, T, C, positions, table_at(layout.positions()), out);
-  };
-  if (const FrozenParameters* frozen = weights_.frozen())
-    embed_from([&](std::int64_t offset) { return frozen->matrix(offset); });
-  else
-    embed_from([&](std::int64_t offset) { return weights_.at(offset); });
+  const std::int64_t T = std::ssize(tokens), C = config_.hidden_size;
+  weights_.look_up(on_, layout.embedding(), C, tokens, [&](const auto* table, const std::int32_t* rows) {
+    kernels::embedding_forward(on_, T, C, rows, table, out);
+  });
+  if (config_.embedding_scale != 1) kernels::embedding_scale(on_, T * C, config_.embedding_scale, out);
+  if (!config_.learned_positions) return;
+  weights_.look_up(on_, layout.positions(), C, positions, [&](const auto* table, const std::int32_t* rows) {
+    kernels::embedding_add(on_, T, C, rows, table, out);
+  });
 }
 
 void Pieces::embed_backward(std::int64_t T, const std::int32_t* tokens, const std::int32_t* positions,

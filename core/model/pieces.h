@@ -28,8 +28,8 @@ class Pieces {
         weights_(weights),
         inverse_frequency_(on, transformer.inverse_frequency()) {}
 
-  /// out [T, C]: embeddings, scaled, with their positions added.
-  void embed(std::int64_t T, const std::int32_t* tokens, const std::int32_t* positions, float* out) const;
+  /// out [T, C]: embeddings, scaled, with their positions added. Tokens and positions are the CPU's.
+  void embed(std::span<const std::int32_t> tokens, std::span<const std::int32_t> positions, float* out) const;
   /// residual += branch (unless null), out = its norm; inverse_rms [T] as kernels leave it.
   void normalise(std::int64_t T, const NormOffsets& norm, float* residual, const float* branch, float* out,
                  float* inverse_rms) const;

@@ -161,10 +161,11 @@ void Transformer::run(const kernels::Stream& on, const Weights& weights, const P
   if (T == 0) return;
 
   const Pieces pieces(on, *this, weights);
-  const kernels::Mirror<std::int32_t> tokens(on, batch.tokens), positions(on, batch.positions);
+  const kernels::Mirror<std::int32_t> positions(on, batch.positions);
   const auto stream_of = [&](std::int64_t i) { return activations.stream(i).data(); };
 
-  pieces.embed(T, tokens.data(), positions.data(), stream_of(0));
+  pieces.embed(batch.tokens, batch.positions, stream_of(0));
+  weights.hold(0, 1);
   pieces.normalise(T, layout_.layer(0).input_norm, stream_of(0), nullptr, activations.block(0).normed.data(),
                    activations.block(0).inverse_rms.data());
   for (std::int64_t i = 0; i < config_.layers; ++i) {
@@ -187,6 +188,7 @@ void Transformer::run(const kernels::Stream& on, const Weights& weights, const P
     float* residual = last ? activations.residual_.data() : stream_of(i + 1);
     pieces.feed_forward_out(T, i, layer.gated.data(),
                             {layer.raw_feed_forward.data(), layer.feed_forward_inverse_rms.data()}, residual);
+    weights.hold(i + 1, last ? std::nullopt : std::optional(i + 2));
     pieces.normalise(T, last ? layout_.final_norm() : layout_.layer(i + 1).input_norm, residual,
                      layer.residual_mid.data(),
                      last ? activations.hidden_.data() : activations.block(i + 1).normed.data(),
@@ -227,10 +229,12 @@ void Transformer::backward(const kernels::Stream& on, const Weights& weights, co
   const kernels::Mirror<std::int32_t> tokens(on, batch.tokens), positions(on, batch.positions);
 
   kernels::fill_zero(on, T * config_.hidden_size, d.residual.data());
+  weights.hold(config_.layers, config_.layers - 1);
   pieces.normalise_backward(T, layout_.final_norm(), d_hidden.data(), activations.residual_.data(),
                             activations.inverse_rms_.data(), d.residual.data(), gradient.data());
   for (std::int64_t i = config_.layers - 1; i >= 0; --i) {
     kernels::pulse();
+    weights.hold(i, i > 0 ? std::optional(i - 1) : std::nullopt);
     const LayerOffsets& at = layout_.layer(i);
     Activations::Layer& layer = activations.block(i);
     float* stream = activations.stream(i).data();

@@ -115,6 +115,20 @@ class Transformer {
     return weights;
   }
 
+  /// Parameters that have to be gathered: trained ones, and frozen ones, held in bfloat16.
+  Weights prepare(const kernels::Stream& on, const Gathering& parameters, kernels::Use use,
+                  kernels::Precision precision = kernels::Precision::kFloat32) const {
+    Weights weights;
+    weights.prepare(on, layout_, config_, parameters, use, precision);
+    return weights;
+  }
+  Weights prepare(const kernels::Stream& on, const FrozenParameters& vectors, const Gathering& matrices,
+                  kernels::Use use, kernels::Precision precision = kernels::Precision::kFloat32) const {
+    Weights weights;
+    weights.prepare(on, layout_, config_, vectors, matrices, use, precision);
+    return weights;
+  }
+
   /// Runs the decoder on a batch.
   /// Errors: std::invalid_argument for a token outside the vocabulary or a position beyond max_positions.
   void forward(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch, Keep keep,

@@ -129,7 +129,8 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
       run,
       {"align", variant.name, settings.steps, variant.optimizer, experiment.checkpoint_folder(variant.name),
        alignment_fingerprint(run, problem, variant), settings.max_skipped_steps,
-       micro_batch_count(settings.prompts_per_step, experiment.distributed.micro_batch_prompts)},
+       micro_batch_count(settings.prompts_per_step, experiment.distributed.micro_batch_prompts),
+       problem.shards_policies()},
       problem.tensors(), parameters.span());
   TransformedReward transformed_reward(deployment, variant, calibration.rollouts(), n);
   const TrainingWinRate training_win_rate(deployment, calibration.rollouts(), n);
@@ -233,12 +234,11 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
   });
 }
 
-void load_aligned(const Run& run, Problem& problem, const experiment::Variant& variant,
-                  kernels::Buffer<float>& parameters, double* beta) {
+storage::CheckpointReader open_aligned(const Run& run, Problem& problem, const experiment::Variant& variant) {
   const auto folder = run.experiment.checkpoint_folder(variant.name);
   const auto checkpoints = storage::list_checkpoints(folder);
   if (checkpoints.empty()) throw InputError(folder.string() + ": no checkpoint; run the align stage first");
-  const storage::CheckpointReader reader(checkpoints.back());
+  storage::CheckpointReader reader(checkpoints.back());
   const auto& state = reader.info().state;
   const auto fingerprint = state.find("fingerprint");
   if (fingerprint == state.end() || fingerprint->second != alignment_fingerprint(run, problem, variant) ||
@@ -246,11 +246,21 @@ void load_aligned(const Run& run, Problem& problem, const experiment::Variant& v
     throw InputError(checkpoints.back().string() +
                      ": not the finished policy of this configuration; run the align stage first");
   problem.choose_policies(variant);
+  return reader;
+}
+
+void load_aligned(const Run& run, Problem& problem, const experiment::Variant& variant,
+                  kernels::Buffer<float>& parameters, double* beta) {
+  const auto reader = open_aligned(run, problem, variant);
   make_room(run, problem, parameters);
-  kernels::fill_by_cpu(run.on, parameters.span(), [&](std::span<float> values) {
-    reader.read("model", problem.tensors(), {0, static_cast<std::int64_t>(values.size())}, values);
-  });
-  if (beta != nullptr) *beta = from_text(state.at("beta")).at(0);
+  const auto held = problem.held();
+  kernels::fill_by_cpu(
+      run.on,
+      parameters.span().subspan(static_cast<std::size_t>(held.begin), static_cast<std::size_t>(held.size())),
+      [&](std::span<float> values) {
+        reader.read("model", problem.tensors(), {held.begin, held.end}, values);
+      });
+  if (beta != nullptr) *beta = from_text(reader.info().state.at("beta")).at(0);
 }
 
 void align(Run& run) {

@@ -11,9 +11,9 @@
 
 namespace infalign::stages {
 
-/// Trains one variant from the reference policy; `parameters` receive the aligned policy on all ranks.
-/// Errors: Stopped after a checkpoint on request; std::runtime_error for a sampler-trainer gap over the
-/// limit.
+/// Trains one variant from the reference policy; `parameters` receive the aligned policy on all ranks, each
+/// its part where policies are sharded. Errors: Stopped after a checkpoint on request; std::runtime_error for
+/// a sampler-trainer gap over the limit.
 void align_variant(Run& run, Problem& problem, const alignment::Calibration& calibration,
                    const experiment::Variant& variant, kernels::Buffer<float>& parameters);
 
@@ -24,5 +24,7 @@ std::string alignment_fingerprint(const Run& run, const Problem& problem, const 
 /// InputError when it is not there or not of this run. `beta` receives the KL weight at the end.
 void load_aligned(const Run& run, Problem& problem, const experiment::Variant& variant,
                   kernels::Buffer<float>& parameters, double* beta = nullptr);
+/// The last checkpoint of a finished variant, whose policies are chosen. Errors: as above.
+storage::CheckpointReader open_aligned(const Run& run, Problem& problem, const experiment::Variant& variant);
 
 }  // namespace infalign::stages

@@ -305,7 +305,7 @@ void evaluate(Run& run) {
     run.at("stage evaluate (variant " + variant.name + ")");
     double beta = 0;
     load_aligned(run, problem, variant, parameters, &beta);
-    problem.set_policy(std::as_const(parameters).span());
+    problem.set_policy(parameters.span());
     policies.push_back(sample_answerer(run, problem, Answerer::kPolicy, kernels::Purpose::kEvaluationPolicy));
     entries.push_back(evaluate_variant(run, variant, beta, policies.back(), reference, previous));
     previous.push_back(&policies.back());

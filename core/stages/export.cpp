@@ -9,10 +9,40 @@
 
 namespace infalign::stages {
 
-void export_policies(Run& run) {
-  LanguageProblem problem(run.experiment, run.on);
+namespace {
+
+/// Writes the aligned policy of a variant: an adapter, a model with it, or a model one tensor after another.
+void write_policy(const Run& run, LanguageProblem& problem, const experiment::Variant& variant,
+                  bool as_adapter, const std::filesystem::path& target) {
   const auto& source = problem.policy_folder();
-  kernels::Buffer<float> parameters;
+  const auto& transformer = source.transformer;
+  const auto reader = open_aligned(run, problem, variant);
+  std::vector<float> values;
+  const auto read = [&](std::int64_t begin, std::int64_t size) {
+    values.resize(static_cast<std::size_t>(size));
+    reader.read("model", problem.tensors(), {begin, begin + size}, values);
+    return std::span<const float>(values);
+  };
+  const auto* adapter = problem.adapter();
+  if (adapter == nullptr) {
+    const auto values_of = [&](const model::ParameterView& view) { return read(view.offset, view.size); };
+    return save_model_folder(source.path, target, transformer, values_of, source.data_type);
+  }
+  read(0, adapter->size());
+  if (as_adapter)
+    return save_adapter_folder(description_folder(source.path), target, transformer, *adapter, values);
+  kernels::Buffer<float> merged(run.on, static_cast<std::size_t>(transformer.layout().size()));
+  source.gather_to(run.on, merged.span());
+  const kernels::Mirror<float> added(run.on, values);
+  model::merge(run.on, transformer.layout(), *adapter, {added.data(), values.size()}, merged.span());
+  const kernels::Downloaded<float> whole(run.on, merged.span());
+  save_model_folder(source.path, target, transformer, values_in(whole.span()), source.data_type);
+}
+
+}  // namespace
+
+void export_policies(Run& run) {
+  LanguageProblem problem(run.experiment, run.on, make_shards(run));
   for (const auto& variant : run.experiment.alignment.variants) {
     run.at("stage export (variant " + variant.name + ")");
     const auto target = run.experiment.policy_folder(variant.name);
@@ -20,20 +50,7 @@ void export_policies(Run& run) {
     const bool as_adapter = variant.lora.enabled() && run.experiment.exported.lora == "adapter";
     const auto fingerprint = alignment_fingerprint(run, problem, variant) + (as_adapter ? "-adapter" : "");
     if (run.is_done(key, fingerprint, target)) continue;
-    load_aligned(run, problem, variant, parameters);
-    if (run.root() && as_adapter) {
-      save_adapter_folder(description_folder(source.path), target, source.transformer, *problem.adapter(),
-                          kernels::Downloaded<float>(run.on, parameters.span()).span());
-    } else if (run.root()) {
-      if (const auto* adapter = problem.adapter()) {
-        kernels::Buffer<float> merged(run.on, static_cast<std::size_t>(source.transformer.layout().size()));
-        source.copy_to(run.on, merged.span());
-        model::merge(run.on, source.transformer.layout(), *adapter, parameters.span(), merged.span());
-        parameters = std::move(merged);
-      }
-      save_model_folder(source.path, target, source.transformer,
-                        kernels::Downloaded<float>(run.on, parameters.span()).span(), source.data_type);
-    }
+    if (run.root()) write_policy(run, problem, variant, as_adapter, target);
     run.mark_done(key, fingerprint);
     log_line(run, "export: " + target.string());
   }

@@ -76,14 +76,13 @@ std::pair<model::PackedBatch, model::Targets> pack_sequences(const std::vector<S
 }
 
 /// Mean negative log-likelihood of a token, nats; summed in micro-batch order.
-double mean_nll(Run& run, const model::Transformer& transformer, std::span<const float> parameters,
-                const std::vector<Sequence>& sequences) {
+double mean_nll(Run& run, const ModelFolder& folder, const std::vector<Sequence>& sequences) {
+  const auto& transformer = folder.transformer;
   std::vector<std::int64_t> all(sequences.size());
   std::iota(all.begin(), all.end(), 0);
   model::Activations activations;
   model::TokenLogProbabilities log_probabilities;
-  const auto weights =
-      transformer.prepare(run.on, parameters, kernels::Use::kScoring, precision(run.experiment));
+  const auto weights = folder.prepare(run.on, kernels::Use::kScoring, precision(run.experiment));
   std::vector<double> sums;
   const auto per_batch = run.experiment.distributed.micro_batch_prompts;
   for_own_micro_batches(run, all, per_batch, [&](std::span<const std::int64_t> which, std::int64_t) {
@@ -105,8 +104,10 @@ double mean_nll(Run& run, const model::Transformer& transformer, std::span<const
 
 void finetune(Run& run) {
   const auto& settings = *run.experiment.finetune;
-  auto folder = settings.from_scratch ? ModelFolder::fresh(settings.initial, run.experiment.seed)
-                                      : ModelFolder::load(settings.initial);
+  const auto shards = make_shards(run);
+  auto folder = settings.from_scratch
+                    ? ModelFolder::fresh(settings.initial, run.experiment.seed, shards.get())
+                    : ModelFolder::load(settings.initial, {}, shards.get());
   const auto& transformer = folder.transformer;
   Trainee trainee("finetune.lora", run.on, folder, settings.lora, run.experiment.seed,
                   precision(run.experiment));
@@ -151,7 +152,8 @@ void finetune(Run& run) {
       {"finetune", "", settings.steps, settings.optimizer,
        run.experiment.output / "checkpoints" / ".finetune", fingerprint.hex(),
        TrainingPlan().max_skipped_steps,
-       micro_batch_count(settings.sequences_per_step, run.experiment.distributed.micro_batch_prompts)},
+       micro_batch_count(settings.sequences_per_step, run.experiment.distributed.micro_batch_prompts),
+       trainee.is_sharded()},
       trainee.tensors(), trainee.parameters());
   model::Activations activations;
   model::TokenLogProbabilities log_probabilities;
@@ -189,13 +191,13 @@ void finetune(Run& run) {
     return StepReport{{{"tokens", static_cast<std::int64_t>(tokens)}, {"loss", loss}}, note};
   });
 
-  const auto parameters = trainee.finish();
-  const double nll = mean_nll(run, transformer, parameters, heldout_sequences);
+  trainee.finish();
+  run.ranks.barrier();
+  const double nll = mean_nll(run, folder, heldout_sequences);
   log_line(run, "finetune: " + std::to_string(nll) + " nats a token on " + std::to_string(heldout.size()) +
                     " held-out documents -> " + target.string());
   if (run.root())
-    save_model_folder(settings.initial, target, transformer,
-                      kernels::Downloaded<float>(run.on, parameters).span(), folder.data_type);
+    save_model_folder(settings.initial, target, transformer, folder.values(run.on), folder.data_type);
   run.mark_done("finetune", fingerprint.hex());
 }
 

@@ -38,13 +38,15 @@ std::vector<std::int32_t> without_stop(const model::Response& response) {
   return tokens;
 }
 
-LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const kernels::Stream& on)
-    : on_(on),
+LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const kernels::Stream& on,
+                                 std::shared_ptr<ParameterShards> shards)
+    : shards_(std::move(shards)),
+      on_(on),
       sampling_(experiment.sampling),
       precision_(precision(experiment)),
       keep_(kept_for_gradient(experiment)),
       reference_(ModelFolder::load_frozen(experiment.policy_start(), stored_in(experiment.memory.reference),
-                                          {}, on)),
+                                          {}, shards_.get(), on)),
       has_adapters_(std::ranges::any_of(experiment.alignment.variants,
                                         [](const auto& variant) { return variant.lora.enabled(); })),
       seed_(experiment.seed),
@@ -52,7 +54,8 @@ LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const
       generator_(reference_.transformer) {
   const auto source = [&](const std::string& name, const experiment::RewardChoice& choice,
                           const std::string& stored) {
-    return make_reward_source(name, choice, experiment.policy_start(), on_, precision_, stored_in(stored));
+    return make_reward_source(name, choice, experiment.policy_start(), on_, precision_, stored_in(stored),
+                              shards_.get());
   };
   reward_ = source("model.reward", experiment.reward_source(), experiment.memory.reward);
   judge_ = source("model.judge", experiment.judge_source(), experiment.memory.judge);
@@ -98,6 +101,7 @@ const model::Weights& LanguageProblem::reference_weights(kernels::Use use) {
 
 void LanguageProblem::choose_policies(const experiment::Variant& variant) {
   policy_weights_ = {};
+  policy_ = {};
   adapter_ = make_adapter("alignment.lora", reference_.transformer.config(), variant.lora);
   tensors_ = tensor_places(adapter_ ? adapter_->views() : reference_.transformer.layout().views());
 }
@@ -113,8 +117,12 @@ void LanguageProblem::set_policy(std::span<const float> parameters) {
   const kernels::Span span("prepare weights");
   if (adapter_)
     policy_weights_.adapt(on_, reference_weights(kernels::Use::kTraining), *adapter_, parameters);
-  else
+  else if (!shards_)
     reference_.transformer.prepare(on_, parameters, kernels::Use::kTraining, precision_, policy_weights_);
+  else {
+    if (!policy_.source) policy_ = shards_->publish(parameters);
+    policy_weights_ = reference_.transformer.prepare(on_, policy_, kernels::Use::kTraining, precision_);
+  }
 }
 
 Rollouts LanguageProblem::sample(Answerer answerer, Split split, std::span<const std::int64_t> which,

@@ -24,11 +24,17 @@ std::vector<std::int32_t> without_stop(const model::Response& response);
 
 class LanguageProblem final : public Problem {
  public:
-  /// Reads models and prompts. Errors: InputError for anything wrong with them.
-  explicit LanguageProblem(const experiment::Experiment& experiment, const kernels::Stream& on);
+  /// Reads models and prompts; with `shards` models and policies are divided among their ranks, which is
+  /// collective. Errors: InputError for anything wrong with them.
+  LanguageProblem(const experiment::Experiment& experiment, const kernels::Stream& on,
+                  std::shared_ptr<ParameterShards> shards = nullptr);
 
   const std::vector<storage::TensorPlace>& tensors() const override { return tensors_; }
   void choose_policies(const experiment::Variant& variant) override;
+  bool shards_policies() const override { return shards_ && !adapter_; }
+  distributed::Interval held() const override {
+    return shards_policies() ? shards_->own(parameter_count()) : Problem::held();
+  }
   void start(std::span<float> parameters) const override;
   std::int64_t prompt_count(Split split) const override;
   std::vector<std::string> notes() const override { return prompts_.notes; }
@@ -65,6 +71,7 @@ class LanguageProblem final : public Problem {
   const model::Weights& reference_weights(kernels::Use use);
   std::vector<float> rewards(RewardSource& source, const Rollouts& rollouts) const;
 
+  std::shared_ptr<ParameterShards> shards_;  // null: all is held whole
   kernels::Stream on_;
   experiment::Sampling sampling_;
   kernels::Precision precision_;
@@ -75,6 +82,7 @@ class LanguageProblem final : public Problem {
   std::uint64_t seed_;
   std::optional<model::AdapterLayout> adapter_;
   model::Weights policy_weights_;
+  model::Gathering policy_;  // of sharded policies
   std::vector<storage::TensorPlace> tensors_;
   std::unique_ptr<RewardSource> reward_, judge_, reranker_;  // judge and reranker may be null
   std::optional<Answers> answers_;

@@ -16,13 +16,26 @@ namespace {
 
 /// Weights of a model, or of an adapter's base with the adapter added; as read_weights.
 storage::DataType read_parameters(const std::filesystem::path& folder, const model::Transformer& transformer,
-                                  Require require, std::span<float> parameters) {
-  if (!is_adapter_folder(folder)) return read_weights(folder, transformer, require, parameters);
+                                  Require require, std::span<float> parameters,
+                                  std::optional<distributed::Interval> part = std::nullopt) {
+  if (!is_adapter_folder(folder)) return read_weights(folder, transformer, require, parameters, part);
   const auto base = description_folder(folder);
   if (adds_score_head(folder) && !read_model_config(base).score_head) require = Require::kAllButScore;
   const auto type = read_weights(base, transformer, require, parameters);
   add_adapter(folder, transformer, parameters);
   return type;
+}
+
+/// What a rank has to read of a model that is divided among ranks.
+std::optional<distributed::Interval> own_part(const ParameterShards* shards,
+                                              const model::Transformer& transformer) {
+  if (shards == nullptr) return std::nullopt;
+  return shards->own(transformer.layout().size());
+}
+
+std::optional<model::ParameterRange> range(const std::optional<distributed::Interval>& part) {
+  if (!part) return std::nullopt;
+  return model::ParameterRange{part->begin, part->size()};
 }
 
 /// Makes a configuration that of the first `layers` of its model `whole`.
@@ -57,20 +70,36 @@ model::ModelConfig as_reward_model(model::ModelConfig backbone) {
   return backbone;
 }
 
-ModelFolder ModelFolder::load(const std::filesystem::path& path, const std::filesystem::path& adapter) {
+void ModelFolder::shard(ParameterShards* shards) {
+  if (shards == nullptr) return;
+  held = shards->own(transformer.layout().size());
+  if (frozen.empty()) {
+    distributed::keep_only(held, parameters.span());
+    gathering = shards->publish(std::as_const(parameters).span());
+  } else {
+    distributed::keep_only(held, frozen.matrices());
+    gathering = shards->publish(std::as_const(frozen).matrices());
+  }
+}
+
+ModelFolder ModelFolder::load(const std::filesystem::path& path, const std::filesystem::path& adapter,
+                              ParameterShards* shards) {
   auto config = read_model_config(path);
   const bool adds_head = !adapter.empty() && is_adapter_folder(adapter) && adds_score_head(adapter);
   const auto require = adds_head && !config.score_head ? Require::kAllButScore : Require::kAll;
   model::Transformer transformer(adds_head ? as_reward_model(config) : config);
   kernels::Buffer<float> parameters(static_cast<std::size_t>(transformer.layout().size()));
-  const auto type = read_parameters(path, transformer, require, parameters.span());
+  const auto part = adapter.empty() ? own_part(shards, transformer) : std::nullopt;
+  const auto type = read_parameters(path, transformer, require, parameters.span(), part);
   if (!adapter.empty()) {
     if (!is_adapter_folder(adapter))
       throw InputError(adapter.string() + ": not the folder of an adapter: it has no adapter_config.json");
     add_adapter(adapter, transformer, parameters.span());
   }
-  return {path, std::move(transformer), std::move(parameters),
-          text::Tokenizer::load(description_folder(path)), type};
+  ModelFolder folder{path, std::move(transformer), std::move(parameters),
+                     text::Tokenizer::load(description_folder(path)), type};
+  folder.shard(shards);
+  return folder;
 }
 
 void ModelFolder::move_to(const kernels::Stream& on) {
@@ -79,9 +108,10 @@ void ModelFolder::move_to(const kernels::Stream& on) {
 }
 
 ModelFolder ModelFolder::load_frozen(const std::filesystem::path& path, kernels::Precision stored,
-                                     const std::filesystem::path& adapter, const kernels::Stream& on) {
+                                     const std::filesystem::path& adapter, ParameterShards* shards,
+                                     const kernels::Stream& on) {
   if (stored == kernels::Precision::kFloat32) {
-    auto folder = load(path, adapter);
+    auto folder = load(path, adapter, shards);
     folder.move_to(on);
     return folder;
   }
@@ -94,50 +124,121 @@ ModelFolder ModelFolder::load_frozen(const std::filesystem::path& path, kernels:
                         folder.parameters.span().subspan(static_cast<std::size_t>(view.offset),
                                                          static_cast<std::size_t>(view.size)));
     folder.parameters = {};
+    folder.shard(shards);
     folder.move_to(on);
     return folder;
   }
   model::Transformer transformer(read_model_config(path));
   model::FrozenParameters frozen(transformer.layout());
-  const auto type = read_weights(path, transformer, Require::kAll, frozen);
-  frozen.move_to(on);
-  return {path, std::move(transformer), {}, text::Tokenizer::load(path), type, std::move(frozen)};
+  const auto type = read_weights(path, transformer, Require::kAll, frozen, own_part(shards, transformer));
+  ModelFolder folder{path, std::move(transformer), {}, text::Tokenizer::load(path), type, std::move(frozen)};
+  folder.shard(shards);
+  folder.move_to(on);
+  return folder;
 }
 
 model::Weights ModelFolder::prepare(const kernels::Stream& on, kernels::Use use,
                                     kernels::Precision precision) const {
-  return frozen.empty() ? transformer.prepare(on, parameters.span(), use, precision)
-                        : transformer.prepare(on, frozen, use, precision);
+  model::Weights weights;
+  prepare(on, use, precision, weights);
+  return weights;
+}
+
+void ModelFolder::prepare(const kernels::Stream& on, kernels::Use use, kernels::Precision precision,
+                          model::Weights& weights) const {
+  const auto& layout = transformer.layout();
+  const auto& config = transformer.config();
+  if (is_sharded() && frozen.empty())
+    weights.prepare(on, layout, config, gathering, use, precision);
+  else if (is_sharded())
+    weights.prepare(on, layout, config, frozen, gathering, use, precision);
+  else if (frozen.empty())
+    weights.prepare(on, layout, config, parameters.span(), use, precision);
+  else
+    weights.prepare(on, layout, config, frozen, use, precision);
+}
+
+void ModelFolder::merge(const kernels::Stream& on, const model::AdapterLayout& adapter,
+                        std::span<const float> values) {
+  const auto part = is_sharded() ? held : distributed::Interval{0, transformer.layout().size()};
+  model::merge(on, transformer.layout(), adapter, values, parameters.span(),
+               model::ParameterRange{part.begin, part.size()});
+  if (is_sharded()) distributed::keep_only(held, parameters.span());
 }
 
 void ModelFolder::copy_to(const kernels::Stream& on, std::span<float> all) const {
+  const auto part = is_sharded() ? held : distributed::Interval{0, transformer.layout().size()};
   if (frozen.empty())
-    kernels::copy(on, std::ssize(all), parameters.data(), all.data());
+    kernels::copy(on, part.size(), parameters.data() + part.begin, all.data() + part.begin);
   else
-    frozen.copy_to(on, transformer.layout(), all);
+    frozen.copy_to(on, transformer.layout(), all, part.begin, part.end);
 }
 
-ModelFolder ModelFolder::fresh(const std::filesystem::path& path, std::uint64_t seed) {
+void ModelFolder::gather_to(const kernels::Stream& on, std::span<float> all) const {
+  if (!is_sharded()) return copy_to(on, all);
+  const auto& layout = transformer.layout();
+  if (frozen.empty()) return gather(gathering, {0, layout.size()}, all);
+  std::vector<std::uint16_t> matrix;  // a tensor at a time
+  for (const auto& view : layout.views()) {
+    const auto size = static_cast<std::size_t>(view.size);
+    if (model::FrozenParameters::is_narrow(view)) {
+      matrix.resize(size);
+      gather(gathering, {view.offset, view.offset + view.size}, std::span(matrix));
+    }
+    frozen.copy_to(on, view, matrix, all.subspan(static_cast<std::size_t>(view.offset), size));
+  }
+}
+
+ValuesOf ModelFolder::values(const kernels::Stream& on) const {
+  if (!is_sharded() && on.device() == kernels::Device::kCpu) return values_in(parameters.span());
+  return [this, on, tensor = std::vector<float>()](const model::ParameterView& view) mutable {
+    tensor.resize(static_cast<std::size_t>(view.size));
+    if (is_sharded())
+      gather(gathering, {view.offset, view.offset + view.size}, std::span(tensor));
+    else
+      kernels::download(on, parameters.data() + view.offset, std::span(tensor));
+    return std::span<const float>(tensor);
+  };
+}
+
+void ModelFolder::complete(std::int64_t begin, std::int64_t end) {
+  if (!is_sharded()) return;
+  for (const auto& [first, last] : {distributed::Interval{begin, std::min(end, held.begin)},
+                                    distributed::Interval{std::max(begin, held.end), end}})
+    if (first < last)
+      gather(
+          gathering, {first, last},
+          parameters.span().subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first)));
+}
+
+ModelFolder ModelFolder::fresh(const std::filesystem::path& path, std::uint64_t seed,
+                               ParameterShards* shards) {
   model::Transformer transformer(read_model_config(path));
   kernels::Buffer<float> parameters(static_cast<std::size_t>(transformer.layout().size()));
-  model::initialise(transformer.config(), transformer.layout(), seed, parameters.span());
-  return {path, std::move(transformer), std::move(parameters),
-          text::Tokenizer::load(description_folder(path))};
+  model::initialise(transformer.config(), transformer.layout(), seed, parameters.span(),
+                    range(own_part(shards, transformer)));
+  ModelFolder folder{path, std::move(transformer), std::move(parameters),
+                     text::Tokenizer::load(description_folder(path))};
+  folder.shard(shards);
+  return folder;
 }
 
 ModelFolder load_as_reward_model(const std::filesystem::path& backbone, std::uint64_t seed,
-                                 std::int64_t layers) {
+                                 std::int64_t layers, ParameterShards* shards) {
   const auto config = as_reward_model(read_model_config(backbone, layers));
   model::Transformer transformer(config);
   kernels::Buffer<float> parameters(static_cast<std::size_t>(transformer.layout().size()));
-  model::initialise(config, transformer.layout(), seed, parameters.span());
-  const auto type = read_parameters(backbone, transformer, Require::kAllButScore, parameters.span());
-  return {backbone, std::move(transformer), std::move(parameters),
-          text::Tokenizer::load(description_folder(backbone)), type};
+  const auto part = own_part(shards, transformer);
+  model::initialise(config, transformer.layout(), seed, parameters.span(), range(part));
+  const auto type = read_parameters(backbone, transformer, Require::kAllButScore, parameters.span(), part);
+  ModelFolder folder{backbone, std::move(transformer), std::move(parameters),
+                     text::Tokenizer::load(description_folder(backbone)), type};
+  folder.shard(shards);
+  return folder;
 }
 
 void save_model_folder(const std::filesystem::path& folder, const std::filesystem::path& target,
-                       const model::Transformer& transformer, std::span<const float> parameters,
+                       const model::Transformer& transformer, const ValuesOf& values_of,
                        storage::DataType data_type) {
   namespace fs = std::filesystem;
   const fs::path source = description_folder(folder);
@@ -171,7 +272,7 @@ void save_model_folder(const std::filesystem::path& folder, const std::filesyste
     storage::write_file_durably(temporary / "config.json", json_text(config, 2) + "\n");
     fs::remove(temporary / "generation_config.json");
   }
-  write_weights(temporary / "model.safetensors", transformer, parameters, data_type);
+  write_weights(temporary / "model.safetensors", transformer, values_of, data_type);
   for (const auto& entry : fs::directory_iterator(temporary)) storage::sync_path(entry.path());
   fs::remove_all(target);
   storage::rename_durably(temporary, target);

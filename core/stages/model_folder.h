@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "core/model/transformer.h"
+#include "core/stages/model_weights.h"
+#include "core/stages/parameter_shards.h"
 #include "core/storage/checkpoint.h"
 #include "core/storage/safetensors.h"
 #include "core/text/tokenizer.h"
@@ -24,28 +26,54 @@ struct ModelFolder {
   text::Tokenizer tokenizer;
   storage::DataType data_type = storage::DataType::kFloat32;  // in which the files store the weights
   model::FrozenParameters frozen = {};  // in the place of `parameters` where they are held in bfloat16
+  // Where they are sharded, how the rest of them is gathered; else empty. Matrices in bfloat16, or all in
+  // float32, are then held in part: this rank's interval.
+  model::Gathering gathering = {};
+  distributed::Interval held = {};
 
   /// The model of a folder, or an adapter's with the adapter added; with `adapter`, a folder too, that is
-  /// added. Errors: InputError naming the file for anything missing, surplus, of wrong shape or not
-  /// supported.
-  static ModelFolder load(const std::filesystem::path& path, const std::filesystem::path& adapter = {});
+  /// added. With `shards` it is divided among their ranks, and loading it is collective; of a model's files
+  /// a rank then reads its own part alone, where an adapter is added all of it first. Errors: InputError
+  /// naming the file for anything missing, surplus, of wrong shape or not supported.
+  static ModelFolder load(const std::filesystem::path& path, const std::filesystem::path& adapter = {},
+                          ParameterShards* shards = nullptr);
 
   /// The same of a model that is never trained, whose weights are held in `stored`. A model's files go to
   /// bfloat16 without a copy of the whole; an adapter is added in float32 first. They end on the device of
   /// `on`.
   static ModelFolder load_frozen(const std::filesystem::path& path, kernels::Precision stored,
-                                 const std::filesystem::path& adapter = {}, const kernels::Stream& on = {});
+                                 const std::filesystem::path& adapter = {}, ParameterShards* shards = nullptr,
+                                 const kernels::Stream& on = {});
 
   /// Brings the weights from the CPU to the device of `on`.
   void move_to(const kernels::Stream& on);
 
+  /// The folder's configuration and tokenizer with weights drawn anew; it need not hold any.
+  static ModelFolder fresh(const std::filesystem::path& path, std::uint64_t seed,
+                           ParameterShards* shards = nullptr);
+
+  bool is_sharded() const { return gathering.source != nullptr; }
   /// Weights for passes, in whichever way they are held.
   model::Weights prepare(const kernels::Stream& on, kernels::Use use, kernels::Precision precision) const;
-  /// All parameters as float32, into [transformer.layout().size()] on the same device.
+  /// The same into `weights`, whose memory is used again.
+  void prepare(const kernels::Stream& on, kernels::Use use, kernels::Precision precision,
+               model::Weights& weights) const;
+  /// Adds an adapter to what is held of float32 parameters.
+  void merge(const kernels::Stream& on, const model::AdapterLayout& adapter, std::span<const float> values);
+  /// What is held of the parameters, as float32, to its places in [transformer.layout().size()].
   void copy_to(const kernels::Stream& on, std::span<float> all) const;
+  /// All parameters, gathered where they are sharded.
+  void gather_to(const kernels::Stream& on, std::span<float> all) const;
+  /// The values of float32 `parameters` one tensor after another, whoever holds them.
+  ValuesOf values(const kernels::Stream& on) const;
+  /// The values at [begin, end) of `parameters` are to be there, whoever holds them.
+  void complete(std::int64_t begin, std::int64_t end);
 
-  /// The folder's configuration and tokenizer with weights drawn anew; it need not hold any.
-  static ModelFolder fresh(const std::filesystem::path& path, std::uint64_t seed);
+ private:
+  friend ModelFolder load_as_reward_model(const std::filesystem::path&, std::uint64_t, std::int64_t,
+                                          ParameterShards*);
+  /// Divides what was loaded: keeps this rank's own part and lets the others read it. Collective.
+  void shard(ParameterShards* shards);
 };
 
 /// The model that a folder's config.json describes, or that of an adapter, or the first `layers` of it (0:
@@ -58,14 +86,14 @@ model::ModelConfig as_reward_model(model::ModelConfig backbone);
 /// A backbone, or the first `layers` of it (0: all), with a fresh score head (weights from `seed`), ready to
 /// become a reward model. A folder that has a score head keeps it.
 ModelFolder load_as_reward_model(const std::filesystem::path& backbone, std::uint64_t seed,
-                                 std::int64_t layers = 0);
+                                 std::int64_t layers = 0, ParameterShards* shards = nullptr);
 
 /// Writes weights into `target`, a model folder like `folder` (an adapter's base, where that is one): every
 /// file of it but its weights is copied as it is; for a reward model made of a language model, config.json is
 /// rewritten to say so: one label, as many layers as it has, and as pad_token_id, where it names none, the
 /// tokenizer's padding token or else the one that ends a sequence. `parameters` are in the CPU's memory.
 void save_model_folder(const std::filesystem::path& folder, const std::filesystem::path& target,
-                       const model::Transformer& transformer, std::span<const float> parameters,
+                       const model::Transformer& transformer, const ValuesOf& values_of,
                        storage::DataType data_type);
 
 /// A hash of what makes the folder behave as it does: configuration, tokenizer, weights.

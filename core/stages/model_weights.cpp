@@ -43,13 +43,21 @@ void transpose(std::int64_t rows, std::int64_t columns, const float* from, float
           to[j * rows + i] = from[i * columns + j];
 }
 
+std::vector<std::int64_t> shape_in_file(const model::ParameterView& view) {
+  return view.transposed ? std::vector{view.shape[1], view.shape[0]} : view.shape;
+}
+
 void read_tensor(const storage::SafetensorsReader& reader, const std::string& name,
                  const model::ParameterView& view, std::span<float> values) {
-  if (!view.transposed) return reader.read(name, view.shape, values);
-  const std::vector<std::int64_t> shape = {view.shape[1], view.shape[0]};
+  const auto shape = shape_in_file(view);
+  if (!view.transposed) return reader.read(name, shape, values);
   std::vector<float> in_file(values.size());
   reader.read(name, shape, in_file);
   transpose(shape[0], shape[1], in_file.data(), values.data());
+}
+
+bool is_left_out(const model::ParameterView& view, const std::optional<distributed::Interval>& part) {
+  return part && (view.offset >= part->end || view.offset + view.size <= part->begin);
 }
 
 /// The narrowest of the formats that holds values of both exactly.
@@ -94,8 +102,10 @@ storage::DataType read_each(const std::filesystem::path& folder, const model::Tr
 }  // namespace
 
 storage::DataType read_weights(const std::filesystem::path& folder, const model::Transformer& transformer,
-                               Require require, std::span<float> parameters) {
+                               Require require, std::span<float> parameters,
+                               std::optional<distributed::Interval> part) {
   return read_each(folder, transformer, require, [&](const auto& reader, const auto& name, const auto& view) {
+    if (is_left_out(view, part)) return reader.require(name, shape_in_file(view));
     read_tensor(
         reader, name, view,
         parameters.subspan(static_cast<std::size_t>(view.offset), static_cast<std::size_t>(view.size)));
@@ -103,11 +113,13 @@ storage::DataType read_weights(const std::filesystem::path& folder, const model:
 }
 
 storage::DataType read_weights(const std::filesystem::path& folder, const model::Transformer& transformer,
-                               Require require, model::FrozenParameters& parameters) {
+                               Require require, model::FrozenParameters& parameters,
+                               std::optional<distributed::Interval> part) {
   return read_each(folder, transformer, require, [&](const auto& reader, const auto& name, const auto& view) {
     const auto size = static_cast<std::size_t>(view.size);
     if (!model::FrozenParameters::is_narrow(view))
       return read_tensor(reader, name, view, std::span(parameters.vector(view.offset), size));
+    if (is_left_out(view, part)) return reader.require(name, shape_in_file(view));
     if (!view.transposed)
       return reader.read(name, view.shape, std::span(parameters.matrix(view.offset), size));
     std::vector<float> values(size);
@@ -116,23 +128,26 @@ storage::DataType read_weights(const std::filesystem::path& folder, const model:
   });
 }
 
+ValuesOf values_in(std::span<const float> parameters) {
+  return [parameters](const model::ParameterView& view) {
+    return parameters.subspan(static_cast<std::size_t>(view.offset), static_cast<std::size_t>(view.size));
+  };
+}
+
 void write_weights(const std::filesystem::path& file, const model::Transformer& transformer,
-                   std::span<const float> parameters, storage::DataType type) {
-  std::vector<std::vector<float>> transposed;  // what the tensors below point into
-  std::vector<storage::NamedTensor> tensors;
-  for (const auto& view : transformer.layout().views()) {
-    auto values =
-        parameters.subspan(static_cast<std::size_t>(view.offset), static_cast<std::size_t>(view.size));
-    auto shape = view.shape;
-    if (view.transposed) {
-      transposed.emplace_back(values.size());
-      transpose(shape[0], shape[1], values.data(), transposed.back().data());
-      std::swap(shape[0], shape[1]);
-      values = transposed.back();
-    }
-    tensors.push_back({view.name, std::move(shape), values});
-  }
-  storage::write_safetensors(file, tensors, type);
+                   const ValuesOf& values_of, storage::DataType type) {
+  const auto& views = transformer.layout().views();
+  std::vector<storage::TensorToCome> tensors;
+  for (const auto& view : views) tensors.push_back({view.name, shape_in_file(view)});
+  std::vector<float> transposed;
+  storage::write_safetensors(file, tensors, type, [&](std::size_t i) {
+    const auto& view = views[i];
+    const auto values = values_of(view);
+    if (!view.transposed) return values;
+    transposed.resize(values.size());
+    transpose(view.shape[0], view.shape[1], values.data(), transposed.data());
+    return std::span<const float>(transposed);
+  });
 }
 
 }  // namespace infalign::stages

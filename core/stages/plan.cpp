@@ -192,6 +192,13 @@ class Planner {
 
   // Memory.
 
+  struct TrainedParameters {
+    std::int64_t count = 0, prepared = 0;  // parameters; bytes of what is prepared of them
+    bool adapter = false;
+
+    model::Trained kind() const { return adapter ? model::Trained::kAdapter : model::Trained::kAll; }
+  };
+
   StageMemory& add_memory(const std::string& stage) {
     plan_.memory.push_back({stage, {}, {}});
     return plan_.memory.back();
@@ -204,11 +211,20 @@ class Planner {
     if (on_gpu()) memory.on_cpu.push_back({"weights on their way to the GPU", largest});
   }
 
-  void add_optimizer(StageMemory& memory, std::int64_t count) const {
+  /// Whether parameters are divided among ranks, those of adapters excepted.
+  bool divides_parameters() const { return e_.distributed.sharding == 3 && plan_.ranks > 1; }
+  std::int64_t share(std::int64_t count) const {
+    return divides_parameters() ? distributed::parameter_shares(count, plan_.ranks).front().size() : count;
+  }
+
+  void add_optimizer(StageMemory& memory, const TrainedParameters& trained) const {
+    const auto count = trained.count;
     const auto mode =
         e_.distributed.reproducible ? distributed::SumMode::kReproducible : distributed::SumMode::kFast;
-    const auto bytes = distributed::ShardedOptimizer::bytes(
-        count, plan_.ranks, mode, static_cast<distributed::Sharding>(e_.distributed.sharding));
+    auto sharding = static_cast<distributed::Sharding>(e_.distributed.sharding);
+    if (sharding == distributed::Sharding::kParameters && trained.adapter)
+      sharding = distributed::Sharding::kOptimizer;
+    const auto bytes = distributed::ShardedOptimizer::bytes(count, plan_.ranks, mode, sharding);
     memory.parts.push_back({"gradients", bytes.gradient});
     memory.parts.push_back(
         {e_.distributed.reproducible ? "reproducible accumulators" : "accumulators", bytes.sums});
@@ -239,7 +255,7 @@ class Planner {
       for (const auto& config : scorers) {
         bytes += stored_bytes(config, stored_in(word));
         largest = std::max(largest, stored_bytes(config, stored_in(word)));
-        prepared += prepared_bytes(config, Use::kScoring, stored_in(word));
+        add_prepared(prepared, config, Use::kScoring, stored_in(word));
       }
       const auto number = scorers.size() > 1 ? std::to_string(scorers.size()) + " x " : "";
       if (bytes > 0) memory.parts.push_back({"parameters: " + number + what, bytes});
@@ -256,24 +272,42 @@ class Planner {
     std::int64_t prepared = add_loaded(memory);
     const auto stored = stored_in(e_.memory.reference);
     if (has_adapters())  // which stand on the reference's weights
-      prepared += prepared_bytes(policy_, Use::kTraining, stored);
+      add_prepared(prepared, policy_, Use::kTraining, stored);
     else
-      for (const Use use : reference_uses) prepared += prepared_bytes(policy_, use, stored);
+      for (const Use use : reference_uses) add_prepared(prepared, policy_, use, stored);
     if (with_policy) {
       const auto policy = largest_policy();
-      memory.parts.push_back({"parameters: policy", policy.count * kFloat});
-      prepared += policy.prepared;
+      memory.parts.push_back(
+          {"parameters: policy", (policy.adapter ? policy.count : share(policy.count)) * kFloat});
+      if (policy.adapter)
+        prepared += policy.prepared;
+      else
+        add_prepared(prepared, policy_, Use::kTraining);
     }
-    memory.parts.push_back({"matrices prepared for products", prepared});
+    add_prepared_part(memory, prepared);
+  }
+  /// Takes account of a model whose products are prepared. Models that are gathered share the memory for it.
+  void add_prepared(std::int64_t& bytes, const model::ModelConfig& config, kernels::Use use,
+                    kernels::Precision stored = kernels::Precision::kFloat32) const {
+    if (divides_parameters())
+      bytes = std::max(bytes, model::GatheredParameters::bytes(config, use, precision(e_), stored));
+    else
+      bytes += prepared_bytes(config, use, stored);
+  }
+  void add_prepared_part(StageMemory& memory, std::int64_t bytes) const {
+    memory.parts.push_back(
+        {divides_parameters() ? "layers gathered and prepared" : "matrices prepared for products", bytes});
   }
   std::int64_t prepared_bytes(const model::ModelConfig& config, kernels::Use use,
                               kernels::Precision stored = kernels::Precision::kFloat32) const {
     return model::Weights::bytes(config, use, precision(e_), stored, plan_.device);
   }
-  static std::int64_t stored_bytes(const model::ModelConfig& config, kernels::Precision stored) {
+  std::int64_t stored_bytes(const model::ModelConfig& config, kernels::Precision stored) const {
     const model::ParameterLayout layout(config);
-    return stored == kernels::Precision::kFloat32 ? layout.size() * kFloat
-                                                  : model::FrozenParameters::bytes(layout);
+    if (stored == kernels::Precision::kFloat32) return share(layout.size()) * kFloat;
+    const auto of_others =
+        (layout.size() - share(layout.size())) * static_cast<std::int64_t>(sizeof(kernels::Bfloat16));
+    return model::FrozenParameters::bytes(layout) - of_others;
   }
 
   void add_sampling(StageMemory& memory, const PromptLoad& load, std::int64_t n, bool judges) const {
@@ -334,20 +368,17 @@ class Planner {
     policies_on_disk();
     auto& memory = add_memory("export");
     const auto prepared = add_loaded(memory);
-    const bool merges = has_adapters() && e_.exported.lora == "merged";
-    const auto count = largest_policy().count + (merges ? parameters(policy_) : 0);
+    // A policy is read and written a tensor at a time; an adapter is read whole, and may be merged.
+    std::int64_t count = 0;
+    for (const auto& view : model::ParameterLayout(policy_).views()) count = std::max(count, view.size);
+    for (const auto& variant : e_.alignment.variants)
+      if (const auto trained = trained_of("alignment.lora", policy_, variant.lora); trained.adapter)
+        count = std::max(count, trained.count + (e_.exported.lora == "merged" ? parameters(policy_) : 0));
     memory.parts.push_back({"parameters: policy", count * kFloat});
-    memory.parts.push_back({"matrices prepared for products", prepared});
+    add_prepared_part(memory, prepared);
   }
 
   // What is trained: all parameters, or an adapter.
-
-  struct TrainedParameters {
-    std::int64_t count = 0, prepared = 0;  // parameters; bytes of what is prepared of them
-    bool adapter = false;
-
-    model::Trained kind() const { return adapter ? model::Trained::kAdapter : model::Trained::kAll; }
-  };
 
   TrainedParameters trained_of(const std::string& path, const model::ModelConfig& config,
                                const experiment::Lora& lora) const {
@@ -359,12 +390,13 @@ class Planner {
   /// Of a stage that trains one model: parameters, optimizer, prepared matrices.
   void add_trained(StageMemory& memory, const std::string& what, const model::ModelConfig& config,
                    const TrainedParameters& trained) const {
-    memory.parts.push_back({"parameters: " + what, parameters(config) * kFloat});
+    memory.parts.push_back({"parameters: " + what, share(parameters(config)) * kFloat});
     add_reading(memory, parameters(config) * kFloat);
     if (trained.adapter) memory.parts.push_back({"parameters: adapter", trained.count * kFloat});
-    add_optimizer(memory, trained.count);
-    const auto base = trained.adapter ? prepared_bytes(config, Use::kTraining) : 0;
-    memory.parts.push_back({"matrices prepared for products", base + trained.prepared});
+    add_optimizer(memory, trained);
+    std::int64_t prepared = trained.adapter ? trained.prepared : 0;
+    add_prepared(prepared, config, Use::kTraining);
+    add_prepared_part(memory, prepared);
   }
 
   /// Of the variants the one that takes most.
@@ -514,7 +546,7 @@ class Planner {
       add_models(memory, true, {Use::kScoring, Use::kSampling});
     else
       add_models(memory, true, {Use::kScoring});
-    add_optimizer(memory, largest_policy().count);
+    add_optimizer(memory, largest_policy());
     add_training_activations(memory, policy_, packed_tokens(load, n));
     add_sampling(memory, load, n, false);
     memory.parts.push_back(

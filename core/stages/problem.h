@@ -14,6 +14,7 @@
 #include "core/model/generation.h"
 #include "core/model/transformer.h"
 #include "core/storage/checkpoint.h"
+#include "distributed/communicator.h"
 #include "kernels/device.h"
 #include "kernels/random/philox.h"
 
@@ -60,6 +61,10 @@ class Problem {
   /// The flat parameter buffer of policies.
   virtual const std::vector<storage::TensorPlace>& tensors() const = 0;
   std::int64_t parameter_count() const { return tensors().back().offset + tensors().back().size; }
+  /// Whether of that buffer each rank holds its interval (stage 3 of sharding).
+  virtual bool shards_policies() const { return false; }
+  /// What this rank holds of the buffer, which it addresses whole.
+  virtual distributed::Interval held() const { return {0, parameter_count()}; }
   /// The parameters [parameter_count()] with which the policy is pi_ref, where training starts.
   virtual void start(std::span<float> parameters) const = 0;
 
@@ -72,7 +77,7 @@ class Problem {
   virtual std::string response_text(const model::Response& response) const = 0;
 
   /// `parameters` are the policy from here on; to be called again whenever they change, and they have to stay
-  /// where they are.
+  /// where they are until other policies are chosen. Collective where policies are sharded.
   virtual void set_policy(std::span<const float> parameters) = 0;
 
   /// n samples of each prompt, without rewards.

@@ -83,7 +83,8 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
     return;
   }
 
-  auto folder = load_as_reward_model(backbone, seed, settings.layers);
+  const auto shards = make_shards(run);
+  auto folder = load_as_reward_model(backbone, seed, settings.layers, shards.get());
   const auto& transformer = folder.transformer;
   Trainee trainee(name + ".lora", run.on, folder, settings.lora, seed, precision(run.experiment));
   const auto data =
@@ -96,11 +97,12 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
   const auto& heldout_pairs = data.heldout;
   const auto per_batch = pairs_per_micro_batch(settings, run.experiment.distributed);
   const auto steps = reward_steps(settings, static_cast<std::int64_t>(train_pairs.size()));
-  Training training(run,
-                    {name, "", steps, settings.optimizer,
-                     run.experiment.output / "checkpoints" / ("." + name), fingerprint.hex(),
-                     TrainingPlan().max_skipped_steps, micro_batch_count(settings.pairs_per_step, per_batch)},
-                    trainee.tensors(), trainee.parameters());
+  Training training(
+      run,
+      {name, "", steps, settings.optimizer, run.experiment.output / "checkpoints" / ("." + name),
+       fingerprint.hex(), TrainingPlan().max_skipped_steps,
+       micro_batch_count(settings.pairs_per_step, per_batch), trainee.is_sharded()},
+      trainee.tensors(), trainee.parameters());
   model::Activations activations;
   kernels::Buffer<float> d_hidden;
   training.run([&](std::int64_t step) {
@@ -153,9 +155,10 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
                         });
   const auto total = gathered_sums(run, sums);
   const double count = std::max<double>(1, static_cast<double>(heldout_pairs.size()));
+  trainee.finish();
+  run.ranks.barrier();
   if (run.root()) {
-    save_model_folder(backbone, target, transformer,
-                      kernels::Downloaded<float>(run.on, trainee.finish()).span(), folder.data_type);
+    save_model_folder(backbone, target, transformer, folder.values(run.on), folder.data_type);
     OrderedJson summary{{"heldout_pairs", heldout_pairs.size()},
                         {"heldout_accuracy", total.correct / count},
                         {"heldout_loss", total.loss / count},

@@ -39,12 +39,12 @@ class RewardSource {
 /// (docs/rewards.md tells why).
 class RewardModel final : public RewardSource {
  public:
-  /// Its weights are held in `stored`. When the folder's tokenizer is the policy's, ids are passed on;
-  /// otherwise text is. Errors: InputError
-  /// for a folder that is no reward model.
+  /// Its weights are held in `stored`, with `shards` divided among their ranks. When the folder's tokenizer
+  /// is the policy's, ids are passed on; otherwise text is. Errors: InputError for a folder that is no reward
+  /// model.
   RewardModel(const std::filesystem::path& folder, const std::filesystem::path& policy_folder,
               const kernels::Stream& on = {}, kernels::Precision precision = kernels::Precision::kFloat32,
-              kernels::Precision stored = kernels::Precision::kFloat32);
+              kernels::Precision stored = kernels::Precision::kFloat32, ParameterShards* shards = nullptr);
 
   std::vector<float> score(const kernels::Stream& on, std::span<const std::int32_t> prompt_ids,
                            const std::string& prompt_text,
@@ -94,6 +94,7 @@ std::unique_ptr<RewardSource> make_reward_source(const std::string& name,
                                                  const std::filesystem::path& policy_folder,
                                                  const kernels::Stream& on = {},
                                                  kernels::Precision precision = kernels::Precision::kFloat32,
-                                                 kernels::Precision stored = kernels::Precision::kFloat32);
+                                                 kernels::Precision stored = kernels::Precision::kFloat32,
+                                                 ParameterShards* shards = nullptr);
 
 }  // namespace infalign::stages

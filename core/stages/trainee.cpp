@@ -29,15 +29,15 @@ Trainee::Trainee(const std::string& path, const kernels::Stream& on, ModelFolder
       folder_(folder),
       precision_(precision),
       adapter_(make_adapter(path, folder.transformer.config(), lora)) {
-  const auto& transformer = folder_.transformer;
+  const auto& layout = folder_.transformer.layout();
   if (adapter_) {
+    if (layout.score() >= 0) folder_.complete(layout.score(), layout.size());  // which is read of them
     kernels::Buffer<float> values(static_cast<std::size_t>(adapter_->size()));
-    model::initialise(transformer.layout(), *adapter_, seed, folder_.parameters.span(), values.span());
+    model::initialise(layout, *adapter_, seed, folder_.parameters.span(), values.span());
     values_ = kernels::moved_to(on_, std::move(values));
   }
   folder_.move_to(on_);
-  if (!adapter_) return;
-  transformer.prepare(on_, folder_.parameters.span(), kernels::Use::kTraining, precision_, base_);
+  if (adapter_) base_ = folder_.prepare(on_, kernels::Use::kTraining, precision_);
 }
 
 std::vector<storage::TensorPlace> Trainee::tensors() const {
@@ -50,16 +50,13 @@ const model::Weights& Trainee::prepare() {
   if (adapter_)
     weights_.adapt(on_, base_, *adapter_, values_.span());
   else
-    folder_.transformer.prepare(on_, folder_.parameters.span(), kernels::Use::kTraining, precision_,
-                                weights_);
+    folder_.prepare(on_, kernels::Use::kTraining, precision_, weights_);
   return weights_;
 }
 
-std::span<const float> Trainee::finish() {
-  if (adapter_)
-    model::merge(on_, folder_.transformer.layout(), *adapter_, values_.span(), folder_.parameters.span());
+void Trainee::finish() {
+  if (adapter_) folder_.merge(on_, *adapter_, values_.span());
   adapter_.reset();
-  return folder_.parameters.span();
 }
 
 }  // namespace infalign::stages

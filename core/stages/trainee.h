@@ -36,8 +36,11 @@ class Trainee {
   std::span<float> parameters();
   /// Weights with the parameters as they are now.
   const model::Weights& prepare();
-  /// All parameters of the model, an adapter added to them: the end of the training.
-  std::span<const float> finish();
+  /// Whether the parameters are sharded: of a model that is, if not an adapter on it, which is held whole.
+  bool is_sharded() const { return folder_.is_sharded() && !adapter_; }
+  /// The end of the training: an adapter is added to the model, and the folder holds what was trained, in the
+  /// way in which it holds its parameters. All ranks have to meet before it is read.
+  void finish();
 
  private:
   kernels::Stream on_;

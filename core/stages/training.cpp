@@ -30,6 +30,13 @@ std::vector<storage::FlatInterval> flat(std::span<const distributed::Interval> i
   return result;
 }
 
+/// Where parameters are held whole, as an adapter's are, there is no more to divide than the optimizer.
+distributed::Sharding sharding(const Run& run, const TrainingPlan& plan) {
+  const auto asked = static_cast<distributed::Sharding>(run.experiment.distributed.sharding);
+  return asked == distributed::Sharding::kParameters && !plan.sharded ? distributed::Sharding::kOptimizer
+                                                                      : asked;
+}
+
 }  // namespace
 
 double learning_rate(const experiment::OptimizerSettings& settings, std::int64_t step, std::int64_t steps) {
@@ -61,9 +68,8 @@ Training::Training(Run& run, TrainingPlan plan, std::vector<storage::TensorPlace
       optimizer_(run.ranks, static_cast<std::int64_t>(parameters.size()),
                  run.experiment.distributed.reproducible ? distributed::SumMode::kReproducible
                                                          : distributed::SumMode::kFast,
-                 decayed_intervals(tensors_),
-                 static_cast<distributed::Sharding>(run.experiment.distributed.sharding),
-                 distributed::kBucket, {run.on, run.collectives}),
+                 decayed_intervals(tensors_), sharding(run, plan_), distributed::kBucket,
+                 {run.on, run.collectives}),
       checkpoints_(run, plan_.checkpoints, tensors_, flat(optimizer_.intervals())) {
   resume();
 }
@@ -113,7 +119,10 @@ std::string Training::read_checkpoint(const std::filesystem::path& folder) {
       kernels::fill_by_cpu(run_.on, values,
                            [&](std::span<float> here) { reader.read(group, tensors_, interval, here); });
     };
-    read("model", {0, static_cast<std::int64_t>(parameters_.size())}, parameters_);
+    const auto wanted = plan_.sharded ? optimizer_.own() : distributed::Interval{0, std::ssize(parameters_)};
+    read(
+        "model", flat(wanted),
+        parameters_.subspan(static_cast<std::size_t>(wanted.begin), static_cast<std::size_t>(wanted.size())));
     read(kFirstMoment, flat(optimizer_.held()), optimizer_.first_moment());
     read(kSecondMoment, flat(optimizer_.held()), optimizer_.second_moment());
     state_ = reader.info().state;

@@ -30,6 +30,7 @@ struct TrainingPlan {
   std::string fingerprint;            // of everything that decides the result: another one starts anew
   std::int64_t max_skipped_steps = 10;
   std::int64_t micro_batches = 1;  // of a step, over all ranks
+  bool sharded = false;            // of the parameters each rank holds its interval (stage 3)
 };
 
 /// What a step's gradients pass reports; `note` goes to the progress line.
@@ -46,8 +47,8 @@ std::string to_text(const experiment::OptimizerSettings& settings);
 
 class Training {
  public:
-  /// `parameters`, on the run's device, hold the starting point on all ranks; they are replaced by the newest
-  /// checkpoint of the same fingerprint, if any.
+  /// `parameters`, on the run's device, hold the starting point on all ranks, where they are sharded each
+  /// rank's interval of it; they are replaced by the newest checkpoint of the same fingerprint, if any.
   Training(Run& run, TrainingPlan plan, std::vector<storage::TensorPlace> tensors,
            std::span<float> parameters);
 

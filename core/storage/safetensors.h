@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -33,6 +34,8 @@ class SafetensorsReader {
   ~SafetensorsReader();
 
   const std::map<std::string, Tensor>& tensors() const;
+  /// Errors: InputError if a tensor is missing, or not of `shape`.
+  void require(const std::string& name, std::span<const std::int64_t> shape) const;
   /// Copies a tensor, converted to float32. Errors: InputError if it is missing, not of `shape`, or holds a
   /// non-finite value.
   void read(const std::string& name, std::span<const std::int64_t> shape, std::span<float> out) const;
@@ -55,8 +58,19 @@ struct NamedTensor {
 };
 
 /// Writes one safetensors file of float32 or (rounded to nearest even) bfloat16/float16 values, durably (see
-/// durable.h), with metadata format "pt".
+/// durable.h), with metadata format "pt". Errors: std::runtime_error for a value that is not finite in the
+/// file's type; then there is no file.
 void write_safetensors(const std::filesystem::path& file, std::span<const NamedTensor> tensors,
                        DataType type = DataType::kFloat32);
+
+/// A tensor whose values come when they are written.
+struct TensorToCome {
+  std::string name;
+  std::vector<std::int64_t> shape;
+};
+/// The same of tensors that need not all be in memory: values_of(i), asked for one after the other, are those
+/// of tensor i, until the next are asked for.
+void write_safetensors(const std::filesystem::path& file, std::span<const TensorToCome> tensors,
+                       DataType type, const std::function<std::span<const float>(std::size_t i)>& values_of);
 
 }  // namespace infalign::storage

@@ -262,9 +262,7 @@ void SafetensorsReader::read(const std::string& name, std::span<const std::int64
   read_as(name, shape, out);
 }
 
-template <class T>
-void SafetensorsReader::read_as(const std::string& name, std::span<const std::int64_t> shape,
-                                std::span<T> out) const {
+void SafetensorsReader::require(const std::string& name, std::span<const std::int64_t> shape) const {
   const auto found = impl_->tensors.find(name);
   if (found == impl_->tensors.end()) refuse(impl_->source, "has no tensor " + name);
   const Tensor& tensor = found->second;
@@ -272,6 +270,13 @@ void SafetensorsReader::read_as(const std::string& name, std::span<const std::in
     refuse(impl_->source,
            "tensor " + name + " has shape " + shape_text(tensor.shape) + ", expected " + shape_text(shape));
   }
+}
+
+template <class T>
+void SafetensorsReader::read_as(const std::string& name, std::span<const std::int64_t> shape,
+                                std::span<T> out) const {
+  require(name, shape);
+  const Tensor& tensor = impl_->tensors.at(name);
   const std::size_t size = element_size(tensor.type);
   if (out.size() * size != tensor.data.size()) {
     throw std::invalid_argument("room for " + std::to_string(out.size()) + " values, but tensor " + name +

@@ -272,27 +272,39 @@ inline void split_ranks(Communicator& ranks) {
 
 // Each rank reads other parts of a whole, as often as it likes, while some do something else.
 inline void fetch_published(Communicator& ranks) {
-  const auto intervals = consecutive(ranks.size(), [](int rank) { return rank == 1 ? 0 : 100 + rank; });
-  const std::int64_t whole = intervals.back().end;
+  constexpr std::int64_t kFloat = sizeof(float);
+  const auto intervals =
+      consecutive(ranks.size(), [](int rank) { return rank == 1 ? 0 : (100 + rank) * kFloat; });
+  const std::int64_t whole = intervals.back().end / kFloat;
   const Interval own = intervals[static_cast<std::size_t>(ranks.rank())];
   std::vector<float> mine, expected(static_cast<std::size_t>(whole));
-  for (std::int64_t i = own.begin; i < own.end; ++i) mine.push_back(static_cast<float>(i));
+  for (std::int64_t i = own.begin / kFloat; i < own.end / kFloat; ++i) mine.push_back(static_cast<float>(i));
   std::iota(expected.begin(), expected.end(), 0.0f);
-  const auto published = ranks.publish(mine, intervals);
-  const auto second = ranks.publish(mine, intervals);
+  const auto published = ranks.publish(std::as_bytes(std::span(mine)), intervals);
+  const auto second = ranks.publish(std::as_bytes(std::span(mine)), intervals);
+  const auto fetch = [&](Published& from, const std::vector<Interval>& values) {
+    std::vector<Interval> bytes;
+    std::size_t size = 0;
+    for (const auto& [begin, end] : values) {
+      bytes.push_back({begin * kFloat, end * kFloat});
+      size += static_cast<std::size_t>(end - begin);
+    }
+    std::vector<float> out(size, -1.0f);
+    from.fetch(bytes, std::as_writable_bytes(std::span(out)));
+    return out;
+  };
   for (int time = 0; time < 3 * ranks.rank(); ++time) {
     const Interval wanted{time, whole - time};
-    std::vector<float> out(static_cast<std::size_t>(wanted.size()), -1.0f);
-    (time % 2 ? *second : *published).fetch(wanted, out);
-    expect_values(ranks, out, std::vector(expected.begin() + wanted.begin, expected.begin() + wanted.end));
+    expect_values(ranks, fetch(time % 2 ? *second : *published, {wanted}),
+                  std::vector(expected.begin() + wanted.begin, expected.begin() + wanted.end));
   }
+  expect_values(ranks, fetch(*second, {{whole - 2, whole}, {0, 0}, {0, 1}, {1, 3}}),
+                {expected[static_cast<std::size_t>(whole) - 2], expected.back(), 0.0f, 1.0f, 2.0f});
   ranks.barrier();
   for (float& value : mine) value = -value;
   ranks.barrier();
-  std::vector<float> out(static_cast<std::size_t>(whole));
-  published->fetch({0, whole}, out);
   for (float& value : expected) value = -value;
-  expect_values(ranks, out, expected);
+  expect_values(ranks, fetch(*published, {{0, whole}}), expected);
   ranks.barrier();
 }
 

@@ -203,5 +203,20 @@ TEST(RankList, IsShort) {
   EXPECT_EQ(rank_list(std::vector{0, 1, 2, 5, 7, 8}), "ranks 0-2, 5, 7 and 8");
 }
 
+// A courier's wait is a wait for others, though no collective of the thread that computes.
+TEST(Verdict, NamesTheRankThatCouriersWaitFor) {
+  Ranks ranks;
+  for (const int rank : {0, 1, 3}) {
+    ranks.wait(rank, 6, 6);
+    ranks[rank].state.phase = "wait for courier";
+  }
+  ranks.stand(2, 5.5, "sample");
+  EXPECT_EQ(ranks.message(),
+            "rank 2 on h2 has not got on for 5.5 s; last known at stage align, step 3, phase sample, after "
+            "barrier #6; ranks 0, 1 and 3 wait for their couriers after barrier #6");
+  ranks[2].changed = kNow - 1;
+  EXPECT_EQ(ranks.message(), "none") << "it works";
+}
+
 }  // namespace
 }  // namespace infalign::distributed

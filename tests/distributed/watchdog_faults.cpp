@@ -1,7 +1,9 @@
 // Run under mpirun: ranks that meet in a barrier again and again, until the one that is told to commits a
 // fault in the middle of its work.
 //
-//   watchdog_faults SECONDS FAULT RANK
+//   watchdog_faults SECONDS FAULT RANK [courier]
+//
+// With `courier` they meet in couriers, for which they wait.
 //
 // Faults: throw, kill, abort, stop, stop_at_the_end (its work is done), sleep, spin, leave; and what is none:
 // work (with signs of progress) and read (a long file), for twice SECONDS.
@@ -19,6 +21,7 @@
 #include <vector>
 
 #include "distributed/communicator.h"
+#include "distributed/courier.h"
 #include "distributed/watchdog.h"
 #include "kernels/trace.h"
 
@@ -51,13 +54,16 @@ void commit(const std::string& fault, double seconds) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 4) return 2;
+  if (argc < 4) return 2;
   const double seconds = std::atof(argv[1]);
   const std::string fault = argv[2];
   const int who = std::atoi(argv[3]);
+  const bool by_courier = argc > 4 && std::string(argv[4]) == "courier";
   std::optional<distributed::Watchdog> watchdog;
   const auto ranks = distributed::make_mpi(&argc, &argv);
   watchdog.emplace(*ranks, seconds);
+  const auto couriers = ranks->split(0);
+  distributed::Courier courier(by_courier);
   try {
     for (int step = 1; step <= 20; ++step) {
       watchdog->at("step " + std::to_string(step));
@@ -65,7 +71,11 @@ int main(int argc, char** argv) {
       const bool now = step == 10 && ranks->rank() == who;
       if (now && fault == "leave") break;
       if (now) commit(fault, seconds);
-      ranks->barrier();
+      if (by_courier)
+        courier.send([&] { couriers->barrier(); });
+      else
+        ranks->barrier();
+      courier.wait();
     }
   } catch (const std::exception& error) {
     watchdog->fail(3, error.what());

@@ -1,5 +1,7 @@
-"""Every stage of sharding gives the bits of one rank; so does one run's life on 1, 4, 2 and 3 ranks in stages 0, 2, 1, 2 and 1. The timeline
-shows buckets reduced while the rank computes."""
+"""Every stage of sharding gives the bits of one rank, adapters and models in bfloat16 too; so does one run's life on 1, 4, 2 and 3 ranks in
+stages 0, 3, 1, 2 and 3. The timeline shows buckets reduced, and parameters fetched, while the rank computes."""
+import array
+
 from support import *
 
 config, settings = small_config()
@@ -15,7 +17,14 @@ def spans(file):
     return [event for event in json.loads(Path(file).read_text())["traceEvents"] if event["ph"] == "X"]
 
 
-for stage, ranks in ((0, 2), (2, 3)):
+def beside(outer, inner, events):
+    """Whether a span `inner` begins within one of `outer` of the same rank, on another of its threads."""
+    around = [event for event in events if event["name"] == outer]
+    return any(i["pid"] == o["pid"] and i["tid"] != o["tid"] and o["ts"] < i["ts"] < o["ts"] + o["dur"]
+               for i in events if i["name"] == inner for o in around)
+
+
+for stage, ranks in ((0, 2), (2, 3), (3, 2), (3, 3)):
     output = fresh(f"stage_{stage}")
     run(command(config, output, with_sharding(stage), ranks) + ["--trace", f"{output}.json"], timeout=300)
     require_same(results(expected), results(output), f"stage {stage} on {ranks} ranks")
@@ -25,19 +34,52 @@ for stage, ranks in ((0, 2), (2, 3)):
     check(all(0 <= step["exposed_communication"] <= 1 for step in steps), "exposed_communication is a share")
     print(f"stage {stage} on {ranks} ranks: same bits")
 
-# Reduced while the backward pass goes on: buckets of a rank lie within its gradient's time, on another thread.
-events = spans(f"{SCRATCH / 'stage_2'}.json")
-gradients = [event for event in events if event["name"] == "gradient"]
-inside = [bucket for bucket in events if bucket["name"] == "add gradients"
-          for gradient in gradients
-          if bucket["pid"] == gradient["pid"] and bucket["tid"] != gradient["tid"]
-          and gradient["ts"] < bucket["ts"] < gradient["ts"] + gradient["dur"]]
-check(inside, "no bucket was on its way during a backward pass")
+check(beside("gradient", "add gradients", spans(f"{SCRATCH / 'stage_2'}.json")), "no bucket was on its way during a backward pass")
+for pass_name in ("gradient", "sample", "reference", "rewards"):
+    check(beside(pass_name, "fetch parameters", spans(f"{SCRATCH / 'stage_3'}.json")), f"no parameters were on their way during {pass_name}")
+
+# Adapters on a reference that is sharded, in bfloat16; a model that is fine-tuned, and one from the beginning, or an adapter on it.
+narrow = {"memory.reference": "bfloat16", "memory.reward": "bfloat16", "alignment.lora.rank": 4, "reward.lora.rank": 4, "alignment.variants": "[{name: infalign}]",
+          "memory.recompute_activations": "true"}
+files = ["calibration.h5", "evaluation.json", "models/reward/model.safetensors", "policies/infalign/model.safetensors"]
+text = SCRATCH / "small" / "text.txt"
+text.write_text("\n\n".join(json.loads(line)["chosen"] for line in (ROOT / "data" / "preferences.jsonl").read_text().splitlines()[:60]))
+tuning = {"stages": "[finetune]", "finetune.initial": ROOT / "data" / "storyteller", "finetune.text": text, "finetune.steps": 3, "finetune.sequences_per_step": 8,
+          "finetune.sequence_length": 32}
+cases = {"narrow": ({**settings, **narrow}, files)}
+for name, more in (("tuned", {}), ("from_scratch", {"finetune.from_scratch": "true"}), ("tuned_adapter", {"finetune.lora.rank": 4})):
+    cases[name] = ({**settings, **tuning, **more}, ["models/finetuned/model.safetensors"])
+for name, (changes, made) in cases.items():
+    alone, sharded = fresh(name), fresh(f"{name}_sharded")
+    said = run(command(config, alone, changes), timeout=300).stderr
+    also = run(command(config, sharded, {**changes, "distributed.sharding": 3}, 3), timeout=300).stderr
+    require_same({file: digest(alone / file) for file in made}, {file: digest(sharded / file) for file in made}, f"{name} in stage 3")
+    nll = [[line.split(" nats")[0] for line in lines.splitlines() if "nats a token" in line] for lines in (said, also)]
+    check(nll[0] == nll[1], f"{name}: {nll}")
+    print(f"{name} in stage 3 on 3 ranks: same bits")
+
+
+def values(file):
+    """All float32 values of a safetensors file."""
+    data = file.read_bytes()
+    return array.array("f", data[8 + int.from_bytes(data[:8], "little"):])
+
+
+# Sums in float32, in whichever order: within 1e-5.
+fast = {**settings, "stages": "[reward]", "distributed.reproducible": "false"}
+models = []
+for stage, ranks in ((1, None), (3, 3)):
+    output = fresh(f"fast_{stage}")
+    run(command(config, output, {**fast, "distributed.sharding": stage}, ranks), timeout=300)
+    models.append(values(output / "models/reward/model.safetensors"))
+distance = max(abs(a - b) for a, b in zip(*models))
+print(f"fast mode: parameters within {distance:.2g} of each other")
+check(len(models[0]) == len(models[1]) and distance < 1e-5, f"fast mode in stage 3 is {distance} away")
 
 # One run's life: stopped after a step, it goes on elsewhere.
 output = fresh("life")
 stops = 0
-for number, (ranks, stage) in enumerate([(None, 0), (4, 2), (2, 1), (3, 2), (3, 1)] + [(2, 1)] * 20):
+for number, (ranks, stage) in enumerate([(None, 0), (4, 3), (2, 1), (3, 2), (3, 3)] + [(2, 1)] * 20):
     arguments = command(config, output, with_sharding(stage), ranks)
     process = subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     metrics = output / "metrics.jsonl"

@@ -24,7 +24,7 @@ def expect(what, wanted, found, tolerance=1e-9):
 
 model = scaling.Model(parameters=1e6, per_sampled_token=1e-3, per_decoding_step=0, per_trained_token=1e-3, optimizer_per_parameter=0)
 work = scaling.Work(lengths=(10,), spread=0, micro_batch_prompts=2, samples_per_prompt=4, micro_batches_per_rank=3)
-perfect = scaling.Cluster(latency=0, bandwidth=math.inf, ranks_per_host=1, disk_rank=1e6, disk_all=3e6, per_file=0.5, host_mtbf=1e300, notice=60, restart=30)
+perfect = scaling.Cluster(latency=0, bandwidth=math.inf, host_bandwidth=math.inf, ranks_per_host=1, disk_rank=1e6, disk_all=3e6, per_file=0.5, host_mtbf=1e300, notice=60, restart=30)
 step = 3 * 8 * 10 * 2e-3
 for ranks in (1, 7, 64):
     seconds, busy = scaling.step_seconds(model, work, perfect, ranks, True)
@@ -50,5 +50,10 @@ often = replace(perfect, host_mtbf=8 * 1000)
 lost = scaling.run_seconds(2, 5, 10, often, 8, 20000) / (20000 * 2 + 2000 * 5) - 1
 # Each 1000 s a failure, which costs 90 s and half of an interval of 25 s.
 expect("a run with failures", (90 + 12.5) / (1000 - 12.5), lost, 0.02)
+# 8 answers of 10 tokens: a token is drawn in 8 ms, each of five passes over the answers takes 16 ms; 3 of 4 MB are fetched, in 3 s at 1 MB/s, or in 12 ms.
+expect("parameters gathered by a perfect network", 0, scaling.gathering_seconds(model, work, perfect, 4))
+expect("parameters gathered by a slow one", 10 * (3.0 + 2e-3 - 8e-3) + 5 * (3.0 + 2e-3 - 16e-3), scaling.gathering_seconds(model, work, slow, 4))
+expect("hidden behind passes over answers, not behind tokens", 10 * (12e-3 - 8e-3),
+       scaling.gathering_seconds(model, work, replace(perfect, bandwidth=1, host_bandwidth=250e6, ranks_per_host=4), 4))
 print("scaling: all as expected" if failures == 0 else f"{failures} failures")
 sys.exit(failures > 0)

@@ -1,7 +1,7 @@
 """A rank commits a fault while the others wait for it: one message that names it and says what everybody was at, the right exit code, and no
 process is left.
 
-    watchdog_faults.py PROGRAM MPIRUN FAULT RANK
+    watchdog_faults.py PROGRAM MPIRUN FAULT RANK [courier]
 """
 import os
 import subprocess
@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-PROGRAM, MPIRUN, FAULT, RANK = sys.argv[1:]
+PROGRAM, MPIRUN, FAULT, RANK, *MORE = sys.argv[1:]
 RANKS, SECONDS = 4, 5
 EXIT_CODES = {"throw": (3,), "work": (0,), "read": (0,)}
 WORDS = {
@@ -36,7 +36,7 @@ command = [MPIRUN, "--oversubscribe", "--bind-to", "none", "-n", str(RANKS), PRO
 if FAULT == "stop_at_the_end":  # when ranks end while it finalises, Open MPI 4's mpirun crashes at times, or hangs: launch/mpirun sees to that
     environment.update({"MPIRUN": MPIRUN, "INFALIGN": PROGRAM})
     command = [Path(__file__).resolve().parent.parent.parent / "launch" / "mpirun", "--restarts", "0", "-n", str(RANKS), "--"]
-done = subprocess.run([*command, str(SECONDS), FAULT, RANK],
+done = subprocess.run([*command, str(SECONDS), FAULT, RANK, *MORE],
                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=55, env=environment)
 print(f"{time.time() - start:.1f} s, exit code {done.returncode}\n{done.stderr}")
 said = [line for line in done.stderr.splitlines() if line.startswith("infalign: ")]
@@ -51,7 +51,7 @@ check(words in said[0], f"«{words}» is not in the message")
 if FAULT == "stop_at_the_end":
     sys.exit()
 check("phase mischief" in said[0] or FAULT in ("throw", "leave"), "the phase is not in the message")
-check("step 10" in said[0] and "after barrier #" in said[0], "the step or the last collective is not in the message")
-check(" wait in barrier #" in said[0], "what the others waited in is not in the message")
-left = subprocess.run(["pgrep", "-f", f"^{PROGRAM} {SECONDS} {FAULT} {RANK}$"], stdout=subprocess.PIPE, text=True).stdout
+check("step 10" in said[0] and ("after split #" if MORE else "after barrier #") in said[0], "the step or the last collective is not in the message")
+check((" wait for their couriers after split #" if MORE else " wait in barrier #") in said[0], "what the others waited in is not in the message")
+left = subprocess.run(["pgrep", "-f", f"^{' '.join([PROGRAM, str(SECONDS), FAULT, RANK, *MORE])}$"], stdout=subprocess.PIPE, text=True).stdout
 check(not left, f"left running: {left}")

@@ -310,7 +310,7 @@ TEST(HfParity, ARoundTripWithoutTrainingIsBitForBit) {
   for (const bool rewards : {false, true})
     for_each_example(rewards, [&](Example& e) {
       const fs::path copy = scratch.path() / e.folder.filename();
-      save_model_folder(e.folder, copy, e.transformer, e.parameters, e.type);
+      save_model_folder(e.folder, copy, e.transformer, values_in(e.parameters), e.type);
       EXPECT_EQ(storage::read_file(copy / "config.json"), storage::read_file(e.folder / "config.json"));
       const auto before = storage::SafetensorsReader::open_folder(e.folder);
       const auto after = storage::SafetensorsReader::open_folder(copy);

@@ -35,8 +35,8 @@ class RewardFolder : public testing::Test {
   /// A reward model with weights drawn from `seed`, in the folder `name`.
   std::filesystem::path make_reward_model(const std::string& name, std::uint64_t seed) const {
     const auto model = load_as_reward_model(folder_ / "language", seed);
-    save_model_folder(folder_ / "language", folder_ / name, model.transformer, model.parameters.span(),
-                      model.data_type);
+    save_model_folder(folder_ / "language", folder_ / name, model.transformer,
+                      values_in(model.parameters.span()), model.data_type);
     return folder_ / name;
   }
 
@@ -82,7 +82,8 @@ TEST_F(RewardFolder, ScoresAsBeforeItWasWritten) {
   ASSERT_EQ(rewards.size(), 3u);
   EXPECT_NE(rewards[0], rewards[1]);
   const auto again = load_as_reward_model(folder, 99);
-  save_model_folder(folder, folder_ / "copy", again.transformer, again.parameters.span(), again.data_type);
+  save_model_folder(folder, folder_ / "copy", again.transformer, values_in(again.parameters.span()),
+                    again.data_type);
   RewardModel copy(folder_ / "copy", kStoryteller);
   EXPECT_EQ(score(copy), rewards);
   EXPECT_EQ(copy.fingerprint(), written.fingerprint());
@@ -104,8 +105,8 @@ TEST_F(RewardFolder, MayGrowFromTheFirstLayersAlone) {
     };
     EXPECT_TRUE(std::ranges::equal(part(shallow, view.offset), part(whole, twin->offset))) << view.name;
   }
-  save_model_folder(folder_ / "language", folder_ / "shallow", shallow.transformer, shallow.parameters.span(),
-                    shallow.data_type);
+  save_model_folder(folder_ / "language", folder_ / "shallow", shallow.transformer,
+                    values_in(shallow.parameters.span()), shallow.data_type);
   EXPECT_EQ(read("shallow/config.json")["num_hidden_layers"], 2);
   EXPECT_EQ(ModelFolder::load(folder_ / "shallow").transformer.config().layers, 2);
   EXPECT_THAT([&] { load_as_reward_model(folder_ / "language", 1, 4); },

@@ -282,12 +282,35 @@ TEST_F(QuickstartPlan, KnowsWhatIsComputedAgainAndWhatIsHeldInBfloat16) {
 
 TEST_F(QuickstartPlan, EachStageOfShardingTakesLess) {
   std::vector<std::int64_t> bytes;
-  for (experiment_.distributed.sharding = 0; experiment_.distributed.sharding <= 2;
+  for (experiment_.distributed.sharding = 0; experiment_.distributed.sharding <= 3;
        ++experiment_.distributed.sharding)
     bytes.push_back(make_plan(experiment_, 4).largest() ? sum(make_plan(experiment_, 4).largest()->parts)
                                                         : 0);
   EXPECT_GT(bytes[0], bytes[1]);
   EXPECT_GT(bytes[1], bytes[2]);
+  EXPECT_GT(bytes[2], bytes[3]);
+}
+
+TEST_F(QuickstartPlan, ShardedParametersOfAllModelsAreDivided) {
+  experiment_.memory.reward = "bfloat16";
+  const auto whole = make_plan(experiment_, 4);
+  experiment_.distributed.sharding = 3;
+  const auto plan = make_plan(experiment_, 4), alone = make_plan(experiment_, 1);
+  const model::ParameterLayout layout(plan.models[0].config), reward(plan.models[1].config);
+  const auto share = [](const model::ParameterLayout& of) {
+    return distributed::parameter_shares(of.size(), 4).front().size();
+  };
+  for (const std::string of : {"reference", "policy"})
+    EXPECT_EQ(part(plan, "align", "parameters: " + of), 4 * share(layout)) << of;
+  EXPECT_EQ(part(plan, "align", "parameters: reward model"),
+            model::FrozenParameters::bytes(reward) - 2 * (reward.size() - share(reward)));
+  EXPECT_EQ(part(plan, "align", "parameters: policy"), part(plan, "align", "parameters: reference"));
+  EXPECT_EQ(part(plan, "align", "layers gathered and prepared"),
+            model::GatheredParameters::bytes(plan.models[0].config, kernels::Use::kTraining,
+                                             kernels::Precision::kFloat32));
+  EXPECT_LT(part(plan, "align", "layers gathered and prepared"),
+            part(whole, "align", "matrices prepared for products"));
+  EXPECT_EQ(part(alone, "align", "parameters: policy"), 4 * layout.size()) << "one rank has it all";
 }
 
 TEST_F(QuickstartPlan, CountsEveryModelThatGivesRewards) {
