@@ -124,7 +124,7 @@ TEST(ParameterShards, FreshAndRewardModelsAreThoseOfOneRank) {
 
 // Parameters, gradients and optimizer of a model of two million parameters.
 TEST(ParameterShards, TwoRanksHoldLittleMoreThanHalfOfWhatOneDoes) {
-  const infalign::testing::ScratchFolder scratch;
+  const infalign::ScratchFolder scratch;
   const auto folder = scratch.path() / "model";
   std::filesystem::copy(kStoryteller, folder);
   auto config = nlohmann::json::parse(storage::read_file(folder / "config.json"));
