@@ -1,7 +1,7 @@
 // Register tiles are written with GCC's vector types rather than as loops, because what matters here is that
 // the whole tile of sums stays in registers. So a tile's shape follows from the processor: 32 registers of 16
 // floats with AVX-512, 16 of 8 with AVX2, 16 of 4 without. A vector type wider than the processor's would
-// live on the stack, four times as slow. The shape decides no bits: an entry is the same chain in any.
+// live on the stack, many times as slow. The shape decides no bits: an entry is the same chain in any.
 #include "kernels/attention/tile_product.h"
 
 namespace infalign::kernels {
