@@ -195,6 +195,19 @@ class Planner {
     return plan_.memory.back();
   }
 
+  /// What log-probabilities of n tokens take: rows, twice as many in training, and the kernel's room for
+  /// logits, which it keeps until the program ends.
+  void add_head(StageMemory& memory, std::int64_t n, bool training) {
+    const auto once = model::TokenLogProbabilities::bytes(policy_, n, false);
+    const auto twice = model::TokenLogProbabilities::bytes(policy_, n, true);
+    memory.parts.push_back({"head scratch", training ? twice : once});
+    kept_head_ = std::max(kept_head_, once - (twice - once));
+  }
+  /// For a stage that needs none itself.
+  void add_kept_head(StageMemory& memory) const {
+    if (kept_head_ > 0) memory.parts.push_back({"head scratch kept from before", kept_head_});
+  }
+
   void add_optimizer(StageMemory& memory, std::int64_t count) const {
     const auto mode =
         e_.distributed.reproducible ? distributed::SumMode::kReproducible : distributed::SumMode::kFast;
@@ -325,6 +338,7 @@ class Planner {
     const auto count = largest_policy().count + (merges ? parameters(policy_) : 0);
     memory.parts.push_back({"parameters: policy", count * kFloat});
     memory.parts.push_back({"matrices prepared for products", prepared});
+    add_kept_head(memory);
   }
 
   // What is trained: all parameters, or an adapter.
@@ -390,8 +404,7 @@ class Planner {
     auto& memory = add_memory("finetune");
     add_trained(memory, "policy", policy_, trained);
     add_training_activations(memory, policy_, per_batch * length);
-    memory.parts.push_back(
-        {"head scratch", model::TokenLogProbabilities::bytes(policy_, per_batch * (length - 1), true)});
+    add_head(memory, per_batch * (length - 1), true);
     // The documents while they are read, later their ids in their place.
     memory.parts.push_back({"text", 2 * text_size(settings.text)});
     checkpoints_on_disk("finetune", trained.count, 1);
@@ -450,6 +463,7 @@ class Planner {
     }
     auto& memory = add_memory(name);
     add_trained(memory, name + " model", config, trained);
+    add_kept_head(memory);
     add_training_activations(memory, config, largest);
     batches(data.heldout, [&](const Pass& pass) {
       work.tokens += pass.tokens;
@@ -476,6 +490,7 @@ class Planner {
     auto& memory = add_memory("calibrate");
     add_models(memory, false, {Use::kSampling});
     add_sampling(memory, load, K, false);
+    add_kept_head(memory);
     memory.parts.push_back({"calibration table", table + counts});
   }
 
@@ -503,8 +518,7 @@ class Planner {
     add_optimizer(memory, largest_policy().count);
     add_training_activations(memory, policy_, packed_tokens(load, n));
     add_sampling(memory, load, n, false);
-    memory.parts.push_back(
-        {"head scratch", model::TokenLogProbabilities::bytes(policy_, targets(load, n), true)});
+    add_head(memory, targets(load, n), true);
     memory.parts.push_back({"calibration table", calibration_table()});
     checkpoints_on_disk("align", largest_policy().count, variants());
   }
@@ -528,8 +542,7 @@ class Planner {
     add_sampling(memory, load, M, true);
     memory.parts.push_back({"activations of the reference",
                             model::Activations::bytes(policy_, packed_tokens(load, M), Keep::kNothing)});
-    memory.parts.push_back(
-        {"head scratch", model::TokenLogProbabilities::bytes(policy_, targets(load, M), false)});
+    add_head(memory, targets(load, M), false);
     memory.parts.push_back({"calibration table", calibration_table()});
     const std::int64_t kept = 2 * kFloat + 2 * static_cast<std::int64_t>(sizeof(double));  // PolicySamples
     memory.parts.push_back({"samples of all policies", (variants() + 1) * std::ssize(heldout_) * M * kept});
@@ -541,6 +554,7 @@ class Planner {
   Scorers reward_, judge_, reranker_;
   std::vector<std::int64_t> train_, heldout_;  // tokens of each prompt
   std::int64_t prompt_text_bytes_ = 0;         // of the training prompts
+  std::int64_t kept_head_ = 0;                 // bytes
 };
 
 /// The most memory that this process has had in use; 0 where the system does not tell.
