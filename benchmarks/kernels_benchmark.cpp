@@ -450,8 +450,9 @@ void add_optimizer() {
   add_benchmark("optimizer/add_fixed_point", [](benchmark::State& state) {
     const Buffer<float> gradient = random_buffer(kParameters);
     Buffer<std::int64_t> sum(kParameters);
+    std::uint32_t refused = 0;
     measure(state, {.bytes = floats(5 * kParameters)}, 0,
-            [&] { add_fixed_point({}, kParameters, 64, gradient.data(), sum.data()); });
+            [&] { add_fixed_point({}, kParameters, 64, gradient.data(), sum.data(), &refused); });
   });
   add_benchmark("optimizer/from_fixed_point", [](benchmark::State& state) {
     const Buffer<std::int64_t> sum(kParameters);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "distributed/communicator.h"
 #include "kernels/device.h"
@@ -42,6 +43,8 @@ class DeviceCollectives {
   /// rank has failed or has not come within `limit`, is given up, and with it these collectives altogether.
   /// Errors: PeerFailed.
   virtual void wait(const kernels::Stream& on, std::chrono::milliseconds limit) = 0;
+  /// The same within the limit that these collectives were made with.
+  virtual void wait(const kernels::Stream& on) = 0;
 
  protected:
   DeviceCollectives() = default;
@@ -49,6 +52,9 @@ class DeviceCollectives {
 
 /// The number of ranks before this one on the same machine: which GPU is this rank's. A collective.
 int rank_on_machine(Communicator& ranks);
+
+/// Whether two ranks on one machine give the same name. A collective.
+bool same_on_a_machine(Communicator& ranks, const std::string& name);
 
 /// By NCCL, whose communicator all ranks of `ranks` form together (a collective); the GPU is the one whose
 /// stream this thread opened last. Errors: std::runtime_error, and PeerFailed where a rank does not come

@@ -2,20 +2,17 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <string>
 #include <utility>
 
 #include "distributed/fold.h"
 #include "kernels/pages.h"
-#include "kernels/parallel.h"
 #include "kernels/reproducible_sum/reproducible_sum.h"
 #include "kernels/trace.h"
 
 namespace infalign::distributed {
 namespace {
 
-constexpr std::int64_t kGrain = 16384;
 // Buckets of gradient that may wait for the courier where memory is what counts.
 constexpr std::size_t kMostWaiting = 3;
 
@@ -26,10 +23,8 @@ std::span<T> part(kernels::Buffer<T>& buffer, Interval interval) {
 }
 
 template <class T>
-void zero(std::span<T> values) {
-  kernels::parallel_for(std::ssize(values), kGrain, [&](std::int64_t begin, std::int64_t end) {
-    std::fill(values.data() + begin, values.data() + end, T{0});
-  });
+void zero(const kernels::Stream& on, std::span<T> values) {
+  kernels::fill_zero(on, std::ssize(values), values.data());
 }
 
 template <class T>
@@ -70,7 +65,7 @@ GradientSum::Bytes GradientSum::bytes(std::int64_t parameters, int ranks, SumMod
   Bytes bytes;
   bytes.gradient =
       kFloat * (every ? std::min<std::int64_t>(parameters, (kMostWaiting + 2) * bucket) : parameters);
-  bytes.sums = share * kFloat;
+  bytes.sums = share * kFloat + static_cast<std::int64_t>(sizeof(std::uint32_t));
   if (reproducible) bytes.sums += (every ? share + bucket : parameters) * kFixed + bucket * kFixed;
   if (!reproducible && every) bytes.sums += 2 * bucket * kFloat;
   if (ranks > 1) bytes.exchange = bucket * (reproducible ? kFixed : kFloat) * 3 / 2;
@@ -78,32 +73,34 @@ GradientSum::Bytes GradientSum::bytes(std::int64_t parameters, int ranks, SumMod
 }
 
 GradientSum::GradientSum(Communicator& communicator, std::int64_t parameters, std::vector<Interval> intervals,
-                         SumMode mode, Sharding sharding, std::int64_t bucket)
+                         SumMode mode, Sharding sharding, std::int64_t bucket, const Place& place)
     : communicator_(&communicator),
       parameters_(parameters),
       intervals_(std::move(intervals)),
       mode_(mode),
       sharding_(sharding),
       bucket_(bucket_of(parameters, sharding, bucket)),
-      gradient_(static_cast<std::size_t>(parameters)),
-      own_(static_cast<std::size_t>(own_interval().size())),
+      on_(place.on),
+      gradient_(on_, static_cast<std::size_t>(parameters)),
+      own_(on_, static_cast<std::size_t>(own_interval().size())),
+      refused_(on_, 1),
       next_(parameters),
-      courier_(communicator.size() > 1 && communicator.concurrent() &&
-               overlaps(parameters, sharding, bucket)) {
-  if (courier_.has_thread()) couriers_ = communicator.split(0);
-  if (communicator.size() > 1 && !couriers_ && every_micro_batch())
+      exchange_(make_exchange(communicator, place, overlaps(parameters, sharding, bucket))) {
+  if (on_.device() == kernels::Device::kCuda && every_micro_batch())
+    throw std::invalid_argument("GradientSum: on a GPU gradients are not sharded");
+  if (communicator.size() > 1 && !exchange_->overlaps() && every_micro_batch())
     throw std::runtime_error(
         "gradients are sharded while others are computed, which needs an MPI library that may be called from "
         "several threads (MPI_THREAD_MULTIPLE)");
   const auto most = static_cast<std::size_t>(std::min(parameters, bucket_));
   if (mode == SumMode::kReproducible) {
     fixed_sum_ =
-        kernels::Buffer<std::int64_t>(holds_whole_sum(mode, sharding) ? gradient_.size() : own_.size());
-    fixed_part_ = kernels::Buffer<std::int64_t>(most);
-    if (every_micro_batch()) fixed_bucket_ = kernels::Buffer<std::int64_t>(most);
+        kernels::Buffer<std::int64_t>(on_, holds_whole_sum(mode, sharding) ? gradient_.size() : own_.size());
+    fixed_part_ = kernels::Buffer<std::int64_t>(on_, most);
+    if (every_micro_batch()) fixed_bucket_ = kernels::Buffer<std::int64_t>(on_, most);
   } else if (every_micro_batch()) {
-    float_part_ = kernels::Buffer<float>(most);
-    zeros_ = kernels::Buffer<float>(most);
+    float_part_ = kernels::Buffer<float>(on_, most);
+    zeros_ = kernels::Buffer<float>(on_, most);
   }
 }
 
@@ -112,7 +109,7 @@ Interval GradientSum::own_interval() const {
 }
 
 std::span<float> GradientSum::gradient() {
-  courier_.wait();
+  exchange_->wait();
   return gradient_.span();
 }
 
@@ -122,7 +119,7 @@ void GradientSum::begin_step(std::int64_t micro_batches) {
   share_ = shares(micro_batches, ranks)[static_cast<std::size_t>(communicator_->rank())].size();
   // Rounds without a micro-batch of this rank come first: others need not wait for it to have time for them.
   const std::int64_t rounds = every_micro_batch() ? ceil_divide(micro_batches, ranks) : 1;
-  if (!couriers_) return;
+  if (!exchange_->overlaps()) return;
   for (std::int64_t missed = every_micro_batch() ? rounds - share_ : share_ == 0; missed > 0; --missed)
     send_round_without_gradient();
 }
@@ -136,7 +133,7 @@ void GradientSum::end_micro_batch(std::int64_t micro_batches) {
     throw std::logic_error("end_micro_batch: a step of " + std::to_string(micro_batches) +
                            " micro-batches, after one was told " + std::to_string(expected_));
   const bool told = share_ > 0;
-  if ((told && ended_ == share_) || (!told && couriers_ && every_micro_batch()))
+  if ((told && ended_ == share_) || (!told && exchange_->overlaps() && every_micro_batch()))
     throw std::logic_error("end_micro_batch: one more than this rank's share of the " +
                            std::to_string(micro_batches) + " that the step began with");
   expected_ = micro_batches;
@@ -150,15 +147,17 @@ bool GradientSum::finish() {
   const std::int64_t rounds =
       every_micro_batch() ? ceil_divide(expected_, communicator_->size()) : std::int64_t{1};
   while (rounds_ < rounds) send_round_without_gradient();
-  courier_.wait();
-  std::array<std::int64_t, 2> totals{finite_ ? 0 : 1, ended_};
+  exchange_->finish();
+  std::array<std::uint32_t, 1> refused{};
+  kernels::download(on_, std::as_const(refused_).data(), std::span<std::uint32_t>(refused));
+  std::array<std::int64_t, 2> totals{refused[0] == 0 ? 0 : 1, ended_};
   communicator_->all_reduce_sum(std::span<std::int64_t>(totals));
   const auto [ranks_not_finite, ended] = totals;
   if (expected_ != 0 && ended != expected_)
     throw std::logic_error("step: " + std::to_string(ended) + " micro-batches ended over all ranks, of " +
                            std::to_string(expected_));
   if (mode_ == SumMode::kReproducible && every_micro_batch())
-    kernels::from_fixed_point(stream_, std::ssize(own_.span()), fixed_sum_.data(), own_.data());
+    kernels::from_fixed_point(on_, std::ssize(own_.span()), fixed_sum_.data(), own_.data());
   return ranks_not_finite == 0;
 }
 
@@ -168,10 +167,10 @@ void GradientSum::clear() {
   if (every_micro_batch())
     kernels::give_back(gradient_.span());
   else
-    zero(gradient_.span());
-  zero(fixed_sum_.span());
-  zero(own_.span());
-  finite_ = true;
+    zero(on_, gradient_.span());
+  zero(on_, fixed_sum_.span());
+  zero(on_, own_.span());
+  zero(on_, refused_.span());
   next_ = parameters_;
   ended_ = expected_ = share_ = rounds_ = 0;
 }
@@ -182,10 +181,10 @@ void GradientSum::send_from(std::int64_t offset, bool reduces, bool has_gradient
   while (next_ > offset) {
     const Interval bucket = bucket_below(next_);
     if (bucket.begin < offset) break;
-    courier_.send([this, bucket, reduces, has_gradient, terms = expected_] {
+    exchange_->send([this, bucket, reduces, has_gradient, terms = expected_] {
       add(bucket, reduces, has_gradient, terms);
     });
-    if (every_micro_batch() && has_gradient) courier_.wait_until(kMostWaiting);
+    if (every_micro_batch() && has_gradient) exchange_->wait_until(kMostWaiting);
     next_ = bucket.begin;
   }
 }
@@ -199,19 +198,19 @@ void GradientSum::send_round_without_gradient() {
 
 void GradientSum::add(Interval bucket, bool reduces, bool has_gradient, std::int64_t terms) {
   const kernels::Span span("add gradients");
+  const kernels::Stream& on = exchange_->stream();
   const std::span<float> gradient = part(gradient_, bucket);
   const auto add_fixed = [&](std::span<std::int64_t> sum) {
     if (!has_gradient) return;
-    const bool added = kernels::add_fixed_point(stream_, bucket.size(), terms, gradient.data(), sum.data());
-    finite_ = finite_ && added;
+    kernels::add_fixed_point(on, bucket.size(), terms, gradient.data(), sum.data(), refused_.data());
     if (every_micro_batch())
       kernels::give_back(gradient);
     else
-      zero(gradient);
+      zero(on, gradient);
   };
   if (mode_ == SumMode::kReproducible && every_micro_batch()) {
     const auto sum = part(fixed_bucket_, {0, bucket.size()});
-    zero(sum);
+    zero(on, sum);
     add_fixed(sum);
     reduce(bucket, sum);
   } else if (mode_ == SumMode::kReproducible) {
@@ -232,11 +231,8 @@ void GradientSum::reduce(Interval bucket, std::span<T> sums) {
   const Interval own_part = parts[static_cast<std::size_t>(communicator_->rank())];
   const std::int64_t begin = bucket.begin + own_part.begin - own_interval().begin;
   const Interval place{begin, begin + own_part.size()};
-  Communicator& ranks = couriers_ ? *couriers_ : *communicator_;
   const auto scatter = [&](std::span<T> into) {
-    const auto start = std::chrono::steady_clock::now();
-    ranks.reduce_scatter_sum(std::span<const T>(sums), parts, into);
-    reduced_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    exchange_->reduce_scatter_sum(std::span<const T>(sums), parts, into);
   };
   if constexpr (std::is_same_v<T, float>) {
     if (!every_micro_batch()) return scatter(place.size() > 0 ? part(own_, place) : std::span<float>());
@@ -250,7 +246,7 @@ void GradientSum::reduce(Interval bucket, std::span<T> sums) {
     if (every_micro_batch())
       add_to<T>(part(fixed_sum_, place), mine);
     else
-      kernels::from_fixed_point(stream_, place.size(), mine.data(), part(own_, place).data());
+      kernels::from_fixed_point(exchange_->stream(), place.size(), mine.data(), part(own_, place).data());
   }
 }
 

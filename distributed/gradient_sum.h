@@ -19,7 +19,7 @@
 #include <vector>
 
 #include "distributed/communicator.h"
-#include "distributed/courier.h"
+#include "distributed/exchange.h"
 #include "kernels/device.h"
 
 namespace infalign::distributed {
@@ -43,9 +43,10 @@ class GradientSum {
   static Bytes bytes(std::int64_t parameters, int ranks, SumMode mode, Sharding sharding);
 
   /// Of P = `parameters` values, of which each rank gets its interval of `intervals`. `bucket` is the same on
-  /// all ranks. Collective.
+  /// all ranks. All memory is that of `place`. Collective. Errors: std::invalid_argument for stages 2 and 3
+  /// on a GPU, which they are not written for.
   GradientSum(Communicator& communicator, std::int64_t parameters, std::vector<Interval> intervals,
-              SumMode mode, Sharding sharding, std::int64_t bucket = kBucket);
+              SumMode mode, Sharding sharding, std::int64_t bucket = kBucket, const Place& place = {});
 
   /// Where a micro-batch's gradient is added up, [P], zero at its beginning. Waits for what is still under
   /// way from the one before.
@@ -72,15 +73,14 @@ class GradientSum {
   /// To the beginning of a step.
   void clear();
 
-  /// Seconds that the computing thread has waited for couriers, and that couriers spent in collectives; so
-  /// far.
-  double waited_seconds() const { return courier_.waited_seconds(); }
-  double reduced_seconds() const { return reduced_; }
+  /// The way to the other ranks, for what else they exchange when no sum is under way.
+  Exchange& exchange() { return *exchange_; }
+  const Exchange& exchange() const { return *exchange_; }
 
  private:
   bool every_micro_batch() const { return sharding_ >= Sharding::kGradients; }
   bool reduces_this_one() const {
-    return every_micro_batch() || (couriers_ && share_ > 0 && ended_ + 1 == share_);
+    return every_micro_batch() || (exchange_->overlaps() && share_ > 0 && ended_ + 1 == share_);
   }
   Interval own_interval() const;
   /// The bucket that ends at `end`.
@@ -88,7 +88,7 @@ class GradientSum {
   /// Hands over the buckets above `offset` that were not.
   void send_from(std::int64_t offset, bool reduces, bool has_gradient);
   void send_round_without_gradient();
-  /// The courier's work on a bucket.
+  /// A job: the work on a bucket.
   void add(Interval bucket, bool reduces, bool has_gradient, std::int64_t terms);
   /// Adds this rank's part of the sum over ranks of `sums`, a bucket's, to what it has.
   template <class T>
@@ -97,13 +97,12 @@ class GradientSum {
   std::vector<Interval> parts_of(Interval bucket) const;
 
   Communicator* communicator_;
-  std::unique_ptr<Communicator> couriers_;  // the same ranks, for the courier
   std::int64_t parameters_;
   std::vector<Interval> intervals_;
   SumMode mode_;
   Sharding sharding_;
   std::int64_t bucket_;
-  kernels::Stream stream_;
+  kernels::Stream on_;                       // of computing
   kernels::Buffer<float> gradient_;          // [P], in memory where it is in use
   kernels::Buffer<std::int64_t> fixed_sum_;  // reproducible: [P] in stages 0 and 1, else [own]
   kernels::Buffer<float> own_;               // [own]
@@ -111,14 +110,14 @@ class GradientSum {
   kernels::Buffer<std::int64_t> fixed_bucket_, fixed_part_;  // [bucket]
   kernels::Buffer<float> float_part_, zeros_;                // [bucket]
 
-  bool finite_ = true;         // the courier's, until it is waited for
-  double reduced_ = 0;         // the courier's
-  std::int64_t next_ = 0;      // buckets of this micro-batch above here are handed over
-  std::int64_t ended_ = 0;     // micro-batches of this rank in this step
-  std::int64_t expected_ = 0;  // micro-batches of all ranks; 0: not told
-  std::int64_t share_ = 0;     // of them this rank's; 0: not told
-  std::int64_t rounds_ = 0;    // reductions of the whole that this rank has taken part in
-  Courier courier_;            // last: ends before what it works on
+  kernels::Buffer<std::uint32_t> refused_;  // [1]; not 0: a value was not finite or beyond fixed point
+
+  std::int64_t next_ = 0;               // buckets of this micro-batch above here are handed over
+  std::int64_t ended_ = 0;              // micro-batches of this rank in this step
+  std::int64_t expected_ = 0;           // micro-batches of all ranks; 0: not told
+  std::int64_t share_ = 0;              // of them this rank's; 0: not told
+  std::int64_t rounds_ = 0;             // reductions of the whole that this rank has taken part in
+  std::unique_ptr<Exchange> exchange_;  // last: its jobs end before what they work on
 };
 
 }  // namespace infalign::distributed

@@ -21,7 +21,7 @@ constexpr Names kLaunchers[] = {
     {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS_PER_NODE"},
 };
 
-std::optional<int> number(const char* text) {
+std::optional<int> rank_number(const char* text) {
   if (text == nullptr) return std::nullopt;
   int value = 0;
   const char* end = text + std::strlen(text);
@@ -34,11 +34,11 @@ std::optional<int> number(const char* text) {
 
 Launch launch_from(const std::function<const char*(const char*)>& variable) {
   for (const Names& names : kLaunchers) {
-    const std::optional<int> rank = number(variable(names.rank));
-    const std::optional<int> ranks = number(variable(names.ranks));
-    if (rank && ranks && *rank < *ranks) return {*rank, ranks, number(variable(names.local_ranks))};
+    const std::optional<int> rank = rank_number(variable(names.rank));
+    const std::optional<int> ranks = rank_number(variable(names.ranks));
+    if (rank && ranks && *rank < *ranks) return {*rank, ranks, rank_number(variable(names.local_ranks))};
   }
-  if (const std::optional<int> rank = number(variable("PMIX_RANK")))
+  if (const std::optional<int> rank = rank_number(variable("PMIX_RANK")))
     return {*rank, std::nullopt, std::nullopt};
   return {0, 1, 1};
 }

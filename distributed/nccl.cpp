@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "distributed/device_collectives.h"
+#include "kernels/trace.h"
 
 namespace infalign::distributed {
 namespace {
@@ -75,6 +76,7 @@ class Nccl final : public DeviceCollectives {
         intervals);
   }
 
+  void wait(const kernels::Stream& on) override { wait(on, limit_); }
   void wait(const kernels::Stream& on, std::chrono::milliseconds limit) override {
     const auto until = Clock::now() + limit;
     for (;;) {
@@ -87,6 +89,7 @@ class Nccl final : public DeviceCollectives {
       }
       if (state() != ncclInProgress && state() != ncclSuccess) give_up(state(), "a collective");
       if (Clock::now() > until) give_up_late("a collective");
+      kernels::pulse();  // it is the others that may hang
       std::this_thread::sleep_for(std::chrono::microseconds(20));
     }
   }

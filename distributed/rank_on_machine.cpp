@@ -33,4 +33,11 @@ int rank_on_machine(Communicator& ranks) {
   }));
 }
 
+bool same_on_a_machine(Communicator& ranks, const std::string& name) {
+  const std::string mine = this_machine() + " " + name;
+  auto all = ranks.all_gather_bytes(std::as_bytes(std::span(mine)));
+  std::ranges::sort(all);
+  return std::ranges::adjacent_find(all) != all.end();
+}
+
 }  // namespace infalign::distributed

@@ -1,7 +1,6 @@
 #include "distributed/sharded_optimizer.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -35,14 +34,16 @@ std::vector<Interval> parameter_shares(std::int64_t parameters, int ranks) {
 }
 
 ShardedOptimizer::ShardedOptimizer(Communicator& communicator, std::int64_t parameters, SumMode mode,
-                                   std::vector<Interval> decayed, Sharding sharding, std::int64_t bucket)
+                                   std::vector<Interval> decayed, Sharding sharding, std::int64_t bucket,
+                                   const Place& place)
     : communicator_(&communicator),
       sharding_(sharding),
+      on_(place.on),
       intervals_(parameter_shares(parameters, communicator.size())),
       block_intervals_(shares(blocks_in(parameters), communicator.size())),
-      sum_(communicator, parameters, intervals_, mode, sharding, bucket),
-      first_moment_(static_cast<std::size_t>(held().size())),
-      second_moment_(static_cast<std::size_t>(held().size())),
+      sum_(communicator, parameters, intervals_, mode, sharding, bucket, place),
+      first_moment_(on_, static_cast<std::size_t>(held().size())),
+      second_moment_(on_, static_cast<std::size_t>(held().size())),
       block_squares_(static_cast<std::size_t>(blocks_in(parameters))) {
   std::int64_t done = held().begin;
   const auto add_piece = [&](std::int64_t end, bool decays) {
@@ -98,7 +99,11 @@ OptimizerResult ShardedOptimizer::step(kernels::AdamWStep hyper, double max_norm
 
 double ShardedOptimizer::global_norm() {
   const Interval blocks = block_intervals_[static_cast<std::size_t>(communicator_->rank())];
-  kernels::sum_of_squares(stream_, own().size(), sum_.own().data(), block_squares_.data() + blocks.begin);
+  kernels::Returned<double> squares_here(
+      on_, block_squares_.span().subspan(static_cast<std::size_t>(blocks.begin),
+                                         static_cast<std::size_t>(blocks.size())));
+  kernels::sum_of_squares(on_, own().size(), sum_.own().data(), squares_here.data());
+  squares_here.fetch();
   communicator_->all_gather(block_squares_.span(), block_intervals_);
   double total = 0;
   for (const double squares : block_squares_.span()) total += squares;
@@ -106,14 +111,10 @@ double ShardedOptimizer::global_norm() {
 }
 
 void ShardedOptimizer::apply(const kernels::AdamWStep& hyper, std::span<float> parameters) {
-  const auto gather = [&](std::span<float> values) {
-    const auto start = std::chrono::steady_clock::now();
-    communicator_->all_gather(values, intervals_);
-    gathered_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  };
+  const auto gather = [&](std::span<float> values) { sum_.exchange().all_gather(values, intervals_); };
   if (sharding_ == Sharding::kNothing) {  // everybody updates everything, by everybody's gradient
     const std::span<float> gradient = sum_.gradient();
-    std::ranges::copy(sum_.own(), gradient.begin() + own().begin);
+    kernels::copy(on_, own().size(), sum_.own().data(), gradient.data() + own().begin);
     gather(gradient);
     return update(hyper, gradient, parameters);
   }
@@ -130,7 +131,7 @@ void ShardedOptimizer::update(const kernels::AdamWStep& hyper, std::span<const f
     kernels::AdamWStep here = hyper;
     if (!piece.decays) here.weight_decay = 0;
     const std::int64_t offset = piece.interval.begin - held().begin;
-    kernels::adamw(stream_, here, piece.interval.size(), gradient.data() + offset,
+    kernels::adamw(on_, here, piece.interval.size(), gradient.data() + offset,
                    parameters.data() + piece.interval.begin, first_moment_.data() + offset,
                    second_moment_.data() + offset);
   }

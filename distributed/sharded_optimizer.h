@@ -45,10 +45,11 @@ class ShardedOptimizer {
                               Sharding sharding = Sharding::kOptimizer);
 
   /// For a flat buffer of `parameters` values, P in the shapes below. `decayed` are the intervals to which
-  /// weight decay applies. Errors: std::invalid_argument if they overlap or leave the buffer.
+  /// weight decay applies. All memory, that of parameters too, is that of `place`. Errors:
+  /// std::invalid_argument if the intervals overlap or leave the buffer; as GradientSum.
   ShardedOptimizer(Communicator& communicator, std::int64_t parameters, SumMode mode,
                    std::vector<Interval> decayed, Sharding sharding = Sharding::kOptimizer,
-                   std::int64_t bucket = kBucket);
+                   std::int64_t bucket = kBucket, const Place& place = {});
 
   /// Where a micro-batch's gradient is accumulated, [P]: added to what is there. Zeroed by step, and in
   /// reproducible mode by end_micro_batch.
@@ -78,9 +79,9 @@ class ShardedOptimizer {
   void set_steps(std::int64_t steps) { steps_ = steps; }
 
   /// Seconds so far: that computing waited for gradients and parameters of other ranks, and that these were
-  /// under way.
-  double exposed_seconds() const { return sum_.waited_seconds() + gathered_; }
-  double communication_seconds() const { return sum_.reduced_seconds() + gathered_; }
+  /// under way; as Exchange has them.
+  double exposed_seconds() const { return sum_.exchange().exposed_seconds(); }
+  double communication_seconds() const { return sum_.exchange().exchange_seconds(); }
 
  private:
   /// A piece of the held interval in which all parameters decay, or none.
@@ -97,16 +98,15 @@ class ShardedOptimizer {
 
   Communicator* communicator_;
   Sharding sharding_;
-  kernels::Stream stream_;
+  kernels::Stream on_;
   std::vector<Interval> intervals_;
   std::vector<Interval> block_intervals_;  // the same in blocks of kernels::kSumBlock
   std::vector<Piece> pieces_;
   GradientSum sum_;
   kernels::Buffer<float> first_moment_;    // [held]
   kernels::Buffer<float> second_moment_;   // [held]
-  kernels::Buffer<double> block_squares_;  // [ceil(P / kSumBlock)]
+  kernels::Buffer<double> block_squares_;  // [ceil(P / kSumBlock)], on the CPU
   std::int64_t steps_ = 0;
-  double gathered_ = 0;  // seconds
 };
 
 }  // namespace infalign::distributed

@@ -140,21 +140,21 @@ class ThreadTraffic {
 };
 
 /// Where a rank is to be reached.
-struct Place {
+struct RankAddress {
   std::string host;
   std::uint16_t port = 0;
   std::vector<std::string> addresses;
 };
 
-std::string to_line(const Place& place) {
+std::string to_line(const RankAddress& place) {
   std::string addresses;
   for (const auto& address : place.addresses) addresses += (addresses.empty() ? "" : " ") + address;
   return line_of(place.host, std::to_string(place.port), addresses);
 }
 
-Place place_of(const std::string& line) {
+RankAddress place_of(const std::string& line) {
   const auto fields = fields_of(line);
-  Place place{fields[0], static_cast<std::uint16_t>(number(fields[1])), {}};
+  RankAddress place{fields[0], static_cast<std::uint16_t>(number(fields[1])), {}};
   for (std::size_t begin = 0; begin < fields[2].size();) {
     const auto end = std::min(fields[2].find(' ', begin), fields[2].size());
     place.addresses.push_back(fields[2].substr(begin, end - begin));
@@ -170,7 +170,7 @@ std::string as_text(const std::vector<std::byte>& bytes) {
 std::span<const std::byte> as_bytes(const std::string& text) { return std::as_bytes(std::span(text)); }
 
 /// The first rank of each host, as far as there are hosts; then further ranks.
-std::vector<int> judges_among(const std::vector<Place>& places) {
+std::vector<int> judges_among(const std::vector<RankAddress>& places) {
   std::vector<int> judges, others;
   std::vector<std::string> hosts;
   for (int rank = 0; rank < std::ssize(places); ++rank) {
@@ -234,8 +234,8 @@ class Watchdog::Impl {
     std::uint16_t port = 0;
     listening_ = listen_anywhere(port);
     token_ = agree_on_token(ranks);
-    const std::string mine = to_line(Place{host_name(), port, own_addresses()});
-    std::vector<Place> places;
+    const std::string mine = to_line(RankAddress{host_name(), port, own_addresses()});
+    std::vector<RankAddress> places;
     for (const auto& bytes : ranks.all_gather_bytes(as_bytes(mine)))
       places.push_back(place_of(as_text(bytes)));
     judges_ = judges_among(places);
@@ -303,7 +303,7 @@ class Watchdog::Impl {
   }
 
   /// Returns what went wrong, or "".
-  std::string connect(int judge, const Place& place) {
+  std::string connect(int judge, const RankAddress& place) {
     std::string tried;
     for (const std::string& address : place.addresses) {
       std::string failure;

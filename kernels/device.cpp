@@ -9,6 +9,7 @@
 #include <new>
 
 #include "kernels/cuda/operations.h"
+#include "kernels/parallel.h"
 
 namespace infalign::kernels {
 namespace {
@@ -79,15 +80,22 @@ void copy_bytes(const Stream& on, std::size_t bytes, const void* from, void* to)
 void zero_bytes(const Stream& on, std::size_t bytes, void* to) {
   if (bytes == 0) return;
   if (on.device() == Device::kCuda) return on_cuda().fill_zero(on.queue(), bytes, to);
-  std::memset(to, 0, bytes);
+  constexpr std::int64_t kGrain = 1 << 16;
+  parallel_for(static_cast<std::int64_t>(bytes), kGrain, [&](std::int64_t begin, std::int64_t end) {
+    std::memset(static_cast<char*>(to) + begin, 0, static_cast<std::size_t>(end - begin));
+  });
 }
 
 }  // namespace internal
+
+bool has_cuda() { return cuda_operations() != nullptr; }
 
 int cuda_device_count() {
   const CudaOperations* operations = cuda_operations();
   return operations == nullptr ? 0 : operations->device_count();
 }
+
+std::string cuda_device_identity(int index) { return on_cuda().device_identity(index); }
 
 const CudaOperations& on_cuda() {
   const CudaOperations* operations = cuda_operations();
@@ -95,11 +103,13 @@ const CudaOperations& on_cuda() {
   return *operations;
 }
 
-Stream::Stream(Device device, int index) {
+Stream::Stream(Device device, int index) : index_(index) {
   if (device == Device::kCpu) return;
   const CudaOperations& operations = on_cuda();
   queue_ = {operations.open_queue(index), operations.close_queue};
 }
+
+Stream Stream::beside() const { return Stream(device(), index_); }
 
 void Stream::synchronise() const {
   if (queue_) on_cuda().synchronise(queue());

@@ -23,9 +23,13 @@ class OutOfMemory : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// Whether this build has the CUDA back end.
+bool has_cuda();
 /// GPUs that this process can use: none in a build without CUDA, on a machine without a GPU, or without its
 /// driver.
 int cuda_device_count();
+/// Names such a GPU among those of its machine, the same to every process.
+std::string cuda_device_identity(int index);
 
 class Event;
 
@@ -38,6 +42,8 @@ class Stream {
   explicit Stream(Device device, int index = 0);
 
   Device device() const { return queue_ ? Device::kCuda : Device::kCpu; }
+  /// Another queue on the same device.
+  Stream beside() const;
   /// Returns when all that was queued is done. Errors: std::runtime_error for what went wrong on the GPU.
   void synchronise() const;
   /// What is queued from here on begins after what the event stands for.
@@ -47,6 +53,7 @@ class Stream {
 
  private:
   std::shared_ptr<void> queue_;
+  int index_ = 0;
 };
 
 /// A place in a GPU's stream; of the CPU's, where nothing is pending, it is empty.
@@ -162,6 +169,42 @@ void download(const Stream& on, const T* from, std::span<T> to) {
   internal::copy_bytes(on, to.size_bytes(), from, to.data());
   on.synchronise();
 }
+
+/// Has the CPU fill `values`, which are memory of the stream's device: fill(span) gets them, or on a GPU
+/// memory that is then brought there.
+template <class T, class Fill>
+void fill_by_cpu(const Stream& on, std::span<T> values, Fill&& fill) {
+  if (on.device() == Device::kCpu) return fill(values);
+  Buffer<T> here(values.size());
+  fill(here.span());
+  upload(on, std::span<const T>(here.span()), values.data());
+}
+
+/// The values of a buffer of the CPU in memory of the stream's device: on the CPU the buffer itself.
+template <class T>
+Buffer<T> moved_to(const Stream& on, Buffer<T> buffer) {
+  if (on.device() == buffer.device()) return buffer;
+  Buffer<T> there(on, buffer.size());
+  upload(on, std::span<const T>(buffer.span()), there.data());
+  return there;
+}
+
+/// Values of the stream's device where the CPU reads them: on the CPU themselves, of a GPU a copy.
+template <class T>
+class Downloaded {
+ public:
+  Downloaded(const Stream& on, std::span<const T> values) : values_(values) {
+    if (on.device() == Device::kCpu) return;
+    copy_ = Buffer<T>(values.size());
+    download(on, values.data(), copy_.span());
+    values_ = copy_.span();
+  }
+  std::span<const T> span() const { return values_; }
+
+ private:
+  Buffer<T> copy_;
+  std::span<const T> values_;
+};
 
 /// Values of the CPU where the stream's device reads them: on the CPU themselves, on a GPU a copy of them.
 /// The values must not change as long as this lives.

@@ -11,17 +11,17 @@
 #include <fstream>
 #include <iostream>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "core/error.h"
 #include "core/experiment/experiment.h"
+#include "core/json/json.h"
 #include "core/stages/adapter_folder.h"
 #include "core/stages/design.h"
+#include "core/stages/device.h"
 #include "core/stages/doctor.h"
 #include "core/stages/inference.h"
 #include "core/stages/plan.h"
-#include "core/stages/precision.h"
 #include "core/stages/result_table.h"
 #include "core/stages/run.h"
 #include "core/stages/trace_file.h"
@@ -61,9 +61,9 @@ struct RunCommand {
 
 void print_result(const experiment::Experiment& experiment, bool json) {
   if (!std::filesystem::exists(experiment.evaluation_path())) return;
-  const auto evaluation = nlohmann::ordered_json::parse(storage::read_file(experiment.evaluation_path()));
+  const auto evaluation = parse_ordered_json(storage::read_file(experiment.evaluation_path()));
   if (json) {
-    for (const auto& variant : evaluation["variants"]) std::cout << variant.dump() << std::endl;
+    for (const auto& variant : evaluation["variants"]) std::cout << json_text(variant) << std::endl;
     return;
   }
   std::cout << "\n" << stages::result_table(evaluation);
@@ -73,6 +73,7 @@ void print_result(const experiment::Experiment& experiment, bool json) {
 
 int run_on(distributed::Communicator& ranks, std::optional<distributed::Watchdog>& watchdog,
            const experiment::Experiment& experiment, const RunCommand& command) {
+  stages::RunDevice device;  // outlives what the run has on it
   stages::Run run{experiment, ranks};
   run.revision = INFALIGN_REVISION;
   run.time_limit =
@@ -80,11 +81,15 @@ int run_on(distributed::Communicator& ranks, std::optional<distributed::Watchdog
                                         [](const char* name) -> const char* { return std::getenv(name); }));
   try {
     run.watchdog = &watchdog.emplace(ranks, experiment.distributed.watchdog_seconds);
+    device = stages::open_device(experiment, ranks);
+    run.on = device.on;
+    run.collectives = device.collectives.get();
+    kernels::follow_this_thread();  // memory that a GPU lacks is told with what it is for
     if (run.root())
       for (const auto& warning : experiment.warnings) spdlog::warn("{}", warning);
     stages::log_line(run, "infalign " INFALIGN_VERSION " (" INFALIGN_REVISION "): " + experiment.name +
                               " on " + std::to_string(ranks.size()) +
-                              (ranks.size() == 1 ? " rank" : " ranks") + ", CPU");
+                              (ranks.size() == 1 ? " rank" : " ranks") + ", " + device.words);
     if (!command.trace.empty()) kernels::start_trace();
     stages::run_stages(run, command.only ? std::vector{*command.only} : experiment.stages);
     if (!command.trace.empty()) stages::write_trace(run, command.trace);
@@ -151,7 +156,7 @@ int doctor_command(const RunCommand& command, int* argc, char*** argv) {
     const auto findings = stages::examine(*ranks, options);
     code = findings["problems"].empty() ? kDone : kFailed;
     if (ranks->root()) {
-      std::cout << (command.json ? findings.dump() + "\n" : stages::doctor_table(findings)) << std::flush;
+      std::cout << (command.json ? json_text(findings) + "\n" : stages::doctor_table(findings)) << std::flush;
       for (const auto& problem : findings["problems"])
         std::cerr << "infalign: doctor: " << problem.get<std::string>() << std::endl;
     }
@@ -176,8 +181,7 @@ void check_command(const RunCommand& command, const CheckOptions& options) {
   if (!command.json) std::cout << experiment.yaml << std::flush;
   const auto advice = stages::rollouts_advice(experiment);
   if (experiment.synthetic) {  // tables: nothing whose size would matter
-    if (command.json)
-      std::cout << nlohmann::json{{"configuration", experiment.yaml}, {"advice", advice}} << "\n";
+    if (command.json) std::cout << Json{{"configuration", experiment.yaml}, {"advice", advice}} << "\n";
     if (!command.json) std::cout << stages::as_comments(advice);
     return;
   }
@@ -188,7 +192,7 @@ void check_command(const RunCommand& command, const CheckOptions& options) {
   if (command.json) {
     auto json = stages::plan_json(experiment, plan, host);
     json["advice"] = advice;
-    std::cout << json.dump() << std::endl;
+    std::cout << json_text(json) << std::endl;
   } else {
     std::cout << "\n" << stages::plan_comments(experiment, plan, host) << stages::as_comments(advice);
   }
@@ -224,6 +228,13 @@ void add_storage_option(CLI::App& command, kernels::Precision& stored) {
       ->transform(CLI::Transformer(kNames));
 }
 
+void add_device_option(CLI::App& command, std::string& device) {
+  command
+      .add_option("--device", device, "auto, cpu or cuda: where it computes; auto is a GPU if there is one")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+}
+
 template <class Use>
 void with_input(const std::string& file, Use&& use) {
   if (file == "-") return use(std::cin, "standard input");
@@ -236,13 +247,13 @@ int verify_command(const std::string& path, bool json) {
   const auto files = storage::verify(path);
   const bool sound = std::ranges::all_of(files, [](const auto& file) { return file.damage.empty(); });
   if (json) {
-    auto list = nlohmann::ordered_json::array();
+    auto list = OrderedJson::array();
     for (const auto& file : files)
       list.push_back({{"path", file.path.string()},
                       {"sound", file.damage.empty()},
                       {"has_checksums", file.has_checksums},
                       {"damage", file.damage}});
-    std::cout << nlohmann::ordered_json{{"sound", sound}, {"files", list}}.dump() << std::endl;
+    std::cout << json_text(OrderedJson{{"sound", sound}, {"files", list}}) << std::endl;
   } else {
     std::cout << storage::verify_text(files) << std::flush;
   }
@@ -260,8 +271,9 @@ int main(int argc, char** argv) {
       "Example: mpirun -n 2 infalign run configs/quickstart.yaml",
       "infalign");
   app.require_subcommand(1);
-  app.set_version_flag("--version",
-                       "infalign " INFALIGN_VERSION " (" INFALIGN_REVISION "), back ends: MPI, CPU (oneDNN)");
+  app.set_version_flag("--version", "infalign " INFALIGN_VERSION " (" INFALIGN_REVISION
+                                    "), back ends: MPI, CPU (oneDNN)" +
+                                        std::string(kernels::has_cuda() ? ", CUDA, NCCL" : ""));
 
   RunCommand run;
   const auto add_run_command = [&](const std::string& name, const std::string& what,
@@ -318,7 +330,7 @@ int main(int argc, char** argv) {
   const auto* design = launch::add_design_command(app, design_options);
 
   stages::GenerateOptions generation;
-  std::string model, prompt, prompts, chat_template, inputs = "-", path;
+  std::string model, prompt, prompts, chat_template, inputs = "-", path, device = "auto";
   bool json = false;
   auto* generate = app.add_subcommand(
       "generate",
@@ -332,6 +344,7 @@ int main(int argc, char** argv) {
   generate->add_option("--model", generation.model, "model folder")->required();
   add_adapter_option(*generate, generation.adapter);
   add_storage_option(*generate, generation.stored);
+  add_device_option(*generate, device);
   generate->add_option("--prompt", prompt, "one prompt");
   generate->add_option("--prompts", prompts, "prompts as JSON lines");
   generate->add_option("--samples", generation.samples, "answers per prompt")
@@ -370,6 +383,7 @@ int main(int argc, char** argv) {
   score->add_option("--model", scoring.model, "model folder")->required();
   add_adapter_option(*score, scoring.adapter);
   add_storage_option(*score, scoring.stored);
+  add_device_option(*score, device);
   score->add_option("--inputs", inputs, "JSON lines; - is standard input")->capture_default_str();
   score->add_flag("--json", json, "accepted for symmetry: the output is always JSON lines");
 
@@ -407,13 +421,13 @@ int main(int argc, char** argv) {
       stages::design(design_options, std::cout);
       return kDone;
     }
-    const kernels::Stream on;
     if (check->parsed()) {
       if (distributed::launcher_rank() == 0) check_command(run, checking);
     } else if (generate->parsed()) {
       generation.prompts = collect_prompts(prompt, prompts, generation.model, chat_template);
-      stages::generate(on, generation, std::cout);
+      stages::generate(stages::open_device(device), generation, std::cout);
     } else if (score->parsed()) {
+      const auto on = stages::open_device(device);
       with_input(inputs, [&](std::istream& in, const std::string& name) {
         stages::score(on, scoring, in, name, std::cout);
       });
@@ -424,7 +438,7 @@ int main(int argc, char** argv) {
     } else if (inspect->parsed()) {
       if (verify) return verify_command(path, json);
       if (json)
-        std::cout << storage::describe_json(path).dump() << std::endl;
+        std::cout << json_text(storage::describe_json(path)) << std::endl;
       else
         std::cout << storage::describe(path);
     }

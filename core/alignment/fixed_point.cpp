@@ -22,8 +22,6 @@
 namespace infalign::alignment {
 namespace {
 
-constexpr std::size_t kNodes = PanelRule::kNodes;
-
 /// f'' = +-f' s^(N-1) f^(N-1), with l = log f'.
 class UniversalCurve {
  public:
@@ -117,7 +115,7 @@ std::pair<double, double> ScaledCurve::integrals() const {
   double order = 0, entropy = 0;
   for (const Stretch& stretch : curve_) {
     const double width = stretch.length / lambda();
-    for (std::size_t i = 0; i < kNodes; ++i) {
+    for (std::size_t i = 0; i < PanelRule::kNodes; ++i) {
       const double v = std::lerp(stretch.begin.s, stretch.end.s, rule.node[i]) / lambda();
       const double f = stretch.f[i] / end().f;
       const double log_p = log_density_at_0() + stretch.l[i];

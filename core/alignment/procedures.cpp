@@ -204,12 +204,12 @@ Procedure pass_at_n(const Settings& s) {
   return pass;
 }
 
-struct Row {
+struct ProcedureRow {
   const char* name;
   Procedure (*make)(const Settings&);
   const char* meaning;
 };
-constexpr Row kRegistry[] = {
+constexpr ProcedureRow kRegistry[] = {
     {"standard", standard, "one answer, as it comes"},
     {"best_of_n", best_of_n, "the best of n by the selecting reward; with a reranker, by the reranker's"},
     {"worst_of_n", worst_of_n, "the worst of n: an adversary's choice"},
@@ -225,8 +225,8 @@ constexpr Row kRegistry[] = {
     {"pass_at_n", pass_at_n, "whether any of n passes the verifier (reward 1 or 0)"},
 };
 
-const Row& row_of(const std::string& name) {
-  for (const Row& row : kRegistry) {
+const ProcedureRow& row_of(const std::string& name) {
+  for (const ProcedureRow& row : kRegistry) {
     if (name == row.name) return row;
   }
   std::string known;
@@ -264,7 +264,7 @@ std::vector<double> Procedure::order_weights(std::int64_t samples) const {
 }
 
 Procedure make_procedure(const ProcedureSettings& settings) {
-  const Row& row = row_of(settings.name);
+  const ProcedureRow& row = row_of(settings.name);
   if (settings.n < 1) {
     throw std::invalid_argument("procedure " + settings.name + ": n must be at least 1, not " +
                                 std::to_string(settings.n));
@@ -282,7 +282,7 @@ Procedure make_procedure(const std::string& name, std::int64_t n) {
 const std::vector<std::string>& procedure_names() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> all;
-    for (const Row& row : kRegistry) all.emplace_back(row.name);
+    for (const ProcedureRow& row : kRegistry) all.emplace_back(row.name);
     return all;
   }();
   return names;

@@ -18,7 +18,6 @@
 namespace infalign::alignment {
 namespace {
 
-constexpr std::size_t kNodes = PanelRule::kNodes;
 constexpr double kScale = 1e-3;  // G is precise to 1e-12 of max(G, kScale) a stretch
 
 /// A piecewise smooth density, asked inside one of its pieces.
@@ -83,7 +82,7 @@ class Shooter {
 
 /// `stretch`, shortened to end where G is g_end.
 template <class Advance>
-std::optional<Stretch> cut(const Stretch& stretch, double g_end, const Advance& advance) {
+std::optional<Stretch> cut_at(const Stretch& stretch, double g_end, const Advance& advance) {
   constexpr int kMostSteps = 80;
   double low = 0, high = stretch.length;
   std::optional<Stretch> next = stretch;
@@ -124,7 +123,7 @@ std::vector<Stretch> Shooter::shoot(double l0) const {
       continue;
     }
     if (next->end.f > g_end) {
-      next = cut(*next, g_end, advance);
+      next = cut_at(*next, g_end, advance);
       if (!next) {  // nearer to it, the end is easier to resolve
         step = length / 2;
         continue;
@@ -178,7 +177,7 @@ FixedPoint Shooter::finish(std::vector<Stretch> curve) const {
   point.density_at_1 = std::exp(l1);
   double lost = 0, expected_density = 0;
   for (const Stretch& stretch : curve) {
-    for (std::size_t i = 0; i < kNodes; ++i) {
+    for (std::size_t i = 0; i < PanelRule::kNodes; ++i) {
       const double u = stretch.s_at(rule.node[i]), G = stretch.f[i];
       const double weight = stretch.length * rule.weight[i];
       point.kl += weight * divergence(stretch.l[i]);

@@ -14,8 +14,6 @@
 namespace infalign::alignment {
 namespace {
 
-constexpr std::size_t kNodes = PanelRule::kNodes;
-
 /// The first panels shrink by halves towards both ends: u^(1/beta) is singular at 0, a small beta presses all
 /// of p against 1, and a procedure of large N looks at nothing but one end.
 constexpr int kHalvings = 44;
@@ -55,9 +53,9 @@ OptimalPolicy::OptimalPolicy(const std::function<double(double)>& transform, dou
   for (Panel& panel : panel_) {
     const double width = panel.end - panel.begin, own = panel.below / normaliser;
     for (double& density : panel.density) density /= normaliser;
-    for (std::size_t i = 0; i < kNodes; ++i) {
+    for (std::size_t i = 0; i < PanelRule::kNodes; ++i) {
       double sum = 0;
-      for (std::size_t j = 0; j < kNodes; ++j) sum += rule.to_node[i][j] * panel.density[j];
+      for (std::size_t j = 0; j < PanelRule::kNodes; ++j) sum += rule.to_node[i][j] * panel.density[j];
       panel.cumulative[i] = below + width * sum;
       kl_ += width * rule.weight[i] * divergence(panel.log_density[i] - log_normaliser_);
     }
@@ -77,7 +75,7 @@ double OptimalPolicy::log_relative_density(double u) const {
 OptimalPolicy::Panel OptimalPolicy::sample(double begin, double end) const {
   Panel panel{begin, end, 0};
   const PanelRule& rule = panel_rule();
-  for (std::size_t i = 0; i < kNodes; ++i) {
+  for (std::size_t i = 0; i < PanelRule::kNodes; ++i) {
     panel.log_density[i] = log_relative_density(std::lerp(begin, end, rule.node[i]));
     panel.density[i] = std::exp(panel.log_density[i]);
     panel.below += (end - begin) * rule.weight[i] * panel.density[i];
@@ -135,7 +133,7 @@ double OptimalPolicy::win_rate(const Matchup& matchup) const {
     const double width = panel.end - panel.begin;
     const auto first = std::upper_bound(cuts.begin(), cuts.end(), panel.begin);
     if (first == cuts.end() || *first >= panel.end) {
-      for (std::size_t i = 0; i < kNodes; ++i) {
+      for (std::size_t i = 0; i < PanelRule::kNodes; ++i) {
         const double u = std::lerp(panel.begin, panel.end, rule.node[i]);
         lost += width * rule.weight[i] * matchup.policy.cumulative(panel.cumulative[i]) *
                 matchup.opponent.density(u);
@@ -146,7 +144,7 @@ double OptimalPolicy::win_rate(const Matchup& matchup) const {
     for (auto cut = first; cut != cuts.end() && *cut < panel.end; ++cut) edges.push_back(*cut);
     edges.push_back(panel.end);
     for (std::size_t e = 0; e + 1 < edges.size(); ++e) {
-      for (std::size_t i = 0; i < kNodes; ++i) {
+      for (std::size_t i = 0; i < PanelRule::kNodes; ++i) {
         const double u = std::lerp(edges[e], edges[e + 1], rule.node[i]);
         lost += (edges[e + 1] - edges[e]) * rule.weight[i] * matchup.policy.cumulative(cumulative(u)) *
                 matchup.opponent.density(u);

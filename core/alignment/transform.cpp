@@ -16,11 +16,11 @@
 namespace infalign::alignment {
 namespace {
 
-struct Row {
+struct TransformRow {
   TransformKind kind;
   const char* name;
 };
-constexpr Row kTransforms[] = {
+constexpr TransformRow kTransforms[] = {
     {TransformKind::kIdentity, "identity"},
     {TransformKind::kLog, "log"},
     {TransformKind::kExponential, "exponential"},
@@ -185,7 +185,7 @@ std::function<double(double)> optimal_transform(const Deployment& deployment, do
 }  // namespace
 
 TransformKind transform_kind(const std::string& name) {
-  for (const Row& row : kTransforms) {
+  for (const TransformRow& row : kTransforms) {
     if (name == row.name) return row.kind;
   }
   std::string known;
@@ -194,7 +194,7 @@ TransformKind transform_kind(const std::string& name) {
 }
 
 std::string transform_name(TransformKind kind) {
-  for (const Row& row : kTransforms) {
+  for (const TransformRow& row : kTransforms) {
     if (kind == row.kind) return row.name;
   }
   throw std::invalid_argument("not a transform");
@@ -203,7 +203,7 @@ std::string transform_name(TransformKind kind) {
 const std::vector<std::string>& transform_names() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> all;
-    for (const Row& row : kTransforms) all.emplace_back(row.name);
+    for (const TransformRow& row : kTransforms) all.emplace_back(row.name);
     return all;
   }();
   return names;

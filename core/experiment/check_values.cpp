@@ -43,9 +43,11 @@ class ValueChecker : Checker {
 
  private:
   void check_device() {
-    if (e_.device == "cuda" && sound({"device"})) {
-      refuse("device", "runs compute on the CPU so far, whatever GPUs there are; use cpu or auto");
-    }
+    if (e_.device != "cuda" || !sound({"device"})) return;
+    if (e_.synthetic) refuse("device", "tables are computed on the CPU; use cpu or auto");
+    if (e_.distributed.sharding > 1 && sound({"distributed.sharding"}))
+      refuse("distributed.sharding",
+             "on GPUs gradients and parameters are whole on each rank so far; use 0 or 1, or device: cpu");
   }
 
   void check_checkpoints() {

@@ -237,7 +237,7 @@ struct Experiment {
   std::uint64_t seed = 1;
   std::filesystem::path output;
   std::vector<Stage> stages;
-  std::string device = "auto";    // once loaded: cpu | cuda
+  std::string device = "auto";    // auto | cpu | cuda
   std::string dtype = "float32";  // of the factors of matrix products: float32 | bfloat16
   Model model;
   std::optional<Finetune> finetune;

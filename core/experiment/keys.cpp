@@ -422,7 +422,9 @@ Section describe(Experiment& e) {
           {"seed", &e.seed, anything(), "Of every random number of the run."},
           {"output", &e.output, required(), "Folder of everything the run writes."},
           {"stages", &e.stages, required_one_of(stage_names()), "What the run does, in this order."},
-          {"device", &e.device, one_of({"auto", "cpu", "cuda"}), "Where it computes."},
+          {"device", &e.device, one_of({"auto", "cpu", "cuda"}),
+           "Where it computes: `cuda` a GPU for each rank, `cpu`, or `auto`, GPUs where every rank finds one "
+           "of its own."},
           {"dtype", &e.dtype, one_of({"float32", "bfloat16"}),
            "In what the factors of matrix products are; sums, weights and all else are float32. bfloat16 "
            "needs a processor with AVX-512 BF16 or AMX."}}};

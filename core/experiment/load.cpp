@@ -72,7 +72,6 @@ void resolve_chat_template(std::string& chat_template, const std::filesystem::pa
 /// Fills in what the file leaves to other values.
 void resolve(Experiment& experiment, const std::filesystem::path& folder) {
   resolve_chat_template(experiment.model.chat_template, folder);
-  if (experiment.device == "auto") experiment.device = "cpu";
   if (experiment.finetune && experiment.finetune->initial.empty() && !experiment.finetune->from_scratch) {
     experiment.finetune->initial = experiment.model.reference;
   }

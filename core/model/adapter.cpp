@@ -93,14 +93,14 @@ void AdapterLayout::prepare(const kernels::Stream& on, std::int64_t layer, Matri
                    adapter.data() + at.b);
 }
 
-std::int64_t AdapterLayout::prepared_bytes() const {
+std::int64_t AdapterLayout::prepared_bytes(kernels::Device device) const {
   std::int64_t bytes = 0;
   for (const auto& layer : updates_)
     for (const Update& update : layer) {
       std::int64_t rows = 0;
       for (const auto& part : update.parts) rows += part.rows;
       if (rows > 0)
-        bytes += kernels::LowRank::bytes(update.k, settings_.rank, std::ssize(update.parts), rows);
+        bytes += kernels::LowRank::bytes(update.k, settings_.rank, std::ssize(update.parts), rows, device);
     }
   return bytes;
 }
@@ -129,7 +129,8 @@ void merge(const kernels::Stream& on, const ParameterLayout& layout, const Adapt
       if (!update.empty()) update.add_to(on, parameters.data() + layout.layer(i).matrix[which].weight);
     }
   if (adapter.score() != kAbsent)
-    std::copy(values.begin() + adapter.score(), values.end(), parameters.begin() + layout.score());
+    kernels::copy(on, adapter.size() - adapter.score(), values.data() + adapter.score(),
+                  parameters.data() + layout.score());
 }
 
 }  // namespace infalign::model

@@ -56,7 +56,7 @@ class AdapterLayout {
                kernels::LowRank& update) const;
 
   /// Memory that preparing all of them takes beside the flat buffer.
-  std::int64_t prepared_bytes() const;
+  std::int64_t prepared_bytes(kernels::Device device = kernels::Device::kCpu) const;
 
  private:
   std::int64_t add(std::string name, std::vector<std::int64_t> shape);
@@ -69,7 +69,8 @@ class AdapterLayout {
 };
 
 /// An adapter that changes nothing: A uniform within 1 / sqrt(k) as PEFT draws it, counter-based, so the same
-/// on every rank; B zero. A score head is that of `parameters`, the model's own.
+/// on every rank; B zero. A score head is that of `parameters`, the model's own, which are not read without
+/// one. All in the CPU's memory.
 void initialise(const ParameterLayout& layout, const AdapterLayout& adapter, std::uint64_t seed,
                 std::span<const float> parameters, std::span<float> values);
 

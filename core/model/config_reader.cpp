@@ -14,13 +14,13 @@ void ConfigReader::fail(std::string_view key, const std::string& what) const {
   throw InputError(where_ + ": " + std::string(key) + ": " + what);
 }
 
-const ConfigReader::Json* ConfigReader::find(std::string_view key) {
+const Json* ConfigReader::find(std::string_view key) {
   read_.insert(key);
   const auto it = json_.find(key);
   return it == json_.end() || it->is_null() ? nullptr : &*it;
 }
 
-const ConfigReader::Json& ConfigReader::require(std::string_view key) {
+const Json& ConfigReader::require(std::string_view key) {
   if (const Json* value = find(key)) return *value;
   fail(key, "missing");
 }
@@ -34,13 +34,13 @@ std::int64_t ConfigReader::as_positive_integer(std::string_view key, const Json&
   constexpr std::int64_t kLargest = std::int64_t{1} << 30;
   const bool sensible =
       value.is_number_integer() && value.get<std::int64_t>() > 0 && value.get<std::int64_t>() <= kLargest;
-  if (!sensible) fail(key, "expected a positive integer, found " + value.dump());
+  if (!sensible) fail(key, "expected a positive integer, found " + json_text(value));
   return value.get<std::int64_t>();
 }
 
 float ConfigReader::as_positive_number(std::string_view key, const Json& value) const {
   const bool positive = value.is_number() && value.get<float>() > 0 && std::isfinite(value.get<float>());
-  if (!positive) fail(key, "expected a positive number, found " + value.dump());
+  if (!positive) fail(key, "expected a positive number, found " + json_text(value));
   return value.get<float>();
 }
 
@@ -52,19 +52,20 @@ float ConfigReader::positive_number(std::string_view key, float otherwise) {
 bool ConfigReader::boolean(std::string_view key, bool otherwise) {
   const Json* value = find(key);
   if (!value) return otherwise;
-  if (!value->is_boolean()) fail(key, "expected true or false, found " + value->dump());
+  if (!value->is_boolean()) fail(key, "expected true or false, found " + json_text(*value));
   return value->get<bool>();
 }
 
 void ConfigReader::only(std::string_view key, const Json& supported) {
   const Json* value = find(key);
-  if (value && *value != supported) fail(key, value->dump() + " is not supported, only " + supported.dump());
+  if (value && *value != supported)
+    fail(key, json_text(*value) + " is not supported, only " + json_text(supported));
 }
 
 void ConfigReader::refuse_unread(std::string_view family) const {
   for (const auto& [key, value] : json_.items()) {
     if (read_.contains(key) || value.is_null()) continue;
-    fail(key, value.dump() + " is not understood for a model of type " + std::string(family) +
+    fail(key, json_text(value) + " is not understood for a model of type " + std::string(family) +
                   ", and it could change the model's results");
   }
 }

@@ -4,18 +4,17 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <unordered_set>
+
+#include "core/json/json.h"
 
 namespace infalign::model {
 
 /// Every failure is an InputError that names `where` and the key.
 class ConfigReader {
  public:
-  using Json = nlohmann::json;
-
   /// Both arguments have to outlive the reader.
   ConfigReader(const Json& json, const std::string& where);
 

@@ -1,6 +1,7 @@
 #include "core/model/frozen_parameters.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace infalign::model {
 
@@ -30,8 +31,13 @@ void FrozenParameters::copy_to(const kernels::Stream& on, const ParameterLayout&
     if (is_narrow(view))
       kernels::widen_bfloat16(on, view.size, matrix(view.offset), to);
     else
-      std::copy_n(vector(view.offset), view.size, to);
+      kernels::copy(on, view.size, vector(view.offset), to);
   }
+}
+
+void FrozenParameters::move_to(const kernels::Stream& on) {
+  matrices_ = kernels::moved_to(on, std::move(matrices_));
+  vectors_ = kernels::moved_to(on, std::move(vectors_));
 }
 
 std::int64_t FrozenParameters::bytes(const ParameterLayout& layout) {

@@ -32,8 +32,11 @@ class FrozenParameters {
 
   /// The values [view.size] of a tensor, a matrix's rounded.
   void set(const kernels::Stream& on, const ParameterView& view, std::span<const float> values);
-  /// All of them as float32, into `parameters` [layout.size()].
+  /// All of them as float32, into `parameters` [layout.size()] on the same device.
   void copy_to(const kernels::Stream& on, const ParameterLayout& layout, std::span<float> parameters) const;
+
+  /// Brings all of them to the stream's device, from the CPU, where set() and readers of files left them.
+  void move_to(const kernels::Stream& on);
 
   static std::int64_t bytes(const ParameterLayout& layout);
 

@@ -13,8 +13,6 @@
 namespace infalign::model {
 namespace {
 
-using Json = nlohmann::json;
-
 /// Keys that change no number of ours in any family: bookkeeping, other programs' switches, token ids (the
 /// tokenizer's matter).
 constexpr std::string_view kHarmless[] = {
@@ -53,7 +51,7 @@ std::string supported_architectures() {
 std::pair<const FamilyTraits*, bool> read_architecture(ConfigReader& reader) {
   const Json& architectures = reader.require("architectures");
   if (!architectures.is_array() || architectures.size() != 1 || !architectures[0].is_string()) {
-    reader.fail("architectures", "expected a list of one name, found " + architectures.dump() + "; " +
+    reader.fail("architectures", "expected a list of one name, found " + json_text(architectures) + "; " +
                                      supported_architectures());
   }
   const auto name = architectures[0].get<std::string>();
@@ -131,7 +129,7 @@ Activation read_activation(ConfigReader& reader, const FamilyTraits& family) {
   for (const char* name : {"gelu_pytorch_tanh", "gelu_new", "gelu_fast"})
     if (*value == name) return Activation::kGeluTanh;
   if (*value == "gelu") return family.gelu_means_tanh ? Activation::kGeluTanh : Activation::kGeluErf;
-  reader.fail(key, value->dump() + " is not supported, only " + (family.gated ? "silu, " : "") +
+  reader.fail(key, json_text(*value) + " is not supported, only " + (family.gated ? "silu, " : "") +
                        "gelu, gelu_new and gelu_pytorch_tanh");
 }
 
@@ -156,7 +154,7 @@ void read_rotated_layers(ConfigReader& reader, const FamilyTraits& family, Model
     bool rotary = (i + 1) % interval != 0;
     if (layers) {
       const Json& given = (*layers)[static_cast<std::size_t>(i)];
-      if (given != 0 && given != 1) reader.fail("no_rope_layers", given.dump() + " is neither 0 nor 1");
+      if (given != 0 && given != 1) reader.fail("no_rope_layers", json_text(given) + " is neither 0 nor 1");
       rotary = given == 1;
     }
     config.attention[static_cast<std::size_t>(i)].rotary = rotary;
@@ -211,7 +209,7 @@ void read_windows(ConfigReader& reader, const FamilyTraits& family, bool absent,
     const bool known = type == "full_attention" || (type == "sliding_attention" && window > 0);
     if (!known) {
       reader.fail("layer_types",
-                  type.dump() + " is not supported, only \"full_attention\"" +
+                  json_text(type) + " is not supported, only \"full_attention\"" +
                       (window > 0 ? " and \"sliding_attention\"" : " without a sliding window"));
     }
   }
@@ -236,7 +234,7 @@ void read_query_scalar(ConfigReader& reader, const FamilyTraits& family, const J
 
 }  // namespace
 
-ModelConfig ModelConfig::from_json(const nlohmann::json& json, const std::string& where) {
+ModelConfig ModelConfig::from_json(const Json& json, const std::string& where) {
   ConfigReader reader(json, where);
   const auto [traits, score_head] = read_architecture(reader);
   const FamilyTraits& family = *traits;

@@ -4,9 +4,10 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
+
+#include "core/json/forward.h"
 
 namespace infalign::model {
 
@@ -79,7 +80,7 @@ struct ModelConfig {
   /// From the JSON of `config.json`. Errors: InputError that names `where`, the key, and what is supported,
   /// for a missing key, an impossible value, an unsupported architecture or a key that would change the
   /// result and is not understood.
-  static ModelConfig from_json(const nlohmann::json& json, const std::string& where);
+  static ModelConfig from_json(const Json& json, const std::string& where);
 
   std::int64_t q_width() const { return heads * head_dim; }
   std::int64_t qkv_width() const { return (heads + 2 * kv_heads) * head_dim; }

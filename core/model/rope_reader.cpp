@@ -5,7 +5,6 @@
 namespace infalign::model {
 namespace {
 
-using Json = nlohmann::json;
 using Kind = RopeScaling::Kind;
 
 /// The keys of one spelling's object, checked as they are read.
@@ -13,7 +12,7 @@ class RopeObject {
  public:
   RopeObject(const ConfigReader& reader, std::string_view key, const Json& json)
       : reader_(reader), key_(key), json_(json) {
-    if (!json.is_object()) reader.fail(key, "expected an object, found " + json.dump());
+    if (!json.is_object()) reader.fail(key, "expected an object, found " + json_text(json));
   }
 
   [[noreturn]] void fail(const std::string& what) const { reader_.fail(key_, what); }
@@ -34,7 +33,7 @@ class RopeObject {
   void refuse_unread() const {
     for (const auto& [name, value] : json_.items())
       if (!read_.contains(name) && !value.is_null())
-        fail(name + " " + value.dump() + " is not understood for this kind of rotary positions");
+        fail(name + " " + json_text(value) + " is not understood for this kind of rotary positions");
   }
 
  private:
@@ -80,7 +79,7 @@ class Agreed {
   void see(const Json* value) {
     if (!value) return;
     const float number = reader_.as_positive_number(key_, *value);
-    if (seen_ && number != value_) reader_.fail(key_, "disagrees with rope_parameters: " + value->dump());
+    if (seen_ && number != value_) reader_.fail(key_, "disagrees with rope_parameters: " + json_text(*value));
     value_ = number;
     seen_ = true;
   }

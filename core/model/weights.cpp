@@ -88,14 +88,14 @@ const float* Weights::score(const ParameterLayout& layout) const {
 }
 
 std::int64_t Weights::bytes(const ModelConfig& config, kernels::Use use, kernels::Precision precision,
-                            kernels::Precision stored) {
+                            kernels::Precision stored, kernels::Device device) {
   std::int64_t bytes = 0;
   for (const Matrix which : kMatrices) {
     const MatrixParts parts = parts_of(config, which);
-    bytes += config.layers * kernels::Linear::bytes(parts.rows(), parts.in, precision, use, stored);
+    bytes += config.layers * kernels::Linear::bytes(parts.rows(), parts.in, precision, use, stored, device);
   }
   if (!config.score_head)
-    bytes += kernels::Linear::bytes(config.vocab_size, config.hidden_size, precision, use, stored);
+    bytes += kernels::Linear::bytes(config.vocab_size, config.hidden_size, precision, use, stored, device);
   if (config.norm == Norm::kRmsPlusOne) {
     const std::int64_t norms = (config.norms_after_branches ? 4 : 2) * config.layers + 1;
     bytes += norms * config.hidden_size * static_cast<std::int64_t>(sizeof(float));

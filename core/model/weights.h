@@ -67,7 +67,8 @@ class Weights {
 
   /// Memory that preparing takes beside the parameters.
   static std::int64_t bytes(const ModelConfig& config, kernels::Use use, kernels::Precision precision,
-                            kernels::Precision stored = kernels::Precision::kFloat32);
+                            kernels::Precision stored = kernels::Precision::kFloat32,
+                            kernels::Device device = kernels::Device::kCpu);
 
  private:
   struct Base {

@@ -2,48 +2,42 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "core/error.h"
+#include "core/json/json.h"
 #include "core/model/families.h"
 #include "core/storage/durable.h"
+#include "core/storage/json_object.h"
 
 namespace infalign::stages {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 
 constexpr const char* kConfig = "adapter_config.json";
 constexpr const char* kWeights = "adapter_model.safetensors";
 constexpr const char* kPrefix = "base_model.model.";
 constexpr const char* kA = ".lora_A.weight";
 
-json read_config(const fs::path& folder) {
-  auto config = json::parse(storage::read_file(folder / kConfig), nullptr, false);
-  if (!config.is_object()) throw InputError((folder / kConfig).string() + ": not a JSON object");
-  return config;
-}
-
-bool is_unset(const json& value) {
+bool is_unset(const Json& value) {
   return value.is_null() || value == false || ((value.is_object() || value.is_array()) && value.empty());
 }
 
 /// Refuses what would make another function of the same tensors.
-void require_plain_lora(const fs::path& file, const json& config) {
+void require_plain_lora(const fs::path& file, const Json& config) {
   const auto refuse = [&](const std::string& what) { throw InputError(file.string() + ": " + what); };
-  if (config.value("peft_type", json()) != "LORA")
-    refuse("peft_type is " + config.value("peft_type", json()).dump() +
+  if (config.value("peft_type", Json()) != "LORA")
+    refuse("peft_type is " + json_text(config.value("peft_type", Json())) +
            "; read are adapters of type \"LORA\"");
-  if (const json bias = config.value("bias", json("none")); bias != "none")
-    refuse("bias is " + bias.dump() + "; adapters that train biases are not read");
+  if (const Json bias = config.value("bias", Json("none")); bias != "none")
+    refuse("bias is " + json_text(bias) + "; adapters that train biases are not read");
   // Some ways to begin change the base model's weights, too, and an adapter saved as it is belongs to those.
-  static const std::set<json> kBegins = {true, false, nullptr, "gaussian", "orthogonal", "eva"};
-  if (const json begin = config.value("init_lora_weights", json(true)); !kBegins.contains(begin))
-    refuse("init_lora_weights is " + begin.dump() +
+  static const std::set<Json> kBegins = {true, false, nullptr, "gaussian", "orthogonal", "eva"};
+  if (const Json begin = config.value("init_lora_weights", Json(true)); !kBegins.contains(begin))
+    refuse("init_lora_weights is " + json_text(begin) +
            ", which changes the base model; convert the adapter to plain LoRA, or merge it with PEFT");
   static const std::set<std::string> kPlain = {"auto_mapping",
                                                "base_model_name_or_path",
@@ -74,7 +68,7 @@ void require_plain_lora(const fs::path& file, const json& config) {
                                                "use_rslora"};
   for (const auto& [key, value] : config.items())
     if (!kPlain.contains(key) && !is_unset(value))
-      refuse(key + " is " + value.dump() + ", which is not computed; read is LoRA without it");
+      refuse(key + " is " + json_text(value) + ", which is not computed; read is LoRA without it");
   for (const char* key : {"r", "lora_alpha"})
     if (!config.contains(key) || !config[key].is_number() || config[key] <= 0)
       refuse(std::string(key) + " is missing or not a number above 0");
@@ -104,21 +98,21 @@ bool is_adapter_folder(const fs::path& folder) {
 
 fs::path description_folder(const fs::path& folder) {
   if (!is_adapter_folder(folder)) return folder;
-  const json name = read_config(folder).value("base_model_name_or_path", json());
+  const Json name = storage::read_json_object(folder / kConfig).value("base_model_name_or_path", Json());
   const fs::path base = name.is_string() ? name.get<std::string>() : "";
   for (const fs::path& candidate : {base, folder / base})
     if (!base.empty() && fs::exists(candidate / "config.json")) return candidate;
-  throw InputError((folder / kConfig).string() + ": base_model_name_or_path is " + name.dump() +
+  throw InputError((folder / kConfig).string() + ": base_model_name_or_path is " + json_text(name) +
                    ", which is no model folder here; write its path there, or name the model and give the "
                    "adapter beside it (--adapter)");
 }
 
 bool adds_score_head(const fs::path& adapter) {
-  return read_config(adapter).value("task_type", json()) == "SEQ_CLS";
+  return storage::read_json_object(adapter / kConfig).value("task_type", Json()) == "SEQ_CLS";
 }
 
 void add_adapter(const fs::path& folder, const model::Transformer& transformer, std::span<float> parameters) {
-  const json config = read_config(folder);
+  const Json config = storage::read_json_object(folder / kConfig);
   require_plain_lora(folder / kConfig, config);
   const auto reader = storage::SafetensorsReader::open_file(folder / kWeights);
   const std::string layers(model::traits_of(transformer.config().family).names.layers);
@@ -126,7 +120,7 @@ void add_adapter(const fs::path& folder, const model::Transformer& transformer, 
   model::AdapterSettings settings;
   settings.rank = config["r"];
   settings.alpha = config["lora_alpha"];
-  if (!is_unset(config.value("use_rslora", json())))
+  if (!is_unset(config.value("use_rslora", Json())))
     settings.alpha *= std::sqrt(static_cast<float>(settings.rank));  // alpha / sqrt(r) rather than alpha / r
   const auto modules = model::adaptable_modules(transformer.config());
   std::set<std::string> targets;
@@ -174,22 +168,21 @@ void save_adapter_folder(const fs::path& base, const fs::path& target, const mod
   // What names several modules in our configuration names the same ones for PEFT, but for all-linear.
   auto targets = settings.targets;
   if (std::ranges::count(targets, "all-linear") > 0) targets = adapter.modules();
-  const nlohmann::ordered_json config{
-      {"peft_type", "LORA"},
-      {"task_type", scores ? "SEQ_CLS" : "CAUSAL_LM"},
-      {"base_model_name_or_path", fs::absolute(base).lexically_normal().string()},
-      {"r", settings.rank},
-      {"lora_alpha", settings.alpha},
-      {"lora_dropout", 0.0},
-      {"target_modules", targets},
-      {"modules_to_save", scores ? json({"score"}) : json()},
-      {"fan_in_fan_out", model::traits_of(transformer.config().family).names.transposed},
-      {"bias", "none"},
-      {"use_rslora", false},
-      {"use_dora", false},
-      {"init_lora_weights", true},
-      {"inference_mode", true}};
-  storage::write_file_durably(temporary / kConfig, config.dump(2) + "\n");
+  const OrderedJson config{{"peft_type", "LORA"},
+                           {"task_type", scores ? "SEQ_CLS" : "CAUSAL_LM"},
+                           {"base_model_name_or_path", fs::absolute(base).lexically_normal().string()},
+                           {"r", settings.rank},
+                           {"lora_alpha", settings.alpha},
+                           {"lora_dropout", 0.0},
+                           {"target_modules", targets},
+                           {"modules_to_save", scores ? Json({"score"}) : Json()},
+                           {"fan_in_fan_out", model::traits_of(transformer.config().family).names.transposed},
+                           {"bias", "none"},
+                           {"use_rslora", false},
+                           {"use_dora", false},
+                           {"init_lora_weights", true},
+                           {"inference_mode", true}};
+  storage::write_file_durably(temporary / kConfig, json_text(config, 2) + "\n");
   fs::remove_all(target);
   storage::rename_durably(temporary, target);
 }

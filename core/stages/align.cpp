@@ -70,6 +70,12 @@ class TrainingWinRate {
   bool known_;
 };
 
+/// For the parameters of the chosen policies.
+void make_room(const Run& run, const Problem& problem, kernels::Buffer<float>& parameters) {
+  parameters = {};  // first given back
+  parameters = kernels::Buffer<float>(run.on, static_cast<std::size_t>(problem.parameter_count()));
+}
+
 std::uint64_t subset_seed(std::uint64_t seed, std::uint64_t prompt, std::int64_t step) {
   return kernels::random_bits({seed, kernels::Purpose::kSubsets}, prompt, static_cast<std::uint32_t>(step),
                               0);
@@ -108,7 +114,7 @@ std::string alignment_fingerprint(const Run& run, const Problem& problem,
 }
 
 void align_variant(Run& run, Problem& problem, const alignment::Calibration& calibration,
-                   const experiment::Variant& variant, std::vector<float>& parameters) {
+                   const experiment::Variant& variant, kernels::Buffer<float>& parameters) {
   const auto& experiment = run.experiment;
   const auto& settings = experiment.alignment;
   const auto n = settings.samples_per_prompt;
@@ -117,14 +123,14 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
   const double samples_per_step = static_cast<double>(settings.prompts_per_step * n);
 
   problem.choose_policies(variant);
-  parameters.resize(static_cast<std::size_t>(problem.parameter_count()));
-  problem.start(parameters);
+  make_room(run, problem, parameters);
+  problem.start(parameters.span());
   Training training(
       run,
       {"align", variant.name, settings.steps, variant.optimizer, experiment.checkpoint_folder(variant.name),
        alignment_fingerprint(run, problem, variant), settings.max_skipped_steps,
        micro_batch_count(settings.prompts_per_step, experiment.distributed.micro_batch_prompts)},
-      problem.tensors(), parameters);
+      problem.tensors(), parameters.span());
   TransformedReward transformed_reward(deployment, variant, calibration.rollouts(), n);
   const TrainingWinRate training_win_rate(deployment, calibration.rollouts(), n);
   alignment::KlController controller(transformed_reward.initial_beta(calibration),
@@ -136,7 +142,7 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
   double step_kl = 0;
   const auto step_gradients = [&](std::int64_t step) {
     transformed_reward.set_beta(beta());
-    problem.set_policy(parameters);
+    problem.set_policy(parameters.span());
     const auto prompts = shuffled_batch(experiment.seed, problem.prompt_count(Split::kTrain),
                                         settings.prompts_per_step, step - 1);
     const auto batches = micro_batches(prompts, experiment.distributed.micro_batch_prompts);
@@ -228,7 +234,7 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
 }
 
 void load_aligned(const Run& run, Problem& problem, const experiment::Variant& variant,
-                  std::vector<float>& parameters, double* beta) {
+                  kernels::Buffer<float>& parameters, double* beta) {
   const auto folder = run.experiment.checkpoint_folder(variant.name);
   const auto checkpoints = storage::list_checkpoints(folder);
   if (checkpoints.empty()) throw InputError(folder.string() + ": no checkpoint; run the align stage first");
@@ -240,8 +246,10 @@ void load_aligned(const Run& run, Problem& problem, const experiment::Variant& v
     throw InputError(checkpoints.back().string() +
                      ": not the finished policy of this configuration; run the align stage first");
   problem.choose_policies(variant);
-  parameters.resize(static_cast<std::size_t>(problem.parameter_count()));
-  reader.read("model", problem.tensors(), {0, static_cast<std::int64_t>(parameters.size())}, parameters);
+  make_room(run, problem, parameters);
+  kernels::fill_by_cpu(run.on, parameters.span(), [&](std::span<float> values) {
+    reader.read("model", problem.tensors(), {0, static_cast<std::int64_t>(values.size())}, values);
+  });
   if (beta != nullptr) *beta = from_text(state.at("beta")).at(0);
 }
 
@@ -249,7 +257,7 @@ void align(Run& run) {
   const auto made = make_problem(run);
   Problem& problem = *made;
   const auto calibration = load_calibration(run, problem);
-  std::vector<float> parameters;
+  kernels::Buffer<float> parameters;
   for (const auto& variant : run.experiment.alignment.variants)
     align_variant(run, problem, calibration, variant, parameters);
 }

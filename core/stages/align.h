@@ -15,7 +15,7 @@ namespace infalign::stages {
 /// Errors: Stopped after a checkpoint on request; std::runtime_error for a sampler-trainer gap over the
 /// limit.
 void align_variant(Run& run, Problem& problem, const alignment::Calibration& calibration,
-                   const experiment::Variant& variant, std::vector<float>& parameters);
+                   const experiment::Variant& variant, kernels::Buffer<float>& parameters);
 
 /// What decides an aligned variant: a changed fingerprint trains it anew.
 std::string alignment_fingerprint(const Run& run, const Problem& problem, const experiment::Variant& variant);
@@ -23,6 +23,6 @@ std::string alignment_fingerprint(const Run& run, const Problem& problem, const 
 /// The parameters of a finished variant, whose policies are chosen, from its last checkpoint. Errors:
 /// InputError when it is not there or not of this run. `beta` receives the KL weight at the end.
 void load_aligned(const Run& run, Problem& problem, const experiment::Variant& variant,
-                  std::vector<float>& parameters, double* beta = nullptr);
+                  kernels::Buffer<float>& parameters, double* beta = nullptr);
 
 }  // namespace infalign::stages

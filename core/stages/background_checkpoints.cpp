@@ -64,7 +64,7 @@ void BackgroundCheckpoints::begin(const storage::CheckpointInfo& info,
   std::vector<storage::FlatShard> shards;
   for (std::size_t i = 0; i < groups.size(); ++i) {
     copies_[i].reserve(groups[i].values.size());
-    std::ranges::copy(groups[i].values, copies_[i].data());
+    kernels::download(run_.on, groups[i].values.data(), copies_[i].span().first(groups[i].values.size()));
     shards.push_back(
         {groups[i].group, std::span<const float>(copies_[i].span()).first(groups[i].values.size())});
   }

@@ -31,11 +31,10 @@ class BackgroundCheckpoints {
   BackgroundCheckpoints(const BackgroundCheckpoints&) = delete;
   BackgroundCheckpoints& operator=(const BackgroundCheckpoints&) = delete;
 
-  /// Waits for the one before, copies `groups` (each this rank's interval, the same on all ranks in name and
-  /// order), and has them written. Collective.
-  /// Errors, here and below: std::runtime_error with what became of the one before, on the rank where it
-  /// failed; on all ranks where the disk has not enough room for this one. The newest complete checkpoint
-  /// stays whole.
+  /// Waits for the one before, copies `groups` (each this rank's interval, on the run's device, the same on
+  /// all ranks in name and order), and has them written. Collective. Errors, here and below:
+  /// std::runtime_error with what became of the one before, on the rank where it failed; on all ranks where
+  /// the disk has not enough room for this one. The newest complete checkpoint stays whole.
   void begin(const storage::CheckpointInfo& info, std::span<const storage::FlatShard> groups);
 
   /// At the end of every step: goes on with the one in flight, if there is one. Collective.

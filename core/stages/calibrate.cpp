@@ -1,10 +1,10 @@
 #include "core/stages/calibrate.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "core/error.h"
+#include "core/json/json.h"
 #include "core/stages/progress.h"
 #include "core/storage/durable.h"
 
@@ -17,10 +17,9 @@ constexpr double kLevels[] = {0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 
 constexpr std::int64_t kMicroBatchesPerPart = 64;
 
 std::string sampling_json(const experiment::Sampling& sampling) {
-  return nlohmann::ordered_json{{"temperature", sampling.temperature},
-                                {"top_p", sampling.top_p},
-                                {"max_new_tokens", sampling.max_new_tokens}}
-      .dump();
+  return json_text(OrderedJson{{"temperature", sampling.temperature},
+                             {"top_p", sampling.top_p},
+                             {"max_new_tokens", sampling.max_new_tokens}});
 }
 
 storage::CalibrationFile empty_file(const Run& run, const Problem& problem) {

@@ -47,7 +47,7 @@ void require_positive(const char* option, double value) {
     throw ConfigurationError(fmt::format("design: {} {}: it must be a number above 0", option, value));
 }
 
-alignment::TransformAt transform_at(const TransformSpec& spec, const DesignQuestion& question) {
+alignment::TransformAt transform_of(const TransformSpec& spec, const DesignQuestion& question) {
   return [&spec, &question](double beta) {
     return alignment::make_transform(spec.settings, question.deployment, beta);
   };
@@ -56,14 +56,14 @@ alignment::TransformAt transform_at(const TransformSpec& spec, const DesignQuest
 alignment::Prediction at_beta(const TransformSpec& spec, const DesignQuestion& question, double beta) {
   return spec.settings.kind == TransformKind::kOptimal
              ? alignment::predict_optimal(question.deployment, beta)
-             : alignment::predict(transform_at(spec, question), question.deployment, beta);
+             : alignment::predict(transform_of(spec, question), question.deployment, beta);
 }
 
 alignment::Prediction at_kl(const TransformSpec& spec, const DesignQuestion& question, double kl,
                             const alignment::BetaSearch& search = {}) {
   return spec.settings.kind == TransformKind::kOptimal
              ? alignment::predict_optimal_at_kl(question.deployment, kl, search)
-             : alignment::predict_at_kl(transform_at(spec, question), question.deployment, kl, search);
+             : alignment::predict_at_kl(transform_of(spec, question), question.deployment, kl, search);
 }
 
 /// `reach` of the transform, or what is in its way.
@@ -77,7 +77,7 @@ DesignRow row_of(const TransformSpec& spec, const DesignQuestion& question, cons
     row.reached = reach(row.transform);
     if (!question.measure.empty()) {
       const double beta = row.reached.beta;
-      const alignment::OptimalPolicy policy(transform_at(row.transform, question)(beta), beta);
+      const alignment::OptimalPolicy policy(transform_of(row.transform, question)(beta), beta);
       for (const ProcedureSpec& each : question.measure)
         row.win_rates.push_back(policy.win_rate(each.procedure()));
     }

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
+#include "core/json/json.h"
 #include "core/stages/design.h"
 #include "core/stages/report/figures.h"
 #include "core/stages/report/html.h"
@@ -71,8 +71,8 @@ std::string needed_text(const char* transform, const Recommendation::Needed& nee
                      count(needed.fixed), count(needed.fresh));
 }
 
-nlohmann::ordered_json needed_json(const Recommendation::Needed& needed) {
-  nlohmann::ordered_json json{{"fixed", nullptr}, {"fresh", nullptr}};
+OrderedJson needed_json(const Recommendation::Needed& needed) {
+  OrderedJson json{{"fixed", nullptr}, {"fresh", nullptr}};
   if (needed.fixed) json["fixed"] = needed.fixed->rollouts;
   if (needed.fresh) json["fresh"] = needed.fresh->rollouts;
   return json;
@@ -138,7 +138,7 @@ std::string recommendation_text(const DesignQuestion& question, const Recommenda
 }
 
 std::string design_json(const DesignQuestion& question, const DesignRow& row) {
-  nlohmann::ordered_json json{
+  OrderedJson json{
       {"transform", row.transform.name}, {"procedure", question.procedure()}, {"n", question.candidates()}};
   if (row.trouble.empty()) {
     json["beta"] = row.reached.beta;
@@ -153,29 +153,29 @@ std::string design_json(const DesignQuestion& question, const DesignRow& row) {
   if (question.matchups.size() > 1 || question.matchups.front().opponent)
     json["deployment"] = question.label();
   if (row.trouble.empty() && !question.measure.empty()) {
-    nlohmann::ordered_json rates;
+    OrderedJson rates;
     for (std::size_t i = 0; i < question.measure.size(); ++i)
       rates[question.measure[i].label()] = row.win_rates[i];
     json["win_rates"] = std::move(rates);
   }
-  return json.dump();
+  return json_text(json);
 }
 
 std::string recommendation_json(const DesignQuestion& question, const Recommendation& r) {
-  nlohmann::ordered_json json{{"recommendation", fmt::format("exponential:{}", r.exponential.exponent)},
-                              {"procedure", question.procedure()},
-                              {"n", question.candidates()},
-                              {"exponent", r.exponential.exponent},
-                              {"beta", r.exponential.prediction.beta},
-                              {"kl", r.exponential.prediction.kl},
-                              {"inference_win_rate", r.exponential.prediction.inference_win_rate},
-                              {"optimal_inference_win_rate", r.optimal.inference_win_rate},
-                              {"saturation_kl", nullptr},
-                              {"rollouts", needed_json(r.exponential_rollouts)},
-                              {"optimal_rollouts", needed_json(r.optimal_rollouts)},
-                              {"fewest_fixed_rollouts", r.bound}};
+  OrderedJson json{{"recommendation", fmt::format("exponential:{}", r.exponential.exponent)},
+                   {"procedure", question.procedure()},
+                   {"n", question.candidates()},
+                   {"exponent", r.exponential.exponent},
+                   {"beta", r.exponential.prediction.beta},
+                   {"kl", r.exponential.prediction.kl},
+                   {"inference_win_rate", r.exponential.prediction.inference_win_rate},
+                   {"optimal_inference_win_rate", r.optimal.inference_win_rate},
+                   {"saturation_kl", nullptr},
+                   {"rollouts", needed_json(r.exponential_rollouts)},
+                   {"optimal_rollouts", needed_json(r.optimal_rollouts)},
+                   {"fewest_fixed_rollouts", r.bound}};
   if (r.saturation_kl) json["saturation_kl"] = *r.saturation_kl;
-  return json.dump();
+  return json_text(json);
 }
 
 std::string design_yaml(const DesignQuestion& question, const std::vector<DesignRow>& rows,

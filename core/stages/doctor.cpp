@@ -19,8 +19,6 @@
 namespace infalign::stages {
 namespace {
 
-using nlohmann::ordered_json;
-
 constexpr double kMostSkew = 1;                       // seconds
 constexpr std::int64_t kAllReduceElements = 2 << 20;  // 16 MiB of int64
 constexpr std::int64_t kWrittenBytes = 16 << 20;      // by each rank
@@ -119,12 +117,12 @@ std::string bytes_text(double bytes) {
 
 }  // namespace
 
-std::vector<std::string> problems_of(const ordered_json& ranks, std::int64_t disk_bytes) {
+std::vector<std::string> problems_of(const OrderedJson& ranks, std::int64_t disk_bytes) {
   std::vector<std::string> problems;
-  const auto name = [](const ordered_json& rank) {
+  const auto name = [](const OrderedJson& rank) {
     return fmt::format("rank {} on {}", rank["rank"].get<int>(), rank["host"].get<std::string>());
   };
-  const ordered_json& first = ranks[0];
+  const OrderedJson& first = ranks[0];
   for (const auto& rank : ranks) {
     if (rank["version"] != first["version"])
       problems.push_back(fmt::format("{} runs infalign {}, but rank 0 runs {}: install the same on all hosts",
@@ -150,18 +148,18 @@ std::vector<std::string> problems_of(const ordered_json& ranks, std::int64_t dis
   return problems;
 }
 
-ordered_json examine(distributed::Communicator& ranks, const DoctorOptions& options) {
+OrderedJson examine(distributed::Communicator& ranks, const DoctorOptions& options) {
   std::error_code failure;
   if (ranks.root()) std::filesystem::create_directories(options.output, failure);
   ranks.barrier();
 
-  ordered_json mine{{"rank", ranks.rank()},
-                    {"host", host_name()},
-                    {"version", options.version},
-                    {"processor", processor_name()},
-                    {"bfloat16", kernels::has_bfloat16()},
-                    {"cores", std::thread::hardware_concurrency()},
-                    {"threads", options.threads}};
+  OrderedJson mine{{"rank", ranks.rank()},
+                   {"host", host_name()},
+                   {"version", options.version},
+                   {"processor", processor_name()},
+                   {"bfloat16", kernels::has_bfloat16()},
+                   {"cores", std::thread::hardware_concurrency()},
+                   {"threads", options.threads}};
   mine["clock_skew"] = clock_skew(ranks);
   double speed = 0;
   ranks.barrier();  // all write at the same time, as they will
@@ -176,23 +174,23 @@ ordered_json examine(distributed::Communicator& ranks, const DoctorOptions& opti
   const double bytes = static_cast<double>(kAllReduceElements * 8);
   const double moved = 2 * bytes * (ranks.size() - 1) / ranks.size();
 
-  ordered_json all = ordered_json::array();
-  const std::string text = mine.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+  OrderedJson all = OrderedJson::array();
+  const std::string text = json_text(mine);
   for (const auto& theirs : ranks.all_gather_bytes(std::as_bytes(std::span(text)))) {
     const auto* begin = reinterpret_cast<const char*>(theirs.data());
-    all.push_back(ordered_json::parse(begin, begin + theirs.size()));
+    all.push_back(parse_ordered_json({begin, theirs.size()}));
   }
-  ordered_json findings{{"ranks", all},
-                        {"all_reduce",
-                         {{"bytes", static_cast<std::int64_t>(bytes)},
-                          {"gigabytes_per_second", moved / 1e9 / large},
-                          {"latency_microseconds", small * 1e6}}},
-                        {"output", options.output.string()}};
+  OrderedJson findings{{"ranks", all},
+                       {"all_reduce",
+                        {{"bytes", static_cast<std::int64_t>(bytes)},
+                         {"gigabytes_per_second", moved / 1e9 / large},
+                         {"latency_microseconds", small * 1e6}}},
+                       {"output", options.output.string()}};
   findings["problems"] = problems_of(all, options.disk_bytes);
   return findings;
 }
 
-std::string doctor_table(const ordered_json& findings) {
+std::string doctor_table(const OrderedJson& findings) {
   std::vector<std::vector<std::string>> rows = {
       {"rank", "host", "processor", "cores", "threads", "clock", "writes", "free", "version"}};
   for (const auto& rank : findings["ranks"]) {

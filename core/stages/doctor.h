@@ -4,9 +4,9 @@
 #pragma once
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 
+#include "core/json/json.h"
 #include "distributed/communicator.h"
 
 namespace infalign::stages {
@@ -22,12 +22,12 @@ struct DoctorOptions {
 /// `threads`, `clock_skew` (seconds against rank 0), `write_megabytes_per_second`, `free_bytes`; `all_reduce`
 /// with `bytes`, `gigabytes_per_second` (that each rank moves: 2 (R - 1) / R of the data) and
 /// `latency_microseconds`; `problems`, a sentence for each thing that is wrong. Collective.
-nlohmann::ordered_json examine(distributed::Communicator& ranks, const DoctorOptions& options);
+OrderedJson examine(distributed::Communicator& ranks, const DoctorOptions& options);
 
 /// For people.
-std::string doctor_table(const nlohmann::ordered_json& findings);
+std::string doctor_table(const OrderedJson& findings);
 
 /// The problems that follow from what the ranks say of themselves.
-std::vector<std::string> problems_of(const nlohmann::ordered_json& ranks, std::int64_t disk_bytes);
+std::vector<std::string> problems_of(const OrderedJson& ranks, std::int64_t disk_bytes);
 
 }  // namespace infalign::stages

@@ -21,13 +21,11 @@
 namespace infalign::stages {
 namespace {
 
-using nlohmann::ordered_json;
-
-ordered_json interval_json(const alignment::Interval95& interval) {
+OrderedJson interval_json(const alignment::Interval95& interval) {
   return {{"value", interval.value}, {"low", interval.low}, {"high", interval.high}};
 }
 
-ordered_json mean_json(const std::vector<double>& per_prompt) {
+OrderedJson mean_json(const std::vector<double>& per_prompt) {
   return interval_json(alignment::bootstrap_mean(per_prompt));
 }
 
@@ -60,7 +58,7 @@ std::vector<double> answer_rewards(const alignment::Deployment& deployment, cons
   return rewards;
 }
 
-ordered_json paired_difference(const std::vector<double>& a, const std::vector<double>& b) {
+OrderedJson paired_difference(const std::vector<double>& a, const std::vector<double>& b) {
   std::vector<double> difference(a.size());
   std::transform(a.begin(), a.end(), b.begin(), difference.begin(), std::minus<>());
   return mean_json(difference);
@@ -74,9 +72,9 @@ alignment::TransformAt transform_at(const experiment::Variant& variant, std::int
 }
 
 /// Closed-form win rate against KL of the transforms to be drawn.
-ordered_json curves(const experiment::Experiment& experiment, double largest_kl) {
+OrderedJson curves(const experiment::Experiment& experiment, double largest_kl) {
   const auto deployment = experiment::deployment(experiment.inference);
-  ordered_json curves = ordered_json::array();
+  OrderedJson curves = OrderedJson::array();
   if (!deployment.is_calibrated()) return curves;
   const double exponent = (experiment.inference.procedure == "worst_of_n" ? -2.5 : 2.5) *
                           static_cast<double>(deployment.policy_candidates());
@@ -86,7 +84,7 @@ ordered_json curves(const experiment::Experiment& experiment, double largest_kl)
     drawn.transform = name;
     drawn.exponent = exponent;
     const auto at = transform_at(drawn, 0, deployment);
-    ordered_json points = ordered_json::array();
+    OrderedJson points = OrderedJson::array();
     for (int i = 1; i <= kPoints; ++i) {
       const double kl = largest_kl * i * i / (kPoints * kPoints);
       try {
@@ -99,14 +97,14 @@ ordered_json curves(const experiment::Experiment& experiment, double largest_kl)
       }
     }
     curves.push_back({{"transform", name},
-                      {"exponent", name == "exponential" ? ordered_json(exponent) : ordered_json(nullptr)},
+                      {"exponent", name == "exponential" ? OrderedJson(exponent) : OrderedJson(nullptr)},
                       {"points", points}});
   }
   return curves;
 }
 
 /// Is C uniform under pi_ref? Calibrated rewards of fresh reference samples of the first training prompts.
-ordered_json calibration_check(Run& run, Problem& problem, const alignment::Calibration& calibration) {
+OrderedJson calibration_check(Run& run, Problem& problem, const alignment::Calibration& calibration) {
   std::vector<std::int64_t> prompts(
       static_cast<std::size_t>(std::min(kCalibrationCheckPrompts, calibration.prompts())));
   std::iota(prompts.begin(), prompts.end(), 0);
@@ -132,23 +130,23 @@ ordered_json calibration_check(Run& run, Problem& problem, const alignment::Cali
 
 /// How much of the reward the judge shares: the mean over prompts of their rank correlation on the
 /// reference's answers. What training gains by the reward can be seen by the judge to this extent only.
-ordered_json judge_agreement(const PolicySamples& reference, std::size_t M) {
+OrderedJson judge_agreement(const PolicySamples& reference, std::size_t M) {
   std::vector<double> correlation;
   for (std::size_t first = 0; first < reference.judge_reward.size(); first += M) {
     const double of_prompt = alignment::rank_correlation(std::span(reference.reward).subspan(first, M),
                                                          std::span(reference.judge_reward).subspan(first, M));
     if (std::isfinite(of_prompt)) correlation.push_back(of_prompt);  // else all answers are level for one
   }
-  return correlation.empty() ? ordered_json(nullptr) : mean_json(correlation);
+  return correlation.empty() ? OrderedJson(nullptr) : mean_json(correlation);
 }
 
 /// Texts of each rank's share, in order, on all ranks.
 std::vector<std::string> gather_texts(const Run& run, const std::vector<std::string>& mine) {
-  const auto packed = nlohmann::json(mine).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  const auto packed = json_text(Json(mine));
   std::vector<std::string> all;
   for (const auto& bytes : run.ranks.all_gather_bytes(std::as_bytes(std::span(packed)))) {
     const auto* text = reinterpret_cast<const char*>(bytes.data());
-    for (auto& item : nlohmann::json::parse(text, text + bytes.size())) all.push_back(item);
+    for (auto& item : parse_json({text, bytes.size()})) all.push_back(item);
   }
   return all;
 }
@@ -206,9 +204,9 @@ PolicySamples sample_answerer(Run& run, Problem& problem, Answerer answerer, ker
   return all;
 }
 
-ordered_json evaluate_variant(const Run& run, const experiment::Variant& variant, double beta,
-                              const PolicySamples& policy, const PolicySamples& reference,
-                              const std::vector<const PolicySamples*>& previous) {
+OrderedJson evaluate_variant(const Run& run, const experiment::Variant& variant, double beta,
+                             const PolicySamples& policy, const PolicySamples& reference,
+                             const std::vector<const PolicySamples*>& previous) {
   const auto& experiment = run.experiment;
   const auto M = static_cast<std::size_t>(experiment.evaluation.samples_per_prompt);
   const auto deployment = experiment::deployment(experiment.inference);
@@ -218,19 +216,18 @@ ordered_json evaluate_variant(const Run& run, const experiment::Variant& variant
   const auto standard_rates = win_rates(standard, policy, reference, M, Decides::kJudge);
   const auto kl = alignment::bootstrap_mean(per_prompt_mean(policy.log_ratio, M, alignment::kl_k1));
 
-  ordered_json entry{
-      {"name", variant.name},
-      {"transform", variant.transform},
-      {"exponent", variant.exponent},
-      {"beta", beta},
-      {"target_kl", variant.target_kl ? ordered_json(*variant.target_kl) : ordered_json(nullptr)},
-      {"steps", experiment.alignment.steps},
-      {"kl", interval_json(kl)},
-      {"kl_k3", mean_json(per_prompt_mean(policy.log_ratio, M, alignment::kl_k3))},
-      {"standard_win_rate", mean_json(standard_rates)},
-      {"inference_win_rate", mean_json(inference_rates)},
-      {"inference_reward", mean_json(answer_rewards(deployment, policy, M))},
-      {"reference_inference_reward", mean_json(answer_rewards(deployment, reference, M))}};
+  OrderedJson entry{{"name", variant.name},
+                    {"transform", variant.transform},
+                    {"exponent", variant.exponent},
+                    {"beta", beta},
+                    {"target_kl", variant.target_kl ? OrderedJson(*variant.target_kl) : OrderedJson(nullptr)},
+                    {"steps", experiment.alignment.steps},
+                    {"kl", interval_json(kl)},
+                    {"kl_k3", mean_json(per_prompt_mean(policy.log_ratio, M, alignment::kl_k3))},
+                    {"standard_win_rate", mean_json(standard_rates)},
+                    {"inference_win_rate", mean_json(inference_rates)},
+                    {"inference_reward", mean_json(answer_rewards(deployment, policy, M))},
+                    {"reference_inference_reward", mean_json(answer_rewards(deployment, reference, M))}};
   entry["predicted"] = nullptr;  // raw and z-scored rewards have no closed form, nor has a KL of zero
   // Leave-one-out rewards have the expectation of the optimal transform.
   auto theory = variant;
@@ -252,7 +249,7 @@ ordered_json evaluate_variant(const Run& run, const experiment::Variant& variant
   entry["reference_reward"] = mean_json(per_prompt_mean(reference.reward, M, same));
   entry["response_length"] = mean_json(per_prompt_mean(policy.length, M, same));
   const auto difference_to = [&](const PolicySamples& other) {
-    return ordered_json{
+    return OrderedJson{
         {"inference_win_rate",
          paired_difference(inference_rates, win_rates(deployment, other, reference, M, Decides::kJudge))},
         {"standard_win_rate",
@@ -299,16 +296,16 @@ void evaluate(Run& run) {
       sample_answerer(run, problem, Answerer::kReference, kernels::Purpose::kEvaluationReference);
   progress.update(1);
   std::vector<PolicySamples> policies;
-  std::vector<float> parameters;
+  kernels::Buffer<float> parameters;
   std::vector<const PolicySamples*> previous;
   policies.reserve(variants.size());
-  ordered_json entries = ordered_json::array();
+  OrderedJson entries = OrderedJson::array();
   double largest_kl = 1;
   for (const auto& variant : variants) {
     run.at("stage evaluate (variant " + variant.name + ")");
     double beta = 0;
     load_aligned(run, problem, variant, parameters, &beta);
-    problem.set_policy(parameters);
+    problem.set_policy(std::as_const(parameters).span());
     policies.push_back(sample_answerer(run, problem, Answerer::kPolicy, kernels::Purpose::kEvaluationPolicy));
     entries.push_back(evaluate_variant(run, variant, beta, policies.back(), reference, previous));
     previous.push_back(&policies.back());
@@ -319,9 +316,9 @@ void evaluate(Run& run) {
   }
   progress.finish("");
 
-  ordered_json examples = ordered_json::array();
+  OrderedJson examples = OrderedJson::array();
   for (std::size_t e = 0; e < reference.example.size(); ++e) {
-    ordered_json answers = ordered_json::array();
+    OrderedJson answers = OrderedJson::array();
     for (std::size_t v = 0; v < variants.size(); ++v)
       answers.push_back({{"variant", variants[v].name},
                          {"text", policies[v].example[e]},
@@ -331,7 +328,7 @@ void evaluate(Run& run) {
          {"reference", {{"text", reference.example[e]}, {"reward", reference.example_reward[e]}}},
          {"answers", answers}});
   }
-  const ordered_json evaluation{
+  const OrderedJson evaluation{
       {"format_version", 1},
       {"procedure", experiment.inference.procedure},
       {"n", experiment.inference.n},
@@ -346,7 +343,7 @@ void evaluate(Run& run) {
       {"calibration", calibration_check(run, problem, calibration)},
       {"curves", curves(experiment, largest_kl)},
       {"examples", examples}};
-  if (run.root()) storage::write_file_durably(path, evaluation.dump(1) + "\n");
+  if (run.root()) storage::write_file_durably(path, json_text(evaluation, 1) + "\n");
   run.mark_done("evaluate", fingerprint.hex());
 }
 

@@ -3,12 +3,12 @@
 // and paired differences; beside them what theory predicts.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "core/alignment/calibration.h"
 #include "core/alignment/estimators.h"
+#include "core/json/json.h"
 #include "core/stages/problem.h"
 #include "core/stages/run.h"
 
@@ -48,8 +48,8 @@ PolicySamples sample_answerer(Run& run, Problem& problem, Answerer answerer, ker
 
 /// The entry of `evaluation.json` for one policy; `previous` policies are compared with by paired
 /// differences.
-nlohmann::ordered_json evaluate_variant(const Run& run, const experiment::Variant& variant, double beta,
-                                        const PolicySamples& policy, const PolicySamples& reference,
-                                        const std::vector<const PolicySamples*>& previous);
+OrderedJson evaluate_variant(const Run& run, const experiment::Variant& variant, double beta,
+                             const PolicySamples& policy, const PolicySamples& reference,
+                             const std::vector<const PolicySamples*>& previous);
 
 }  // namespace infalign::stages

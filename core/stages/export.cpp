@@ -12,7 +12,7 @@ namespace infalign::stages {
 void export_policies(Run& run) {
   LanguageProblem problem(run.experiment, run.on);
   const auto& source = problem.policy_folder();
-  std::vector<float> parameters;
+  kernels::Buffer<float> parameters;
   for (const auto& variant : run.experiment.alignment.variants) {
     run.at("stage export (variant " + variant.name + ")");
     const auto target = run.experiment.policy_folder(variant.name);
@@ -23,15 +23,16 @@ void export_policies(Run& run) {
     load_aligned(run, problem, variant, parameters);
     if (run.root() && as_adapter) {
       save_adapter_folder(description_folder(source.path), target, source.transformer, *problem.adapter(),
-                          parameters);
+                          kernels::Downloaded<float>(run.on, parameters.span()).span());
     } else if (run.root()) {
       if (const auto* adapter = problem.adapter()) {
-        std::vector<float> merged(static_cast<std::size_t>(source.transformer.layout().size()));
-        source.copy_to(merged);
-        model::merge(run.on, source.transformer.layout(), *adapter, parameters, merged);
+        kernels::Buffer<float> merged(run.on, static_cast<std::size_t>(source.transformer.layout().size()));
+        source.copy_to(run.on, merged.span());
+        model::merge(run.on, source.transformer.layout(), *adapter, parameters.span(), merged.span());
         parameters = std::move(merged);
       }
-      save_model_folder(source.path, target, source.transformer, parameters, source.data_type);
+      save_model_folder(source.path, target, source.transformer,
+                        kernels::Downloaded<float>(run.on, parameters.span()).span(), source.data_type);
     }
     run.mark_done(key, fingerprint);
     log_line(run, "export: " + target.string());

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "core/error.h"
+#include "core/json/json.h"
 #include "core/stages/model_folder.h"
 #include "core/stages/precision.h"
 #include "core/stages/run.h"
@@ -27,7 +27,7 @@ std::vector<std::string> read_documents(const std::filesystem::path& path) {
   const auto name = path.filename().string();
   if (name.ends_with(".jsonl") || name.ends_with(".jsonl.gz")) {
     text::for_each_line(path, [&](std::string_view line, std::int64_t number) {
-      const auto json = nlohmann::json::parse(line, nullptr, false);
+      const auto json = parse_json(line);
       if (!json.is_object() || !json.contains("text") || !json["text"].is_string())
         throw InputError(path.string() + ":" + std::to_string(number) + ": expected {\"text\": \"...\"}");
       documents.push_back(json["text"]);
@@ -67,8 +67,8 @@ std::vector<Sequence> tokenize(const text::Tokenizer& tokenizer, const std::vect
 }
 
 /// Packs sequences `which`, all their tokens targets.
-std::pair<model::PackedBatch, model::Targets> pack(const std::vector<Sequence>& sequences,
-                                                   std::span<const std::int64_t> which) {
+std::pair<model::PackedBatch, model::Targets> pack_sequences(const std::vector<Sequence>& sequences,
+                                                             std::span<const std::int64_t> which) {
   std::pair<model::PackedBatch, model::Targets> packed;
   for (const auto i : which)
     packed.second.add_sequence(packed.first, packed.first.add(sequences[static_cast<std::size_t>(i)]));
@@ -87,7 +87,7 @@ double mean_nll(Run& run, const model::Transformer& transformer, std::span<const
   std::vector<double> sums;
   const auto per_batch = run.experiment.distributed.micro_batch_prompts;
   for_own_micro_batches(run, all, per_batch, [&](std::span<const std::int64_t> which, std::int64_t) {
-    const auto [batch, targets] = pack(sequences, which);
+    const auto [batch, targets] = pack_sequences(sequences, which);
     transformer.forward(run.on, weights, batch, model::Keep::kNothing, activations);
     log_probabilities.forward(run.on, transformer, weights, activations, targets, 1);
     double sum = 0;
@@ -155,7 +155,7 @@ void finetune(Run& run) {
       trainee.tensors(), trainee.parameters());
   model::Activations activations;
   model::TokenLogProbabilities log_probabilities;
-  std::vector<float> d_hidden;
+  kernels::Buffer<float> d_hidden;
   training.run([&](std::int64_t step) {
     const auto& weights = trainee.prepare();
     const auto which = shuffled_batch(run.experiment.seed, static_cast<std::int64_t>(train_sequences.size()),
@@ -167,16 +167,18 @@ void finetune(Run& run) {
     const auto per_batch = run.experiment.distributed.micro_batch_prompts;
     for_own_micro_batches(
         run, which, per_batch, [&](std::span<const std::int64_t> own, std::int64_t batches) {
-          const auto [batch, targets] = pack(train_sequences, own);
+          const auto [batch, targets] = pack_sequences(train_sequences, own);
           transformer.forward(run.on, weights, batch, kept_for_gradient(run.experiment), activations);
           const std::vector<float> d_values(static_cast<std::size_t>(targets.size()),
                                             static_cast<float>(-1 / tokens));
-          d_hidden.resize(static_cast<std::size_t>(batch.size() * transformer.config().hidden_size));
+          const auto values = static_cast<std::size_t>(batch.size() * transformer.config().hidden_size);
+          d_hidden.reserve(run.on, values);
+          const auto d = d_hidden.span().first(values);
           log_probabilities.forward_backward(run.on, transformer, weights, activations, targets, 1, d_values,
-                                             d_hidden, training.optimizer().gradient());
+                                             d, training.optimizer().gradient());
           sums.push_back(
               -std::accumulate(log_probabilities.values().begin(), log_probabilities.values().end(), 0.0));
-          transformer.backward(run.on, weights, batch, activations, d_hidden, training.optimizer().gradient(),
+          transformer.backward(run.on, weights, batch, activations, d, training.optimizer().gradient(),
                                training.complete_from());
           training.optimizer().end_micro_batch(batches);
         });
@@ -191,7 +193,9 @@ void finetune(Run& run) {
   const double nll = mean_nll(run, transformer, parameters, heldout_sequences);
   log_line(run, "finetune: " + std::to_string(nll) + " nats a token on " + std::to_string(heldout.size()) +
                     " held-out documents -> " + target.string());
-  if (run.root()) save_model_folder(settings.initial, target, transformer, parameters, folder.data_type);
+  if (run.root())
+    save_model_folder(settings.initial, target, transformer,
+                      kernels::Downloaded<float>(run.on, parameters).span(), folder.data_type);
   run.mark_done("finetune", fingerprint.hex());
 }
 

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <iostream>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "core/alignment/procedures.h"
 #include "core/error.h"
+#include "core/json/json.h"
 #include "core/model/generation.h"
 #include "core/stages/adapter_folder.h"
 #include "core/stages/answers.h"
@@ -21,18 +21,13 @@
 namespace infalign::stages {
 namespace {
 
-using nlohmann::json;
-using nlohmann::ordered_json;
-
 void require_language_model(const ModelFolder& folder) {
   if (folder.transformer.config().score_head)
     throw InputError(folder.path.string() +
                      ": a reward model, which has no language-model head to sample from");
 }
 
-void write_line(std::ostream& out, const ordered_json& line) {
-  out << line.dump(-1, ' ', false, json::error_handler_t::replace) << std::endl;
-}
+void write_line(std::ostream& out, const OrderedJson& line) { out << json_text(line) << std::endl; }
 
 /// Reads JSON lines and calls visit(object, where); keys keep their order, which chat templates can see.
 template <class Visit>
@@ -47,7 +42,7 @@ void for_each_object(std::istream& input, const std::string& name, Visit&& visit
     if (!object.is_object()) throw InputError(where + ": not a JSON object");
     try {
       visit(object, where);
-    } catch (const json::exception& error) {
+    } catch (const Json::exception& error) {
       throw InputError(where + ": " + error.what());
     } catch (const std::out_of_range& error) {
       throw InputError(where + ": " + error.what());
@@ -63,7 +58,7 @@ class ChatRenderer {
   ChatRenderer(const std::filesystem::path& model, const std::string& choice)
       : model_(model), template_(text::ChatTemplate::load(description_folder(model), choice)) {}
 
-  std::string render(const ordered_json& object, const std::string& where) const {
+  std::string render(const OrderedJson& object, const std::string& where) const {
     if (!template_)
       throw InputError(where + ": " + model_.string() + " has no chat template; --chat-template gives one");
     try {
@@ -100,11 +95,11 @@ alignment::Procedure asked_procedure(const GenerateOptions& options) {
 }
 
 /// Null where none is asked for.
-std::unique_ptr<RewardSource> reward_source(const GenerateOptions& options) {
+std::unique_ptr<RewardSource> reward_source(const kernels::Stream& on, const GenerateOptions& options) {
   experiment::RewardChoice choice;
   if (!options.reward.empty()) choice.models = {options.reward};
   if (!options.reward_command.empty()) choice.command = {"sh", "-c", options.reward_command};
-  return make_reward_source("--reward-command", choice, options.model);
+  return make_reward_source("--reward-command", choice, options.model, on);
 }
 
 }  // namespace
@@ -114,9 +109,9 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
   const bool selects = procedure.n > 1;
   std::optional<Answers> answers;
   if (procedure.reads_answers) answers.emplace("--answer", options.answer);
-  const auto folder = ModelFolder::load_frozen(options.model, options.stored, options.adapter);
+  const auto folder = ModelFolder::load_frozen(options.model, options.stored, options.adapter, on);
   require_language_model(folder);
-  const auto reward = reward_source(options);
+  const auto reward = reward_source(on, options);
 
   model::SamplingSettings settings;
   settings.temperature = static_cast<float>(options.temperature);
@@ -171,18 +166,18 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
         continue;
       }
       const auto describe = [&](std::size_t i) {
-        ordered_json json{{"text", texts[i]},
-                          {"token_ids", responses[i].tokens},
-                          {"logprobs", responses[i].log_probabilities_at_1},
-                          {"finish_reason", responses[i].stopped ? "stop" : "length"}};
+        OrderedJson json{{"text", texts[i]},
+                         {"token_ids", responses[i].tokens},
+                         {"logprobs", responses[i].log_probabilities_at_1},
+                         {"finish_reason", responses[i].stopped ? "stop" : "length"}};
         if (reward) json["reward"] = rewards[i];
         if (answers) {
           const auto answer = answers->in(texts[i]);
-          json["answer"] = answer ? ordered_json(*answer) : ordered_json(nullptr);
+          json["answer"] = answer ? OrderedJson(*answer) : OrderedJson(nullptr);
         }
         return json;
       };
-      ordered_json line{{"prompt_index", p}, {"sample_index", s}};
+      OrderedJson line{{"prompt_index", p}, {"sample_index", s}};
       line.update(describe(chosen));
       if (options.verbose && selects)
         for (std::size_t c = first; c < end; ++c) line["candidates"].push_back(describe(c));
@@ -193,13 +188,13 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
 
 void score(const kernels::Stream& on, const ScoreOptions& options, std::istream& input,
            const std::string& input_name, std::ostream& out) {
-  const auto folder = ModelFolder::load_frozen(options.model, options.stored, options.adapter);
+  const auto folder = ModelFolder::load_frozen(options.model, options.stored, options.adapter, on);
   std::optional<ChatRenderer> chat;  // a template that is not asked for need not be understood
   const auto& transformer = folder.transformer;
   const auto weights = folder.prepare(on, kernels::Use::kScoring, kernels::Precision::kFloat32);
   model::Activations activations;
   model::TokenLogProbabilities log_probabilities;
-  for_each_object(input, input_name, [&](const ordered_json& object, const std::string& where) {
+  for_each_object(input, input_name, [&](const OrderedJson& object, const std::string& where) {
     model::PackedBatch batch;
     model::Targets targets;
     if (object.contains("prompt") && object.contains("response")) {
@@ -219,7 +214,7 @@ void score(const kernels::Stream& on, const ScoreOptions& options, std::istream&
                        ": expected \"token_ids\", \"text\", \"messages\", or \"prompt\" and \"response\"");
     }
     if (batch.size() == 0) throw InputError(where + ": no tokens");
-    ordered_json line;
+    OrderedJson line;
     if (transformer.config().score_head) {
       const auto last = static_cast<std::int32_t>(batch.size() - 1);
       line["reward"] = transformer.score(on, weights, batch, std::span(&last, 1), activations)[0];
@@ -231,7 +226,7 @@ void score(const kernels::Stream& on, const ScoreOptions& options, std::istream&
       for (const float value : values) sum += static_cast<double>(value);
       line["logprobs"] = std::vector<float>(values.begin(), values.end());
       line["nll"] =
-          values.empty() ? ordered_json(nullptr) : ordered_json(-sum / static_cast<double>(values.size()));
+          values.empty() ? OrderedJson(nullptr) : OrderedJson(-sum / static_cast<double>(values.size()));
     }
     write_line(out, line);
   });
@@ -241,7 +236,7 @@ void tokenize(const std::filesystem::path& model, const std::string& chat_templa
               const std::string& input_name, std::ostream& out) {
   const auto tokenizer = text::Tokenizer::load(description_folder(model));
   std::optional<ChatRenderer> chat;
-  for_each_object(input, input_name, [&](const ordered_json& object, const std::string& where) {
+  for_each_object(input, input_name, [&](const OrderedJson& object, const std::string& where) {
     if (object.contains("messages")) {
       if (!chat) chat.emplace(model, chat_template);
       const std::string text = chat->render(object, where);

@@ -43,7 +43,8 @@ LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const
       sampling_(experiment.sampling),
       precision_(precision(experiment)),
       keep_(kept_for_gradient(experiment)),
-      reference_(ModelFolder::load_frozen(experiment.policy_start(), stored_in(experiment.memory.reference))),
+      reference_(ModelFolder::load_frozen(experiment.policy_start(), stored_in(experiment.memory.reference),
+                                          {}, on)),
       has_adapters_(std::ranges::any_of(experiment.alignment.variants,
                                         [](const auto& variant) { return variant.lora.enabled(); })),
       seed_(experiment.seed),
@@ -102,11 +103,10 @@ void LanguageProblem::choose_policies(const experiment::Variant& variant) {
 }
 
 void LanguageProblem::start(std::span<float> parameters) const {
-  if (adapter_)
-    model::initialise(reference_.transformer.layout(), *adapter_, seed_, reference_.parameters.span(),
-                      parameters);
-  else
-    reference_.copy_to(parameters);
+  if (!adapter_) return reference_.copy_to(on_, parameters);
+  kernels::fill_by_cpu(on_, parameters, [this](std::span<float> values) {
+    model::initialise(reference_.transformer.layout(), *adapter_, seed_, {}, values);
+  });
 }
 
 void LanguageProblem::set_policy(std::span<const float> parameters) {
@@ -202,13 +202,15 @@ double LanguageProblem::accumulate_gradient(const Rollouts& rollouts, std::span<
   std::vector<float> d_values;
   for (std::size_t i = 0; i < rollouts.size(); ++i)
     d_values.insert(d_values.end(), rollouts.response(i).tokens.size(), static_cast<float>(coefficient[i]));
-  d_hidden_.resize(static_cast<std::size_t>(packed.batch.size() * transformer.config().hidden_size));
+  const auto values = static_cast<std::size_t>(packed.batch.size() * transformer.config().hidden_size);
+  d_hidden_.reserve(on_, values);
+  const auto d_hidden = d_hidden_.span().first(values);
 
   transformer.forward(on_, policy_weights_, packed.batch, keep_, activations_);
   log_probabilities_.forward_backward(on_, transformer, policy_weights_, activations_, packed.targets,
-                                      static_cast<float>(sampling_.temperature), d_values, d_hidden_,
+                                      static_cast<float>(sampling_.temperature), d_values, d_hidden,
                                       gradient);
-  transformer.backward(on_, policy_weights_, packed.batch, activations_, d_hidden_, gradient, complete_from);
+  transformer.backward(on_, policy_weights_, packed.batch, activations_, d_hidden, gradient, complete_from);
 
   double gap = 0;
   auto value = log_probabilities_.values().begin();

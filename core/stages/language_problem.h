@@ -83,7 +83,7 @@ class LanguageProblem final : public Problem {
   model::Generator generator_;
   model::Activations activations_;
   model::TokenLogProbabilities log_probabilities_;
-  std::vector<float> d_hidden_;
+  kernels::Buffer<float> d_hidden_;
 };
 
 }  // namespace infalign::stages

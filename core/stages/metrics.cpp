@@ -13,7 +13,7 @@ Metrics::Metrics(const std::filesystem::path& file, std::string stage, std::stri
     std::string kept, line;
     bool dropped = false;
     while (std::getline(in, line)) {
-      const auto json = nlohmann::json::parse(line, nullptr, false);
+      const auto json = parse_json(line);
       const bool done_again =
           !json.is_object() || (json.value("stage", "") == stage_ && json.value("variant", "") == variant_ &&
                                 json.value("step", std::int64_t{0}) >= first_step);
@@ -28,11 +28,11 @@ Metrics::Metrics(const std::filesystem::path& file, std::string stage, std::stri
   if (!out_) throw std::runtime_error(file.string() + ": cannot be opened for writing");
 }
 
-void Metrics::write(std::int64_t step, const nlohmann::ordered_json& values) {
+void Metrics::write(std::int64_t step, const OrderedJson& values) {
   if (!out_.is_open()) return;
-  nlohmann::ordered_json line{{"stage", stage_}, {"variant", variant_}, {"step", step}};
+  OrderedJson line{{"stage", stage_}, {"variant", variant_}, {"step", step}};
   line.update(values);
-  out_ << line.dump() << std::endl;
+  out_ << json_text(line) << std::endl;
 }
 
 }  // namespace infalign::stages

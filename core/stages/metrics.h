@@ -4,8 +4,9 @@
 
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <string>
+
+#include "core/json/json.h"
 
 namespace infalign::stages {
 
@@ -17,7 +18,7 @@ class Metrics {
           bool enabled);
 
   /// Appends a line: stage, variant, step, then the values.
-  void write(std::int64_t step, const nlohmann::ordered_json& values);
+  void write(std::int64_t step, const OrderedJson& values);
 
  private:
   std::string stage_, variant_;

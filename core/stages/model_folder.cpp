@@ -1,24 +1,18 @@
 #include "core/stages/model_folder.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "core/error.h"
+#include "core/json/json.h"
 #include "core/model/families.h"
 #include "core/stages/adapter_folder.h"
 #include "core/stages/model_weights.h"
 #include "core/storage/durable.h"
+#include "core/storage/json_object.h"
 
 namespace infalign::stages {
 namespace {
-
-nlohmann::json read_config(const std::filesystem::path& folder) {
-  const auto file = folder / "config.json";
-  auto json = nlohmann::json::parse(storage::read_file(file), nullptr, false);
-  if (!json.is_object()) throw InputError(file.string() + ": not a JSON object");
-  return json;
-}
 
 /// Weights of a model, or of an adapter's base with the adapter added; as read_weights.
 storage::DataType read_parameters(const std::filesystem::path& folder, const model::Transformer& transformer,
@@ -32,7 +26,7 @@ storage::DataType read_parameters(const std::filesystem::path& folder, const mod
 }
 
 /// Makes a configuration that of the first `layers` of its model `whole`.
-void keep_layers(nlohmann::json& config, const model::ModelConfig& whole, std::int64_t layers) {
+void keep_layers(Json& config, const model::ModelConfig& whole, std::int64_t layers) {
   config[model::traits_of(whole.family).keys.layers] = layers;
   for (const char* list : {"layer_types", "no_rope_layers"})  // an entry for each layer
     if (config.contains(list) && std::ssize(config[list]) > layers)
@@ -44,7 +38,7 @@ void keep_layers(nlohmann::json& config, const model::ModelConfig& whole, std::i
 model::ModelConfig read_model_config(const std::filesystem::path& folder, std::int64_t layers) {
   if (!std::filesystem::is_directory(folder)) throw InputError(folder.string() + ": no such model folder");
   const auto base = description_folder(folder);
-  auto json = read_config(base);
+  auto json = storage::read_json_object(base / "config.json");
   const auto file = (base / "config.json").string();
   auto config = model::ModelConfig::from_json(json, file);
   if (layers > config.layers)
@@ -79,9 +73,18 @@ ModelFolder ModelFolder::load(const std::filesystem::path& path, const std::file
           text::Tokenizer::load(description_folder(path)), type};
 }
 
+void ModelFolder::move_to(const kernels::Stream& on) {
+  parameters = kernels::moved_to(on, std::move(parameters));
+  frozen.move_to(on);
+}
+
 ModelFolder ModelFolder::load_frozen(const std::filesystem::path& path, kernels::Precision stored,
-                                     const std::filesystem::path& adapter) {
-  if (stored == kernels::Precision::kFloat32) return load(path, adapter);
+                                     const std::filesystem::path& adapter, const kernels::Stream& on) {
+  if (stored == kernels::Precision::kFloat32) {
+    auto folder = load(path, adapter);
+    folder.move_to(on);
+    return folder;
+  }
   if (is_adapter_folder(path) || !adapter.empty()) {
     auto folder = load(path, adapter);
     const auto& layout = folder.transformer.layout();
@@ -91,11 +94,13 @@ ModelFolder ModelFolder::load_frozen(const std::filesystem::path& path, kernels:
                         folder.parameters.span().subspan(static_cast<std::size_t>(view.offset),
                                                          static_cast<std::size_t>(view.size)));
     folder.parameters = {};
+    folder.move_to(on);
     return folder;
   }
   model::Transformer transformer(read_model_config(path));
   model::FrozenParameters frozen(transformer.layout());
   const auto type = read_weights(path, transformer, Require::kAll, frozen);
+  frozen.move_to(on);
   return {path, std::move(transformer), {}, text::Tokenizer::load(path), type, std::move(frozen)};
 }
 
@@ -105,11 +110,11 @@ model::Weights ModelFolder::prepare(const kernels::Stream& on, kernels::Use use,
                         : transformer.prepare(on, frozen, use, precision);
 }
 
-void ModelFolder::copy_to(std::span<float> all) const {
+void ModelFolder::copy_to(const kernels::Stream& on, std::span<float> all) const {
   if (frozen.empty())
-    std::ranges::copy(parameters.span(), all.begin());
+    kernels::copy(on, std::ssize(all), parameters.data(), all.data());
   else
-    frozen.copy_to({}, transformer.layout(), all);
+    frozen.copy_to(on, transformer.layout(), all);
 }
 
 ModelFolder ModelFolder::fresh(const std::filesystem::path& path, std::uint64_t seed) {
@@ -145,10 +150,10 @@ void save_model_folder(const std::filesystem::path& folder, const std::filesyste
       continue;
     fs::copy_file(entry.path(), temporary / name);
   }
-  auto config = read_config(source);
+  auto config = storage::read_json_object(source / "config.json");
   const std::string reward_model(model::traits_of(transformer.config().family).reward_model);
   const bool becomes_reward_model =
-      transformer.config().score_head && config["architectures"] != nlohmann::json{reward_model};
+      transformer.config().score_head && config["architectures"] != Json{reward_model};
   if (becomes_reward_model) {
     config["architectures"] = {reward_model};
     if (const auto whole = read_model_config(source); whole.layers != transformer.config().layers)
@@ -163,7 +168,7 @@ void save_model_folder(const std::filesystem::path& folder, const std::filesyste
     const bool names_padding = config.contains("pad_token_id") && !config["pad_token_id"].is_null();
     if (const auto padding = special.pad ? special.pad : special.eos; padding && !names_padding)
       config["pad_token_id"] = *padding;
-    storage::write_file_durably(temporary / "config.json", config.dump(2) + "\n");
+    storage::write_file_durably(temporary / "config.json", json_text(config, 2) + "\n");
     fs::remove(temporary / "generation_config.json");
   }
   write_weights(temporary / "model.safetensors", transformer, parameters, data_type);

@@ -16,7 +16,7 @@
 
 namespace infalign::stages {
 
-/// A model folder in memory.
+/// A model folder in memory: in the CPU's as it is read, or on the device that it was moved to.
 struct ModelFolder {
   std::filesystem::path path;
   model::Transformer transformer;
@@ -31,14 +31,18 @@ struct ModelFolder {
   static ModelFolder load(const std::filesystem::path& path, const std::filesystem::path& adapter = {});
 
   /// The same of a model that is never trained, whose weights are held in `stored`. A model's files go to
-  /// bfloat16 without a copy of the whole; an adapter is added in float32 first.
+  /// bfloat16 without a copy of the whole; an adapter is added in float32 first. They end on the device of
+  /// `on`.
   static ModelFolder load_frozen(const std::filesystem::path& path, kernels::Precision stored,
-                                 const std::filesystem::path& adapter = {});
+                                 const std::filesystem::path& adapter = {}, const kernels::Stream& on = {});
+
+  /// Brings the weights from the CPU to the device of `on`.
+  void move_to(const kernels::Stream& on);
 
   /// Weights for passes, in whichever way they are held.
   model::Weights prepare(const kernels::Stream& on, kernels::Use use, kernels::Precision precision) const;
-  /// All parameters as float32, into [transformer.layout().size()].
-  void copy_to(std::span<float> all) const;
+  /// All parameters as float32, into [transformer.layout().size()] on the same device.
+  void copy_to(const kernels::Stream& on, std::span<float> all) const;
 
   /// The folder's configuration and tokenizer with weights drawn anew; it need not hold any.
   static ModelFolder fresh(const std::filesystem::path& path, std::uint64_t seed);
@@ -59,7 +63,7 @@ ModelFolder load_as_reward_model(const std::filesystem::path& backbone, std::uin
 /// Writes weights into `target`, a model folder like `folder` (an adapter's base, where that is one): every
 /// file of it but its weights is copied as it is; for a reward model made of a language model, config.json is
 /// rewritten to say so: one label, as many layers as it has, and as pad_token_id, where it names none, the
-/// tokenizer's padding token or else the one that ends a sequence.
+/// tokenizer's padding token or else the one that ends a sequence. `parameters` are in the CPU's memory.
 void save_model_folder(const std::filesystem::path& folder, const std::filesystem::path& target,
                        const model::Transformer& transformer, std::span<const float> parameters,
                        storage::DataType data_type);

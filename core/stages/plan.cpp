@@ -52,6 +52,8 @@ class Planner {
  public:
   Planner(const experiment::Experiment& e, int ranks) : e_(e) {
     plan_.ranks = ranks;
+    const bool finds_gpu = e.device == "auto" && kernels::cuda_device_count() > 0;
+    if (e.device == "cuda" || finds_gpu) plan_.device = kernels::Device::kCuda;
     describe_models();
   }
 
@@ -191,8 +193,15 @@ class Planner {
   // Memory.
 
   StageMemory& add_memory(const std::string& stage) {
-    plan_.memory.push_back({stage, {}});
+    plan_.memory.push_back({stage, {}, {}});
     return plan_.memory.back();
+  }
+  bool on_gpu() const { return plan_.device == kernels::Device::kCuda; }
+  /// What is in the CPU's memory wherever the rank computes.
+  std::vector<Size>& on_cpu(StageMemory& memory) const { return on_gpu() ? memory.on_cpu : memory.parts; }
+  /// Files are read into the CPU's memory first, a model at a time.
+  void add_reading(StageMemory& memory, std::int64_t largest) const {
+    if (on_gpu()) memory.on_cpu.push_back({"weights on their way to the GPU", largest});
   }
 
   /// What log-probabilities of n tokens take: rows, twice as many in training, and the kernel's room for
@@ -203,9 +212,9 @@ class Planner {
     memory.parts.push_back({"head scratch", training ? twice : once});
     kept_head_ = std::max(kept_head_, once - (twice - once));
   }
-  /// For a stage that needs none itself.
+  /// For a stage that needs none itself. A GPU's pool takes it back.
   void add_kept_head(StageMemory& memory) const {
-    if (kept_head_ > 0) memory.parts.push_back({"head scratch kept from before", kept_head_});
+    if (kept_head_ > 0 && !on_gpu()) memory.parts.push_back({"head scratch kept from before", kept_head_});
   }
 
   void add_optimizer(StageMemory& memory, std::int64_t count) const {
@@ -219,8 +228,9 @@ class Planner {
     memory.parts.push_back(
         {e_.distributed.sharding > 0 ? "optimizer moments of the shard" : "optimizer moments",
          bytes.moments});
-    memory.parts.push_back({"snapshot for checkpoints", 3 * ceil_divide(count, plan_.ranks) * kFloat});
-    if (bytes.exchange > 0) memory.parts.push_back({"MPI's copies of what it sums", bytes.exchange});
+    on_cpu(memory).push_back({"snapshot for checkpoints", 3 * ceil_divide(count, plan_.ranks) * kFloat});
+    if (bytes.exchange > 0 && !on_gpu())
+      memory.parts.push_back({"MPI's copies of what it sums", bytes.exchange});
   }
 
   /// Activations of a micro-batch that is trained on, with the gradient at their end.
@@ -234,12 +244,14 @@ class Planner {
 
   /// The models that are there from the start; returns the bytes of what is prepared of those that score.
   std::int64_t add_loaded(StageMemory& memory) const {
-    memory.parts.push_back({"parameters: reference", stored_bytes(policy_, stored_in(e_.memory.reference))});
-    std::int64_t prepared = 0;
+    const std::int64_t reference = stored_bytes(policy_, stored_in(e_.memory.reference));
+    memory.parts.push_back({"parameters: reference", reference});
+    std::int64_t prepared = 0, largest = reference;
     const auto add_scorers = [&](const std::string& what, const Scorers& scorers, const std::string& word) {
       std::int64_t bytes = 0;
       for (const auto& config : scorers) {
         bytes += stored_bytes(config, stored_in(word));
+        largest = std::max(largest, stored_bytes(config, stored_in(word)));
         prepared += prepared_bytes(config, Use::kScoring, stored_in(word));
       }
       const auto number = scorers.size() > 1 ? std::to_string(scorers.size()) + " x " : "";
@@ -248,6 +260,7 @@ class Planner {
     add_scorers("reward model", reward_, e_.memory.reward);
     add_scorers("judge", judge_, e_.memory.judge);
     add_scorers("reranker", reranker_, e_.memory.reranker);
+    add_reading(memory, largest);
     return prepared;
   }
 
@@ -268,7 +281,7 @@ class Planner {
   }
   std::int64_t prepared_bytes(const model::ModelConfig& config, kernels::Use use,
                               kernels::Precision stored = kernels::Precision::kFloat32) const {
-    return model::Weights::bytes(config, use, precision(e_), stored);
+    return model::Weights::bytes(config, use, precision(e_), stored, plan_.device);
   }
   static std::int64_t stored_bytes(const model::ModelConfig& config, kernels::Precision stored) {
     const model::ParameterLayout layout(config);
@@ -353,7 +366,7 @@ class Planner {
   TrainedParameters trained_of(const std::string& path, const model::ModelConfig& config,
                                const experiment::Lora& lora) const {
     if (const auto adapter = make_adapter(path, config, lora))
-      return {adapter->size(), adapter->prepared_bytes(), true};
+      return {adapter->size(), adapter->prepared_bytes(plan_.device), true};
     return {parameters(config), prepared_bytes(config, Use::kTraining), false};
   }
 
@@ -361,6 +374,7 @@ class Planner {
   void add_trained(StageMemory& memory, const std::string& what, const model::ModelConfig& config,
                    const TrainedParameters& trained) const {
     memory.parts.push_back({"parameters: " + what, parameters(config) * kFloat});
+    add_reading(memory, parameters(config) * kFloat);
     if (trained.adapter) memory.parts.push_back({"parameters: adapter", trained.count * kFloat});
     add_optimizer(memory, trained.count);
     const auto base = trained.adapter ? prepared_bytes(config, Use::kTraining) : 0;
@@ -406,7 +420,7 @@ class Planner {
     add_training_activations(memory, policy_, per_batch * length);
     add_head(memory, per_batch * (length - 1), true);
     // The documents while they are read, later their ids in their place.
-    memory.parts.push_back({"text", 2 * text_size(settings.text)});
+    on_cpu(memory).push_back({"text", 2 * text_size(settings.text)});
     checkpoints_on_disk("finetune", trained.count, 1);
     disk("models/finetuned", parameters(policy_) * kFloat);
   }
@@ -491,7 +505,7 @@ class Planner {
     add_models(memory, false, {Use::kSampling});
     add_sampling(memory, load, K, false);
     add_kept_head(memory);
-    memory.parts.push_back({"calibration table", table + counts});
+    on_cpu(memory).push_back({"calibration table", table + counts});
   }
 
   void align() {
@@ -519,7 +533,7 @@ class Planner {
     add_training_activations(memory, policy_, packed_tokens(load, n));
     add_sampling(memory, load, n, false);
     add_head(memory, targets(load, n), true);
-    memory.parts.push_back({"calibration table", calibration_table()});
+    on_cpu(memory).push_back({"calibration table", calibration_table()});
     checkpoints_on_disk("align", largest_policy().count, variants());
   }
 
@@ -543,9 +557,9 @@ class Planner {
     memory.parts.push_back({"activations of the reference",
                             model::Activations::bytes(policy_, packed_tokens(load, M), Keep::kNothing)});
     add_head(memory, targets(load, M), false);
-    memory.parts.push_back({"calibration table", calibration_table()});
+    on_cpu(memory).push_back({"calibration table", calibration_table()});
     const std::int64_t kept = 2 * kFloat + 2 * static_cast<std::int64_t>(sizeof(double));  // PolicySamples
-    memory.parts.push_back({"samples of all policies", (variants() + 1) * std::ssize(heldout_) * M * kept});
+    on_cpu(memory).push_back({"samples of all policies", (variants() + 1) * std::ssize(heldout_) * M * kept});
   }
 
   const experiment::Experiment& e_;
@@ -599,13 +613,17 @@ Plan make_plan(const experiment::Experiment& experiment, int ranks) {
 }
 
 std::int64_t Host::peak(const Plan& plan) const {
-  const auto* largest = plan.largest();
-  return program_bytes + (plan.ranks > 1 ? mpi_bytes : 0) + (largest ? sum(largest->parts) : 0);
+  std::int64_t most = 0;
+  for (const auto& stage : plan.memory)
+    most = std::max(most, sum(plan.device == kernels::Device::kCuda ? stage.on_cpu : stage.parts));
+  return program_bytes + (plan.ranks > 1 ? mpi_bytes : 0) + most;
 }
 
 Host measure_host(const Plan& plan, std::optional<double> gflops) {
   Host host;
   host.mpi_bytes = kMpiBytes;
+  host.program_bytes = peak_resident_bytes();
+  if (plan.device == kernels::Device::kCuda && !gflops) return host;
   host.measured = !gflops.has_value();
   const auto& policy = plan.models.front().config;
   host.operations_per_second =

@@ -6,13 +6,14 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "core/experiment/experiment.h"
+#include "core/json/forward.h"
 #include "core/model/model_config.h"
+#include "kernels/device.h"
 #include "kernels/precision.h"
 
 namespace infalign::stages {
@@ -51,13 +52,16 @@ struct Size {
 };
 std::int64_t sum(const std::vector<Size>& sizes);
 
+/// Of one rank.
 struct StageMemory {
   std::string stage;
-  std::vector<Size> parts;  // of one rank
+  std::vector<Size> parts;   // where it computes
+  std::vector<Size> on_cpu;  // besides, where that is a GPU
 };
 
 struct Plan {
   int ranks = 1;
+  kernels::Device device = kernels::Device::kCpu;
   std::vector<ModelSizes> models;
   std::vector<StageWork> work;
   std::vector<StageMemory> memory;  // what a rank allocates for models and micro-batches
@@ -66,7 +70,7 @@ struct Plan {
   kernels::Precision precision = kernels::Precision::kFloat32;  // of products
   std::int64_t micro_batch_tokens = 1;  // of the largest one of the last stage that trains
 
-  /// The stage with the most memory; nullptr where no stage holds a model.
+  /// The stage with the most memory where it computes; nullptr where no stage holds a model.
   const StageMemory* largest() const;
 };
 
@@ -75,22 +79,22 @@ Plan make_plan(const experiment::Experiment& experiment, int ranks);
 
 /// What the plan alone cannot tell: the machine.
 struct Host {
-  double operations_per_second = 0;
-  bool measured = true;            // rather than told
-  std::int64_t program_bytes = 0;  // libraries, generated code, tokenizers, data: the most this process had
-  std::int64_t mpi_bytes = 0;      // what MPI adds where there are several ranks
+  double operations_per_second = 0;  // 0: not known
+  bool measured = true;              // rather than told
+  std::int64_t program_bytes = 0;    // libraries, generated code, tokenizers, data: the most this process had
+  std::int64_t mpi_bytes = 0;        // what MPI adds where there are several ranks
+  /// Of the CPU's memory.
   std::int64_t peak(const Plan& plan) const;
 };
 
-/// `gflops`: the speed, when it is known better than by a measurement here. To be called after make_plan,
-/// since it reports the memory that reading the same data took.
+/// `gflops`: the speed, when it is known better than by a measurement here, which is made for the CPU alone.
+/// To be called after make_plan, since it reports the memory that reading the same data took.
 Host measure_host(const Plan& plan, std::optional<double> gflops);
 
 /// For people: lines that each begin with '#', so that they may stand below a YAML file.
 std::string plan_comments(const experiment::Experiment& experiment, const Plan& plan, const Host& host);
 
 /// One object: configuration, models, work, memory, disk, cost.
-nlohmann::ordered_json plan_json(const experiment::Experiment& experiment, const Plan& plan,
-                                 const Host& host);
+OrderedJson plan_json(const experiment::Experiment& experiment, const Plan& plan, const Host& host);
 
 }  // namespace infalign::stages

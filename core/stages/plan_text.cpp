@@ -2,15 +2,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
+#include <limits>
 #include <sstream>
 
+#include "core/json/json.h"
 #include "core/stages/plan.h"
 
 namespace infalign::stages {
 namespace {
-
-using nlohmann::ordered_json;
 
 std::string in_units(double value, double base, std::initializer_list<const char*> units) {
   auto unit = units.begin();
@@ -71,23 +70,40 @@ std::string sharing_line(const StageWork& work) {
   return line + "\n";
 }
 
-std::string memory_text(const Plan& plan, const Host& host) {
-  std::string text = fmt::format("Memory per rank, on {}: {} at the most\n", plural(plan.ranks, "rank"),
-                                 bytes(host.peak(plan)));
+/// A stage's memory by its parts, the others' in one line each. `parts_of(stage)` are those that are meant.
+template <class PartsOf>
+std::string stages_text(const Plan& plan, PartsOf&& parts_of) {
   const auto line = [](std::int64_t size, const std::string& what) {
     return fmt::format("  {:>10}  {}\n", bytes(size), what);
   };
-  text +=
-      line(host.program_bytes, "the program: libraries, tokenizers, data (measured: what this check took)");
-  if (plan.ranks > 1) text += line(host.mpi_bytes, "MPI itself, about");
-  if (const auto* largest = plan.largest()) {
-    text += line(sum(largest->parts), "stage " + largest->stage + ", the largest:");
-    for (const auto& part : largest->parts)
-      text += fmt::format("  {:>22}  {}\n", bytes(part.bytes), part.what);
-  }
+  if (plan.memory.empty()) return "";
+  const auto& largest = *std::ranges::max_element(
+      plan.memory, {}, [&](const StageMemory& stage) { return sum(parts_of(stage)); });
+  std::string text = line(sum(parts_of(largest)), "stage " + largest.stage + ", the largest:");
+  for (const auto& part : parts_of(largest))
+    text += fmt::format("  {:>22}  {}\n", bytes(part.bytes), part.what);
   for (const auto& stage : plan.memory)
-    if (&stage != plan.largest()) text += line(sum(stage.parts), "stage " + stage.stage);
+    if (&stage != &largest) text += line(sum(parts_of(stage)), "stage " + stage.stage);
   return text;
+}
+
+std::string memory_text(const Plan& plan, const Host& host) {
+  const auto computing = [](const StageMemory& stage) -> const auto& { return stage.parts; };
+  const auto besides = [](const StageMemory& stage) -> const auto& { return stage.on_cpu; };
+  const bool on_gpu = plan.device == kernels::Device::kCuda;
+  std::string text;
+  if (const auto* largest = plan.largest(); on_gpu && largest != nullptr)
+    text = fmt::format(
+               "Memory of a GPU, on {}: {} at the most, and what CUDA, cuBLASLt and NCCL take\n"
+               "themselves: mostly some hundreds of MiB\n",
+               plural(plan.ranks, "rank"), bytes(sum(largest->parts))) +
+           stages_text(plan, computing) + "\n";
+  text += fmt::format("Memory per rank, on {}: {} at the most\n", plural(plan.ranks, "rank"),
+                      bytes(host.peak(plan)));
+  text += fmt::format("  {:>10}  the program: libraries, tokenizers, data (measured: what this check took)\n",
+                      bytes(host.program_bytes));
+  if (plan.ranks > 1) text += fmt::format("  {:>10}  MPI itself, about\n", bytes(host.mpi_bytes));
+  return text + (on_gpu ? stages_text(plan, besides) : stages_text(plan, computing));
 }
 
 std::string disk_text(const Plan& plan) {
@@ -96,7 +112,9 @@ std::string disk_text(const Plan& plan) {
   return text;
 }
 
+/// Not a number where the speed is not known.
 double seconds(const StageWork& work, const Plan& plan, const Host& host) {
+  if (host.operations_per_second == 0) return std::numeric_limits<double>::quiet_NaN();
   return work.operations / host.operations_per_second * work.share(plan.ranks);
 }
 
@@ -109,6 +127,9 @@ std::string cost_text(const experiment::Experiment& experiment, const Plan& plan
     stages += fmt::format("  {:>10}  {:>10}  {}\n", count(work.operations),
                           duration(seconds(work, plan, host)), work.stage);
   }
+  if (host.operations_per_second == 0)
+    return fmt::format("Cost: {} floating-point operations; --gflops tells the time at a speed of yours\n",
+                       count(operations));
   return fmt::format(
              "Cost: {} floating-point operations; {} on {}, at the {:.1f} GFLOP/s {}, {} a rank.\n"
              "  Matrix products and attention only, all responses at their longest; small models spend\n"
@@ -119,8 +140,8 @@ std::string cost_text(const experiment::Experiment& experiment, const Plan& plan
          stages;
 }
 
-ordered_json sizes_json(const std::vector<Size>& sizes) {
-  auto json = ordered_json::object();
+OrderedJson sizes_json(const std::vector<Size>& sizes) {
+  auto json = OrderedJson::object();
   for (const auto& size : sizes) json[size.what] = size.bytes;
   return json;
 }
@@ -151,8 +172,8 @@ std::string plan_comments(const experiment::Experiment& experiment, const Plan& 
   return comments;
 }
 
-ordered_json plan_json(const experiment::Experiment& experiment, const Plan& plan, const Host& host) {
-  auto models = ordered_json::object();
+OrderedJson plan_json(const experiment::Experiment& experiment, const Plan& plan, const Host& host) {
+  auto models = OrderedJson::object();
   for (const auto& model : plan.models) {
     const auto& c = model.config;
     models[model.role] = {{"folder", model.described_by.string()},
@@ -166,7 +187,7 @@ ordered_json plan_json(const experiment::Experiment& experiment, const Plan& pla
                           {"vocab_size", c.vocab_size},
                           {"max_positions", c.max_positions}};
   }
-  auto work = ordered_json::array(), cost = ordered_json::array();
+  auto work = OrderedJson::array(), cost = OrderedJson::array();
   double operations = 0, time = 0;
   for (const auto& stage : plan.work) {
     work.push_back({{"stage", stage.stage},
@@ -183,26 +204,33 @@ ordered_json plan_json(const experiment::Experiment& experiment, const Plan& pla
     operations += stage.operations;
     time += seconds(stage, plan, host);
   }
-  auto memory = ordered_json::object();
-  for (const auto& stage : plan.memory) memory[stage.stage] = sizes_json(stage.parts);
-  return {{"configuration", experiment.yaml},
-          {"models", models},
-          {"work", work},
-          {"notes", plan.notes},
-          {"memory",
-           {{"ranks", plan.ranks},
-            {"program", host.program_bytes},
-            {"mpi", plan.ranks > 1 ? host.mpi_bytes : 0},
-            {"stages", memory},
-            {"peak", host.peak(plan)}}},
-          {"disk", sizes_json(plan.disk)},
-          {"cost",
-           {{"gflops", host.operations_per_second / 1e9},
-            {"measured", host.measured},
-            {"threads", experiment.distributed.threads},
-            {"stages", cost},
-            {"operations", operations},
-            {"seconds", time}}}};
+  const bool on_gpu = plan.device == kernels::Device::kCuda;
+  auto memory = OrderedJson::object(), of_gpu = OrderedJson::object();
+  for (const auto& stage : plan.memory) {
+    memory[stage.stage] = sizes_json(on_gpu ? stage.on_cpu : stage.parts);
+    if (on_gpu) of_gpu[stage.stage] = sizes_json(stage.parts);
+  }
+  OrderedJson all{{"configuration", experiment.yaml},
+                  {"models", models},
+                  {"work", work},
+                  {"notes", plan.notes},
+                  {"memory",
+                   {{"ranks", plan.ranks},
+                    {"program", host.program_bytes},
+                    {"mpi", plan.ranks > 1 ? host.mpi_bytes : 0},
+                    {"stages", memory},
+                    {"peak", host.peak(plan)}}},
+                  {"disk", sizes_json(plan.disk)},
+                  {"cost",
+                   {{"gflops", host.operations_per_second / 1e9},
+                    {"measured", host.measured},
+                    {"threads", experiment.distributed.threads},
+                    {"stages", cost},
+                    {"operations", operations},
+                    {"seconds", time}}}};
+  if (const auto* largest = plan.largest(); on_gpu && largest != nullptr)
+    all["gpu_memory"] = {{"stages", of_gpu}, {"peak", sum(largest->parts)}};
+  return all;
 }
 
 }  // namespace infalign::stages

@@ -4,7 +4,6 @@
 
 #include <string>
 
-#include "core/error.h"
 #include "core/experiment/experiment.h"
 #include "core/model/transformer.h"
 #include "kernels/precision.h"
@@ -33,13 +32,6 @@ inline std::string with_storage(const std::string& fingerprint, const std::strin
 /// A fingerprint of what was computed in the experiment's precision.
 inline std::string with_dtype(const std::string& fingerprint, const experiment::Experiment& experiment) {
   return experiment.dtype == "float32" ? fingerprint : fingerprint + "-" + experiment.dtype;
-}
-
-/// Errors: ConfigurationError for what this processor cannot do.
-inline void require_hardware(const experiment::Experiment& experiment) {
-  if (precision(experiment) == kernels::Precision::kBfloat16 && !kernels::has_bfloat16())
-    throw ConfigurationError(
-        "dtype: bfloat16 needs a processor with AVX-512 BF16 or AMX, which this one has not; use float32");
 }
 
 }  // namespace infalign::stages

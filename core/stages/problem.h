@@ -49,6 +49,7 @@ struct Rollouts {
   double log_ratio(std::size_t i) const;
 };
 
+/// Parameters and gradients are memory of the device that the run computes on.
 class Problem {
  public:
   virtual ~Problem() = default;

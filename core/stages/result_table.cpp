@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <vector>
 
+#include "core/json/json.h"
 #include "core/stages/text_table.h"
 
 namespace infalign::stages {
@@ -103,7 +103,7 @@ std::string conclusion(const EvaluationRecord& evaluation) {
   return text + kl_remark(variants);
 }
 
-std::string result_table(const nlohmann::json& json) {
+std::string result_table(const Json& json) {
   const EvaluationRecord evaluation = parse_evaluation(json);
   const std::string how = evaluation.procedure_name();
   std::vector<std::vector<std::string>> rows(1);

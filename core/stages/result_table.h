@@ -2,9 +2,9 @@
 // the report.
 #pragma once
 
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "core/json/forward.h"
 #include "core/stages/report/evaluation_record.h"
 
 namespace infalign::stages {
@@ -16,6 +16,6 @@ std::string conclusion(const EvaluationRecord& evaluation);
 
 /// evaluation.json as aligned text columns for a terminal, one line per variant, closed by the conclusion.
 /// Ends with a newline. Errors: InputError for a JSON value that the evaluate stage cannot have written.
-std::string result_table(const nlohmann::json& evaluation);
+std::string result_table(const Json& evaluation);
 
 }  // namespace infalign::stages

@@ -103,7 +103,7 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
                      TrainingPlan().max_skipped_steps, micro_batch_count(settings.pairs_per_step, per_batch)},
                     trainee.tensors(), trainee.parameters());
   model::Activations activations;
-  std::vector<float> d_hidden;
+  kernels::Buffer<float> d_hidden;
   training.run([&](std::int64_t step) {
     const auto& weights = trainee.prepare();
     auto which = shuffled_batch(seed, static_cast<std::int64_t>(train_pairs.size()), settings.pairs_per_step,
@@ -121,11 +121,14 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
           sums.push_back(loss.sums(rewards));
           tokens.push_back(static_cast<double>(packed.batch.size()));
           const auto d_reward = loss.gradient(rewards, static_cast<double>(which.size()));
-          d_hidden.resize(static_cast<std::size_t>(packed.batch.size() * transformer.config().hidden_size));
-          model::score_rows_backward(run.on, transformer, weights, activations, packed.rows, d_reward,
-                                     d_hidden, training.optimizer().gradient());
-          transformer.backward(run.on, weights, packed.batch, activations, d_hidden,
-                               training.optimizer().gradient(), training.complete_from());
+          const auto values =
+              static_cast<std::size_t>(packed.batch.size() * transformer.config().hidden_size);
+          d_hidden.reserve(run.on, values);
+          const auto d = d_hidden.span().first(values);
+          model::score_rows_backward(run.on, transformer, weights, activations, packed.rows, d_reward, d,
+                                     training.optimizer().gradient());
+          transformer.backward(run.on, weights, packed.batch, activations, d, training.optimizer().gradient(),
+                               training.complete_from());
           training.optimizer().end_micro_batch(batches);
         });
     const auto total = gathered_sums(run, sums);
@@ -154,18 +157,19 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
   const bool measured = !heldout_pairs.empty();
   const auto accuracy = measured ? alignment::share_of(total.correct, count) : alignment::Interval95{};
   if (run.root()) {
-    save_model_folder(backbone, target, transformer, trainee.finish(), folder.data_type);
-    nlohmann::ordered_json summary{{"training_pairs", train_pairs.size()},
-                                   {"heldout_pairs", heldout_pairs.size()},
-                                   {"truncated_pairs", data.truncated},
-                                   {"dropped_pairs", data.dropped}};
+    save_model_folder(backbone, target, transformer,
+                      kernels::Downloaded<float>(run.on, trainee.finish()).span(), folder.data_type);
+    OrderedJson summary{{"training_pairs", train_pairs.size()},
+                        {"heldout_pairs", heldout_pairs.size()},
+                        {"truncated_pairs", data.truncated},
+                        {"dropped_pairs", data.dropped}};
     if (measured) {
       summary["heldout_accuracy"] = accuracy.value;
       summary["heldout_accuracy_low"] = accuracy.low;
       summary["heldout_accuracy_high"] = accuracy.high;
       summary["heldout_loss"] = total.loss / count;
     }
-    storage::write_file_durably(run.experiment.output / (name + ".json"), summary.dump(2) + "\n");
+    storage::write_file_durably(run.experiment.output / (name + ".json"), json_text(summary, 2) + "\n");
   }
   char line[160] = ": no pair held out, ";
   if (measured)

@@ -10,17 +10,16 @@
 #include <cmath>
 #include <iostream>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "core/error.h"
+#include "core/json/json.h"
 #include "core/storage/durable.h"
 #include "kernels/trace.h"
 
 namespace infalign::stages {
 namespace {
 
-using nlohmann::json;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
@@ -31,11 +30,9 @@ constexpr milliseconds kLastMoments{1000};  // between closing its output and en
 constexpr int kLastReads = 64;              // of its standard error at the end
 constexpr double kLongestTimeout = 1e8;     // seconds, within every clock's range
 
-std::string dump(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
-
 /// A text from elsewhere, for one line of a message: shortened, quoted, escaped.
 std::string shown(const std::string& text) {
-  return dump(text.substr(0, kShownBytes)) + (text.size() > kShownBytes ? "..." : "");
+  return json_text(Json(text.substr(0, kShownBytes))) + (text.size() > kShownBytes ? "..." : "");
 }
 
 bool is_blank(const std::string& line) { return line.find_first_not_of(" \t\r") == std::string::npos; }
@@ -71,7 +68,7 @@ class RewardCommand::Batch {
   Batch(std::uint64_t first_id, const std::string& prompt, const std::vector<std::string>& responses)
       : first_id_(first_id), prompt_(prompt), rewards_(responses.size()) {
     for (std::size_t i = 0; i < responses.size(); ++i)
-      request_ += dump({{"id", first_id + i}, {"prompt", prompt}, {"response", responses[i]}}) + "\n";
+      request_ += json_text(Json{{"id", first_id + i}, {"prompt", prompt}, {"response", responses[i]}}) + "\n";
     forget();
   }
 
@@ -89,7 +86,7 @@ class RewardCommand::Batch {
   /// Takes a line of the program's output; false, with wrong() saying why, if it is not what it should be.
   bool take(const std::string& line) {
     if (is_blank(line)) return true;
-    const auto answer = json::parse(line, nullptr, false);
+    const auto answer = parse_json(line);
     if (answer.is_discarded())
       return refuse(line, "is not JSON (NaN is not; messages belong on standard error)");
     if (!answer.is_object()) return refuse(line, "is not a JSON object");
@@ -111,7 +108,7 @@ class RewardCommand::Batch {
 
   bool refuse(const std::string& line, const std::string& what) {
     wrong_ = "wrote a line that " + what + ": " + shown(line) + "; right would be, for each line it reads, " +
-             dump({{"id", first_id_}, {"reward", 0.5}}) + "; " + about_prompt();
+             json_text(Json{{"id", first_id_}, {"reward", 0.5}}) + "; " + about_prompt();
     return false;
   }
 
@@ -197,7 +194,7 @@ std::string RewardCommand::attempt_until(Batch& batch, steady_clock::time_point 
                                     {child_->output.number(), POLLIN, 0},
                                     {child_->errors.number(), POLLIN, 0}}};
     const auto left = std::chrono::ceil<milliseconds>(deadline - steady_clock::now()).count();
-    if (left <= 0) return "took more than " + dump(timeout_) + " s";
+    if (left <= 0) return "took more than " + json_text(Json(timeout_)) + " s";
     kernels::pulse();  // the program has a time limit of its own
     if (poll(ready.data(), ready.size(), static_cast<int>(std::min<std::int64_t>(left, 500))) <= 0)
       continue;  // the time limit, or a signal

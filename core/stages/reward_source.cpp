@@ -28,7 +28,7 @@ Combination combination_of(const std::string& name) {
 
 RewardModel::RewardModel(const std::filesystem::path& folder, const std::filesystem::path& policy_folder,
                          const kernels::Stream& on, kernels::Precision precision, kernels::Precision stored)
-    : folder_(ModelFolder::load_frozen(folder, stored)),
+    : folder_(ModelFolder::load_frozen(folder, stored, {}, on)),
       weights_(folder_.prepare(on, kernels::Use::kScoring, precision)),
       shares_tokenizer_(same_tokenizer(folder, policy_folder)) {
   if (!folder_.transformer.config().score_head)

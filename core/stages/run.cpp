@@ -6,10 +6,10 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
-#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "core/error.h"
+#include "core/json/json.h"
 #include "core/storage/durable.h"
 #include "kernels/trace.h"
 
@@ -44,7 +44,7 @@ bool Run::is_done(const std::string& key, const std::string& fingerprint,
   return from_root([&]() -> std::string {
            const auto path = record_path(*this, key);
            if (!std::filesystem::exists(path) || !std::filesystem::exists(product)) return "no";
-           const auto record = nlohmann::json::parse(storage::read_file(path), nullptr, false);
+           const auto record = parse_json(storage::read_file(path));
            return record.is_object() && record.value("fingerprint", "") == fingerprint ? "yes" : "no";
          }) == "yes";
 }
@@ -53,7 +53,7 @@ void Run::mark_done(const std::string& key, const std::string& fingerprint) cons
   if (root()) {
     const auto path = record_path(*this, key);
     std::filesystem::create_directories(path.parent_path());
-    storage::write_file_durably(path, nlohmann::json{{"fingerprint", fingerprint}}.dump() + "\n");
+    storage::write_file_durably(path, json_text(Json{{"fingerprint", fingerprint}}) + "\n");
   }
   ranks.barrier();
 }

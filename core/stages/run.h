@@ -14,6 +14,7 @@
 #include "core/experiment/experiment.h"
 #include "core/stages/time_limit.h"
 #include "distributed/communicator.h"
+#include "distributed/device_collectives.h"
 #include "distributed/watchdog.h"
 #include "kernels/device.h"
 
@@ -22,7 +23,8 @@ namespace infalign::stages {
 struct Run {
   const experiment::Experiment& experiment;
   distributed::Communicator& ranks;
-  kernels::Stream on{};
+  kernels::Stream on{};                                   // where it computes
+  distributed::DeviceCollectives* collectives = nullptr;  // among GPUs, where there are several ranks
   std::string where = "start";  // stage, variant and step, for the message of a rank that fails
   std::string revision = "unknown";
   bool progress = true;  // bars and log lines on the root rank

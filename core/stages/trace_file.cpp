@@ -2,29 +2,29 @@
 
 #include <algorithm>
 #include <limits>
-#include <nlohmann/json.hpp>
 
+#include "core/json/json.h"
 #include "core/storage/durable.h"
 #include "kernels/trace.h"
 
 namespace infalign::stages {
 
 void write_trace(Run& run, const std::filesystem::path& file) {
-  nlohmann::json mine = nlohmann::json::array();
+  Json mine = Json::array();
   for (const auto& event : kernels::take_trace())
     mine.push_back({event.name, event.begin, event.end - event.begin, event.thread});
-  const auto packed = nlohmann::json::to_cbor(mine);
+  const auto packed = Json::to_cbor(mine);
   const auto all = run.ranks.all_gather_bytes(std::as_bytes(std::span(packed)));
   run.from_root([&]() -> std::string {
-    std::vector<nlohmann::json> ranks;
+    std::vector<Json> ranks;
     auto first = std::numeric_limits<std::int64_t>::max();
     for (const auto& bytes : all) {
       const auto* data = reinterpret_cast<const std::uint8_t*>(bytes.data());
-      ranks.push_back(nlohmann::json::from_cbor(std::vector<std::uint8_t>(data, data + bytes.size())));
+      ranks.push_back(Json::from_cbor(std::vector<std::uint8_t>(data, data + bytes.size())));
       for (const auto& event : ranks.back()) first = std::min(first, event[1].get<std::int64_t>());
     }
     constexpr double kMicroseconds = 1e-3;  // of a nanosecond
-    nlohmann::ordered_json events = nlohmann::ordered_json::array();
+    OrderedJson events = OrderedJson::array();
     for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
       events.push_back({{"name", "process_name"},
                         {"ph", "M"},
@@ -38,8 +38,8 @@ void write_trace(Run& run, const std::filesystem::path& file) {
                           {"pid", rank},
                           {"tid", event[3]}});
     }
-    const nlohmann::ordered_json trace{{"traceEvents", events}, {"displayTimeUnit", "ms"}};
-    storage::write_file_durably(file, trace.dump() + "\n");
+    const OrderedJson trace{{"traceEvents", events}, {"displayTimeUnit", "ms"}};
+    storage::write_file_durably(file, json_text(trace) + "\n");
     return "";
   });
 }

@@ -29,10 +29,14 @@ Trainee::Trainee(const std::string& path, const kernels::Stream& on, ModelFolder
       folder_(folder),
       precision_(precision),
       adapter_(make_adapter(path, folder.transformer.config(), lora)) {
-  if (!adapter_) return;
-  values_ = kernels::Buffer<float>(static_cast<std::size_t>(adapter_->size()));
   const auto& transformer = folder_.transformer;
-  model::initialise(transformer.layout(), *adapter_, seed, folder_.parameters.span(), values_.span());
+  if (adapter_) {
+    kernels::Buffer<float> values(static_cast<std::size_t>(adapter_->size()));
+    model::initialise(transformer.layout(), *adapter_, seed, folder_.parameters.span(), values.span());
+    values_ = kernels::moved_to(on_, std::move(values));
+  }
+  folder_.move_to(on_);
+  if (!adapter_) return;
   transformer.prepare(on_, folder_.parameters.span(), kernels::Use::kTraining, precision_, base_);
 }
 

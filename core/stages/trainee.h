@@ -26,7 +26,8 @@ std::string to_text(const experiment::Lora& lora);
 
 class Trainee {
  public:
-  /// Trains `folder`'s model, which has to outlive this; an adapter begins with A drawn from `seed`.
+  /// Trains `folder`'s model, which has to outlive this, and brings its weights to the device of `on`, where
+  /// all memory here is; an adapter begins with A drawn from `seed`.
   Trainee(const std::string& path, const kernels::Stream& on, ModelFolder& folder,
           const experiment::Lora& lora, std::uint64_t seed, kernels::Precision precision);
 

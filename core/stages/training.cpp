@@ -62,7 +62,8 @@ Training::Training(Run& run, TrainingPlan plan, std::vector<storage::TensorPlace
                  run.experiment.distributed.reproducible ? distributed::SumMode::kReproducible
                                                          : distributed::SumMode::kFast,
                  decayed_intervals(tensors_),
-                 static_cast<distributed::Sharding>(run.experiment.distributed.sharding)),
+                 static_cast<distributed::Sharding>(run.experiment.distributed.sharding),
+                 distributed::kBucket, {run.on, run.collectives}),
       checkpoints_(run, plan_.checkpoints, tensors_, flat(optimizer_.intervals())) {
   resume();
 }
@@ -108,9 +109,13 @@ std::string Training::read_checkpoint(const std::filesystem::path& folder) {
   std::string damage;
   try {
     const storage::CheckpointReader reader(folder);
-    reader.read("model", tensors_, {0, static_cast<std::int64_t>(parameters_.size())}, parameters_);
-    reader.read(kFirstMoment, tensors_, flat(optimizer_.held()), optimizer_.first_moment());
-    reader.read(kSecondMoment, tensors_, flat(optimizer_.held()), optimizer_.second_moment());
+    const auto read = [&](const std::string& group, storage::FlatInterval interval, std::span<float> values) {
+      kernels::fill_by_cpu(run_.on, values,
+                           [&](std::span<float> here) { reader.read(group, tensors_, interval, here); });
+    };
+    read("model", {0, static_cast<std::int64_t>(parameters_.size())}, parameters_);
+    read(kFirstMoment, flat(optimizer_.held()), optimizer_.first_moment());
+    read(kSecondMoment, flat(optimizer_.held()), optimizer_.second_moment());
     state_ = reader.info().state;
     steps_done_ = reader.info().step;
     skipped_ = std::stoll(state_.at("skipped_steps"));
@@ -182,9 +187,10 @@ void Training::run(const std::function<StepReport(std::int64_t step)>& gradients
     report.metrics["learning_rate"] = hyper.learning_rate;
     // A norm that is not finite has no number in JSON.
     report.metrics["gradient_norm"] =
-        result.applied ? nlohmann::ordered_json(result.gradient_norm) : nlohmann::ordered_json(nullptr);
+        result.applied ? OrderedJson(result.gradient_norm) : OrderedJson(nullptr);
     report.metrics["skipped_steps"] = skipped_;
-    if (const double total = optimizer_.communication_seconds() - communicated; run_.ranks.size() > 1)
+    if (const double total = optimizer_.communication_seconds() - communicated;
+        run_.ranks.size() > 1 && run_.on.device() == kernels::Device::kCpu)
       report.metrics["exposed_communication"] =
           total > 0 ? std::min(1.0, (optimizer_.exposed_seconds() - exposed) / total) : 0.0;
     report.metrics["seconds"] = seconds.count();

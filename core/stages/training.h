@@ -7,12 +7,12 @@
 #include <filesystem>
 #include <functional>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "core/experiment/experiment.h"
+#include "core/json/json.h"
 #include "core/model/transformer.h"
 #include "core/stages/background_checkpoints.h"
 #include "core/stages/run.h"
@@ -34,7 +34,7 @@ struct TrainingPlan {
 
 /// What a step's gradients pass reports; `note` goes to the progress line.
 struct StepReport {
-  nlohmann::ordered_json metrics;
+  OrderedJson metrics;
   std::string note;
 };
 
@@ -46,8 +46,8 @@ std::string to_text(const experiment::OptimizerSettings& settings);
 
 class Training {
  public:
-  /// `parameters` hold the starting point on all ranks; they are replaced by the newest checkpoint of the
-  /// same fingerprint, if any.
+  /// `parameters`, on the run's device, hold the starting point on all ranks; they are replaced by the newest
+  /// checkpoint of the same fingerprint, if any.
   Training(Run& run, TrainingPlan plan, std::vector<storage::TensorPlace> tensors,
            std::span<float> parameters);
 

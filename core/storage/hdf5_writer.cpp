@@ -25,7 +25,7 @@ std::vector<hsize_t> chunk_extents(const Shape& shape, std::size_t element_size)
   return chunk;
 }
 
-PropertyHandle access_properties(const std::shared_ptr<DurableFile>& target) {
+PropertyHandle writing_to(const std::shared_ptr<DurableFile>& target) {
   PropertyHandle access = make_properties(H5P_FILE_ACCESS);
   // The 1.10 format has checksums on all its metadata, and virtual datasets.
   hdf5_check(H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110), "H5Pset_libver_bounds");
@@ -63,9 +63,8 @@ struct Hdf5Writer::Impl {
 
   explicit Impl(const std::filesystem::path& path) : target(std::make_shared<DurableFile>(path)) {
     guarded("/", [&] {
-      file = FileHandle(
-          H5Fcreate(path.c_str(), H5F_ACC_TRUNC, timeless(H5P_FILE_CREATE), access_properties(target)),
-          "H5Fcreate");
+      file = FileHandle(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, timeless(H5P_FILE_CREATE), writing_to(target)),
+                        "H5Fcreate");
     });
   }
 

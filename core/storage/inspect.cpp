@@ -16,21 +16,15 @@
 #include "core/storage/durable.h"
 #include "core/storage/element_type.h"
 #include "core/storage/hdf5_file.h"
+#include "core/storage/json_object.h"
 #include "core/storage/safetensors.h"
 
 namespace infalign::storage {
 namespace {
 
-using Json = nlohmann::json;
 namespace fs = std::filesystem;
 
 constexpr const char* kAdapterConfig = "adapter_config.json";  // of Hugging Face PEFT
-
-Json parse_config(const fs::path& file) {
-  Json config = Json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
-  if (!config.is_object()) throw InputError(file.string() + ": is not a JSON object");
-  return config;
-}
 
 // ---- one description for each kind
 // -----------------------------------------------------------------------------------
@@ -39,13 +33,13 @@ Json describe_model(const fs::path& path) {
   const bool is_folder = fs::is_directory(path), is_adapter = fs::exists(path / kAdapterConfig);
   Json about = {{"kind", "model"}, {"path", path.string()}, {"tensors", Json::array()}};
   if (is_folder && fs::exists(path / "config.json")) {
-    about["config"] = parse_config(path / "config.json");
+    about["config"] = read_json_object(path / "config.json");
     const Json architectures = about["config"].value("architectures", Json::array());
     if (architectures.is_array() && !architectures.empty()) about["architecture"] = architectures.front();
   }
   if (is_adapter) {
     about["kind"] = "adapter";
-    about["config"] = parse_config(path / kAdapterConfig);
+    about["config"] = read_json_object(path / kAdapterConfig);
   }
   const auto reader = is_adapter  ? SafetensorsReader::open_file(path / "adapter_model.safetensors")
                       : is_folder ? SafetensorsReader::open_folder(path)
@@ -93,7 +87,7 @@ Json describe_checkpoint(const fs::path& folder) {
 
 Json describe_calibration(const fs::path& path) {
   const CalibrationFile file = read_calibration(path);
-  const Json sampling = Json::parse(file.sampling, nullptr, /*allow_exceptions=*/false);
+  const Json sampling = parse_json(file.sampling);
   const double mean = std::accumulate(file.rewards.begin(), file.rewards.end(), 0.0) /
                       static_cast<double>(file.rewards.size());
   const auto [least, largest] = std::minmax_element(file.rewards.begin(), file.rewards.end());
@@ -163,7 +157,7 @@ std::string with_commas(std::int64_t number) {
 }
 
 /// A JSON value as one would write it down: text without quotes.
-std::string plain(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+std::string plain(const Json& value) { return value.is_string() ? value.get<std::string>() : json_text(value); }
 
 void print_row(std::ostream& out, const std::string& name, const std::string& value) {
   out << "  " << std::left << std::setw(24) << name << value << '\n';
@@ -268,7 +262,7 @@ Kind kind_of(const fs::path& path) {
   refuse(path);
 }
 
-nlohmann::json describe_json(const fs::path& path) {
+Json describe_json(const fs::path& path) {
   switch (kind_of(path)) {
     case Kind::kCheckpoint:
       return describe_checkpoint(fs::is_directory(path) ? path : fs::absolute(path).parent_path());

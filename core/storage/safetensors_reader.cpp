@@ -7,13 +7,13 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <stdexcept>
 #include <type_traits>
 #include <utility>
 
 #include "core/error.h"
+#include "core/json/json.h"
 #include "core/storage/durable.h"
 #include "core/storage/durable_file.h"
 #include "core/storage/element_type.h"
@@ -23,7 +23,6 @@
 namespace infalign::storage {
 namespace {
 
-using Json = nlohmann::json;
 using Tensors = std::map<std::string, SafetensorsReader::Tensor>;
 
 constexpr const char* kIndexName = "model.safetensors.index.json";
@@ -83,7 +82,7 @@ void forget(std::span<const std::byte> bytes) {
 
 /// Of a float, or of the bits of a bfloat16: its exponent is not all ones.
 template <class T>
-bool is_finite(T value) {
+bool is_finite_value(T value) {
   if constexpr (std::is_same_v<T, float>)
     return std::isfinite(value);
   else
@@ -134,7 +133,7 @@ Tensors parse(const std::filesystem::path& file, std::span<const std::byte> byte
   if (header_size > kLargestHeader) refuse(file, "announces a header of more than 100 MB");
 
   const char* text = reinterpret_cast<const char*>(body.data());
-  const Json header = Json::parse(text, text + header_size, nullptr, /*allow_exceptions=*/false);
+  const Json header = parse_json({text, header_size});
   if (!header.is_object()) refuse(file, "has a header that is not a JSON object");
   const auto data = body.subspan(header_size);
 
@@ -187,7 +186,7 @@ bool stays_inside(const std::filesystem::path& name) {
 
 /// Tensor -> shard file, from the index.
 std::map<std::string, std::string> parse_index(const std::filesystem::path& file) {
-  const Json index = Json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
+  const Json index = parse_json(read_file(file));
   if (!index.is_object()) refuse(file, "is not a JSON object");
   const auto weight_map = index.find("weight_map");
   if (weight_map == index.end() || !weight_map->is_object()) refuse(file, "has no object weight_map");
@@ -284,7 +283,7 @@ void SafetensorsReader::read_as(const std::string& name, std::span<const std::in
     const auto bytes = tensor.data.subspan(begin * size, part.size() * size);
     decode(tensor.type, bytes, part);
     forget(bytes);
-    const auto bad = std::find_if_not(part.begin(), part.end(), is_finite<T>);
+    const auto bad = std::find_if_not(part.begin(), part.end(), is_finite_value<T>);
     if (bad != part.end()) {
       refuse(impl_->source, "tensor " + name + " holds a value that is not finite, at element " +
                                 std::to_string(begin + static_cast<std::size_t>(bad - part.begin())));

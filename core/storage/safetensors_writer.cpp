@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "core/json/json.h"
 #include "core/storage/durable_file.h"
 #include "core/storage/element_type.h"
 #include "core/storage/safetensors.h"
@@ -15,7 +15,7 @@ constexpr std::size_t kPiece = 1 << 18;  // values converted at a time
 
 /// The JSON header, padded with spaces so that the data behind it begin at a multiple of eight bytes.
 std::string make_header(std::span<const NamedTensor> tensors, DataType type) {
-  nlohmann::ordered_json header;
+  OrderedJson header;
   header["__metadata__"] = {{"format", "pt"}};
   std::uint64_t offset = 0;
   for (const NamedTensor& tensor : tensors) {
@@ -32,7 +32,7 @@ std::string make_header(std::span<const NamedTensor> tensors, DataType type) {
         {"dtype", element_name(type)}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
     offset = end;
   }
-  std::string text = header.dump();
+  std::string text = json_text(header);
   text.resize((text.size() + 7) / 8 * 8, ' ');
   return text;
 }

@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::string_view kMark = "\ninfalign fnv1a64 ";
 constexpr std::size_t kSealSize = kMark.size() + 16 + 1;
-constexpr std::uint64_t kPiece = 1 << 16;
+constexpr std::uint64_t kSealPiece = 1 << 16;
 
 /// The seal of `size` bytes that `read(offset, bytes)` gives.
 template <typename Read>
@@ -22,7 +22,7 @@ std::string seal_of(std::uint64_t size, Read read) {
   Fingerprint fingerprint;
   std::vector<char> piece;
   for (std::uint64_t offset = 0; offset < size; offset += piece.size()) {
-    piece.resize(static_cast<std::size_t>(std::min(kPiece, size - offset)));
+    piece.resize(static_cast<std::size_t>(std::min(kSealPiece, size - offset)));
     read(offset, std::span(piece));
     fingerprint.add({piece.data(), piece.size()});
   }

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <array>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "core/error.h"
+#include "core/json/json.h"
 #include "core/text/built_in_templates.h"
 #include "core/text/jinja/render.h"
 #include "core/text/records.h"
@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::size_t kLongestTemplate = std::size_t{1} << 20;
 
-std::string joined(const std::vector<std::string>& names) {
+std::string joined_names(const std::vector<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
   return text;
@@ -26,7 +26,7 @@ std::string joined(const std::vector<std::string>& names) {
 
 std::string way_out() {
   return " (model.chat_template or --chat-template gives another format: a Jinja file, or one of " +
-         joined(ChatTemplate::built_in_names()) + ")";
+         joined_names(ChatTemplate::built_in_names()) + ")";
 }
 
 /// The special tokens that tokenizer_config.json names, as strings or as objects with "content".
@@ -62,7 +62,7 @@ std::optional<std::string> template_in_config(const std::filesystem::path& path)
   file.refuse("'chat_template' lists templates, but none with the name 'default'");
 }
 
-jinja::Value messages_value(const nlohmann::ordered_json& messages) {
+jinja::Value messages_value(const OrderedJson& messages) {
   if (!messages.is_array()) throw jinja::TemplateError("the messages must be a list");
   jinja::Values values;
   for (const auto& message : messages) {
@@ -91,7 +91,7 @@ std::optional<ChatTemplate> ChatTemplate::load(const std::filesystem::path& mode
     return parse(*built_in, "the built-in chat template " + choice, special_tokens_of(model_folder));
   if (!choice.empty() && !std::filesystem::exists(file))
     throw InputError("chat template '" + choice + "' is neither a file nor one of " +
-                     joined(built_in_names()));
+                     joined_names(built_in_names()));
   if (std::filesystem::exists(file))
     return parse(read_text(file), file.string(), special_tokens_of(model_folder));
   const auto config = model_folder / "tokenizer_config.json";
@@ -119,7 +119,7 @@ ChatTemplate::ChatTemplate(ChatTemplate&&) noexcept = default;
 ChatTemplate& ChatTemplate::operator=(ChatTemplate&&) noexcept = default;
 ChatTemplate::~ChatTemplate() = default;
 
-std::string ChatTemplate::render(const nlohmann::ordered_json& messages, bool add_generation_prompt) const {
+std::string ChatTemplate::render(const OrderedJson& messages, bool add_generation_prompt) const {
   try {
     std::vector<std::pair<std::string, jinja::Value>> variables;
     for (const auto& [name, value] : impl_->variables) variables.emplace_back(name, value);

@@ -6,11 +6,12 @@
 
 #include <filesystem>
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "core/json/forward.h"
 
 namespace infalign::text {
 
@@ -42,7 +43,7 @@ class ChatTemplate {
   /// begins. Special tokens are written out: encode it with add_special = false. Safe to call from several
   /// threads. Errors: InputError if the template refuses the messages (with its own words) or does what is
   /// not supported.
-  std::string render(const nlohmann::ordered_json& messages, bool add_generation_prompt) const;
+  std::string render(const OrderedJson& messages, bool add_generation_prompt) const;
 
  private:
   struct Impl;

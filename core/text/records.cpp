@@ -1,10 +1,10 @@
 #include "core/text/records.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "core/error.h"
+#include "core/json/json.h"
 #include "core/text/byte_source.h"
 #include "core/text/tokenizer/json_file.h"
 #include "core/text/transcript.h"
@@ -12,7 +12,7 @@
 namespace infalign::text {
 namespace {
 
-using Record = nlohmann::ordered_json;
+using Record = OrderedJson;
 
 /// Where a record stands, for messages: "file:line".
 class Line {
@@ -114,7 +114,7 @@ class Chat {
   const Line& line_;
 };
 
-Record joined(Record messages, const Record& more) {
+Record with_appended(Record messages, const Record& more) {
   for (const Record& message : more) messages.push_back(message);
   return messages;
 }
@@ -144,7 +144,7 @@ Preference messages_preference(const Record& record, LazyTemplate& chat_template
   const Record& rejected = record["rejected"];
   const auto prompt = record.find("prompt");
   if (prompt != record.end() && prompt->is_array())
-    return chat_preference(*prompt, joined(*prompt, chosen), joined(*prompt, rejected), chat);
+    return chat_preference(*prompt, with_appended(*prompt, chosen), with_appended(*prompt, rejected), chat);
   const Record shared = shared_messages(chosen, rejected, line);
   const auto is_prompt = [&](const Record& message) {
     return message.is_object() && message.contains("content") && message["content"] == *prompt;

@@ -1,11 +1,11 @@
 #include "core/text/tokenizer.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <utility>
 
 #include "core/error.h"
+#include "core/json/json.h"
 #include "core/text/tokenizer/added_tokens.h"
 #include "core/text/tokenizer/decoder.h"
 #include "core/text/tokenizer/json_file.h"

@@ -1,8 +1,9 @@
 #include "core/text/transcript.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <string>
+
+#include "core/json/json.h"
 
 namespace infalign::text {
 namespace {
@@ -24,8 +25,8 @@ std::optional<std::size_t> last_answer(std::string_view transcript) {
   return turn + kAssistant.size();
 }
 
-nlohmann::ordered_json messages_of_transcript(std::string_view transcript) {
-  auto messages = nlohmann::ordered_json::array();
+OrderedJson messages_of_transcript(std::string_view transcript) {
+  auto messages = OrderedJson::array();
   std::size_t human = transcript.find(kHuman), assistant = transcript.find(kAssistant);
   if (std::string before = trimmed(transcript.substr(0, std::min(human, assistant))); !before.empty())
     messages.push_back({{"role", "system"}, {"content", std::move(before)}});

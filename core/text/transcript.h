@@ -3,9 +3,10 @@
 #pragma once
 
 #include <cstddef>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string_view>
+
+#include "core/json/forward.h"
 
 namespace infalign::text {
 
@@ -14,6 +15,6 @@ std::optional<std::size_t> last_answer(std::string_view transcript);
 
 /// The turns of a transcript as [{"role": "user" | "assistant", "content"}], without the blanks around them;
 /// turns of one side that follow each other are one message, and text before the first is the system's.
-nlohmann::ordered_json messages_of_transcript(std::string_view transcript);
+OrderedJson messages_of_transcript(std::string_view transcript);
 
 }  // namespace infalign::text

@@ -15,6 +15,7 @@ EmbeddingRows<Bfloat16> embedding_forward, embedding_add;
 
 const CudaOperations* cuda_operations() {
   static constexpr CudaOperations kOperations = {.device_count = cuda::device_count,
+                                                 .device_identity = cuda::device_identity,
                                                  .open_queue = cuda::open_queue,
                                                  .close_queue = cuda::close_queue,
                                                  .synchronise = cuda::synchronise,

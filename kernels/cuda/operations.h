@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "kernels/adamw/adamw.h"
 #include "kernels/attention/attention.h"
@@ -53,6 +54,7 @@ using EmbeddingRows = void(const Stream&, std::int64_t, std::int64_t, const std:
 /// Beside the operations: memory and streams, as device.h describes them.
 struct CudaOperations {
   int (*device_count)();
+  std::string (*device_identity)(int device);
   void* (*open_queue)(int device);
   void (*close_queue)(void* queue);
   void (*synchronise)(void* queue);

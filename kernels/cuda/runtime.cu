@@ -10,6 +10,7 @@
 
 #include "kernels/cuda/check.h"
 #include "kernels/device.h"
+#include "kernels/trace.h"
 
 namespace infalign::kernels::cuda {
 namespace {
@@ -26,10 +27,13 @@ std::string in_mebibytes(std::size_t bytes) {
   static_cast<void>(cudaGetLastError());  // taken note of: later launches are not to blame
   std::size_t free = 0, total = 0;
   check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-  throw OutOfMemory("the GPU is out of memory: " + in_mebibytes(bytes) + " asked for, " + in_mebibytes(free) +
-                    " of " + in_mebibytes(total) +
-                    " free; smaller micro-batches (distributed.micro_batch_prompts), shorter or fewer "
-                    "samples, or more ranks need less");
+  const std::string at = phase();  // what the memory is for
+  throw OutOfMemory(
+      "the GPU is out of memory" + (at.empty() ? "" : " (" + at + ")") + ": " + in_mebibytes(bytes) +
+      " asked for, " + in_mebibytes(free) + " of " + in_mebibytes(total) +
+      " free. Less is needed with smaller micro-batches (distributed.micro_batch_prompts), "
+      "memory.recompute_activations: true, shorter or fewer samples, memory.reference: bfloat16, "
+      "lora, or distributed.sharding: 1 on more ranks");
 }
 
 }  // namespace
@@ -42,6 +46,13 @@ int device_count() {
     return 0;
   }
   return count;
+}
+
+std::string device_identity(int device) {
+  std::string name(64, '\0');
+  check(cudaDeviceGetPCIBusId(name.data(), static_cast<int>(name.size()), device), "cudaDeviceGetPCIBusId");
+  name.resize(name.find('\0'));
+  return name;
 }
 
 void* open_queue(int device) {

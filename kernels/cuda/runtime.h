@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 
 namespace infalign::kernels::cuda {
 
 int device_count();
+std::string device_identity(int device);
 void* open_queue(int device);
 void close_queue(void* queue);
 void synchronise(void* queue);

@@ -240,7 +240,12 @@ PreparedMatrix Linear::prepared() const {
           .precision = precision_};
 }
 
-std::int64_t Linear::bytes(std::int64_t n, std::int64_t k, Precision precision, Use use, Precision stored) {
+std::int64_t Linear::bytes(std::int64_t n, std::int64_t k, Precision precision, Use use, Precision stored,
+                           Device device) {
+  if (device == Device::kCuda) {  // at most a copy in the other element type
+    const std::size_t copied = precision == Precision::kBfloat16 ? sizeof(Bfloat16) : sizeof(float);
+    return precision == stored ? 0 : n * k * static_cast<std::int64_t>(copied);
+  }
   const auto packed = [&](Kind kind) { return static_cast<std::int64_t>(packed_bytes({kind, 0, n, k})); };
   if (stored == Precision::kBfloat16)
     return precision == Precision::kFloat32 || use == Use::kScoring ? 0 : packed(Kind::kForwardBfloat16);

@@ -36,7 +36,7 @@ class Linear {
 
   /// Memory that preparing takes beside W itself.
   static std::int64_t bytes(std::int64_t n, std::int64_t k, Precision precision, Use use,
-                            Precision stored = Precision::kFloat32);
+                            Precision stored = Precision::kFloat32, Device device = Device::kCpu);
 
  private:
   void set(std::int64_t n, std::int64_t k, Precision precision, Use use);

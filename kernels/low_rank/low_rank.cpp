@@ -123,7 +123,9 @@ void LowRank::prepare(const Stream& on, std::int64_t n, std::int64_t k, std::int
   }
 }
 
-std::int64_t LowRank::bytes(std::int64_t k, std::int64_t rank, std::int64_t parts, std::int64_t rows) {
+std::int64_t LowRank::bytes(std::int64_t k, std::int64_t rank, std::int64_t parts, std::int64_t rows,
+                            Device device) {
+  if (device == Device::kCuda) return 0;  // both are read as they lie
   return Linear::bytes(parts * rank, k, Precision::kFloat32, Use::kSampling) +
          rows * rank * static_cast<std::int64_t>(sizeof(float));
 }

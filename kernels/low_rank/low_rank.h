@@ -41,7 +41,8 @@ class LowRank {
   void add_to(const Stream& on, float* weight) const;
 
   /// Memory that preparing takes beside a and b: of `parts` updates of `rows` rows together.
-  static std::int64_t bytes(std::int64_t k, std::int64_t rank, std::int64_t parts, std::int64_t rows);
+  static std::int64_t bytes(std::int64_t k, std::int64_t rank, std::int64_t parts, std::int64_t rows,
+                            Device device = Device::kCpu);
 
  private:
   /// Calls visit(part, its first column among the A's rows, its B) for each.

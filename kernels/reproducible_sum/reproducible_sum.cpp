@@ -76,9 +76,9 @@ double block_sum_of_squares(std::int64_t n, const float* value) {
 
 }  // namespace
 
-bool add_fixed_point(const Stream& on, std::int64_t n, std::int64_t terms, const float* value,
-                     std::int64_t* sum) {
-  if (on.device() == Device::kCuda) return on_cuda().add_fixed_point(on, n, terms, value, sum);
+void add_fixed_point(const Stream& on, std::int64_t n, std::int64_t terms, const float* value,
+                     std::int64_t* sum, std::uint32_t* refused) {
+  if (on.device() == Device::kCuda) return on_cuda().add_fixed_point(on, n, terms, value, sum, refused);
   std::atomic<std::uint32_t> largest_bits = 0;
   parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
     const std::uint32_t bits = largest_magnitude_bits(end - begin, value + begin);
@@ -89,11 +89,13 @@ bool add_fixed_point(const Stream& on, std::int64_t n, std::int64_t terms, const
   const double largest = std::bit_cast<float>(largest_bits.load());
   const double limit =
       std::ldexp(1.0, 63 - kFractionBits) / static_cast<double>(std::max<std::int64_t>(terms, 1));
-  if (!(largest < limit)) return false;  // also false for NaN
+  if (!(largest < limit)) {  // also for NaN
+    *refused = 1;
+    return;
+  }
   parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
     add_rounded(end - begin, value + begin, sum + begin);
   });
-  return true;
 }
 
 void from_fixed_point(const Stream& on, std::int64_t n, const std::int64_t* sum, float* value) {

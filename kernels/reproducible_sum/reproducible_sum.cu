@@ -3,7 +3,6 @@
 // the CPU's order of addition, and so its bits.
 #include "kernels/reproducible_sum/reproducible_sum.h"
 
-#include <array>
 #include <bit>
 #include <cmath>
 
@@ -31,11 +30,19 @@ __global__ void __launch_bounds__(kEachThreads)
   if (threadIdx.x == 0) atomicMax(largest, of_block);
 }
 
-/// To the nearest integer, even at a tie, as reproducible_sum.cpp does it.
+/// To the nearest integer, even at a tie, as reproducible_sum.cpp does it; nothing where the largest
+/// magnitude is not below the limit.
 struct AddRounded {
   const float* value;
+  const unsigned* largest;  // as bits
+  double limit;
   std::int64_t* sum;
+  std::uint32_t* refused;
   __device__ void operator()(std::int64_t i) const {
+    if (!(static_cast<double>(std::bit_cast<float>(*largest)) < limit)) {  // also for NaN
+      if (i == 0) *refused = 1;
+      return;
+    }
     constexpr double kRounder = 0x1.8p52;
     const double x = static_cast<double>(value[i]) * kOne;
     sum[i] += static_cast<std::int64_t>(fabs(x) < 0x1p51 ? (x + kRounder) - kRounder : x);
@@ -72,19 +79,14 @@ __global__ void __launch_bounds__(kEachThreads)
 
 }  // namespace
 
-bool add_fixed_point(const Stream& on, std::int64_t n, std::int64_t terms, const float* value,
-                     std::int64_t* sum) {
+void add_fixed_point(const Stream& on, std::int64_t n, std::int64_t terms, const float* value,
+                     std::int64_t* sum, std::uint32_t* refused) {
   const Scratch<unsigned> largest_bits(on, 1);
   kernels::fill_zero(on, 1, largest_bits.data());
   launch(on, largest_magnitude_bits, as_grid(pieces(n, kEachBlock)), kEachThreads, 0, n, value,
          largest_bits.data());
-  std::array<unsigned, 1> bits{};
-  kernels::download(on, largest_bits.data(), std::span<unsigned>(bits));
-  const double largest = std::bit_cast<float>(bits[0]);
   const double limit = std::ldexp(1.0, 63 - kFractionBits) / static_cast<double>(terms < 1 ? 1 : terms);
-  if (!(largest < limit)) return false;  // also false for NaN
-  for_each_index(on, n, AddRounded{value, sum});
-  return true;
+  for_each_index(on, n, AddRounded{value, largest_bits.data(), limit, sum, refused});
 }
 
 void from_fixed_point(const Stream& on, std::int64_t n, const std::int64_t* sum, float* value) {

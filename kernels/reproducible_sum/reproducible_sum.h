@@ -11,10 +11,10 @@ namespace infalign::kernels {
 /// Fixed point: value = integer / 2^kFractionBits. Resolution 5.7e-14.
 inline constexpr int kFractionBits = 44;
 
-/// sum[i] += round(value[i] * 2^44). Returns false, with sum untouched, if a value is not finite or so large
-/// that `terms` such values could overflow.
-bool add_fixed_point(const Stream& on, std::int64_t n, std::int64_t terms, const float* value,
-                     std::int64_t* sum);
+/// sum[i] += round(value[i] * 2^44). If a value is not finite or so large that `terms` such values could
+/// overflow, sum is left untouched and *refused, of the stream's device, becomes 1; else it stays as it is.
+void add_fixed_point(const Stream& on, std::int64_t n, std::int64_t terms, const float* value,
+                     std::int64_t* sum, std::uint32_t* refused);
 
 /// value[i] = sum[i] / 2^44, rounded to float32.
 void from_fixed_point(const Stream& on, std::int64_t n, const std::int64_t* sum, float* value);

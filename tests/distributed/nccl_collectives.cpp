@@ -11,6 +11,7 @@
 #include "distributed/collective_cases.h"
 #include "distributed/communicator.h"
 #include "distributed/device_collectives.h"
+#include "distributed/optimizer_run.h"
 #include "support/cuda/nccl.h"
 #include "support/cuda/queue.h"
 
@@ -152,6 +153,64 @@ void failures(Communicator& ranks, const kernels::Stream& on) {
   }
 }
 
+/// A training run whose memory is the GPU's: near that of the CPU, the same bits on one GPU and on many,
+/// whatever the stage, however streams are shuffled. Gradients that cannot be summed stop a step on all
+/// ranks.
+void optimizer(Communicator& ranks, DeviceCollectives& collectives, const kernels::Stream& on) {
+  const Place place{on, &collectives};
+  const auto near = [](const std::vector<float>& a, const std::vector<float>& b) {
+    return std::ranges::equal(a, b, [](float x, float y) { return std::abs(x - y) < 1e-5f; });
+  };
+  for (const SumMode mode : {SumMode::kReproducible, SumMode::kFast})
+    for (const std::int64_t parameters : {1, 5000, 9 * 1024 + 17}) {
+      const testing::OptimizerRun plain{.parameters = parameters, .mode = mode};
+      const auto alone = testing::whole_run(*make_local(), plain, {on});
+      const auto on_cpu = testing::whole_run(*make_local(), plain);
+      expect(ranks, near(alone.parameters, on_cpu.parameters), "a GPU's optimizer is the CPU's");
+      for (const Sharding stage : {Sharding::kNothing, Sharding::kOptimizer})
+        for (const bool in_layers : {false, true}) {
+          testing::OptimizerRun sharded = plain;
+          sharded.sharding = stage;
+          sharded.in_layers = in_layers;
+          for (std::uint64_t seed = 0; seed < 3; ++seed) {
+            host_cuda::set_streams(seed == 0 ? host_cuda::Streams::kLazy : host_cuda::Streams::kRandom,
+                                   seed + static_cast<std::uint64_t>(100 * ranks.rank()));
+            const auto many = testing::whole_run(ranks, sharded, place);
+            expect(ranks,
+                   mode == SumMode::kReproducible ? many == alone : near(many.parameters, alone.parameters),
+                   "GPUs of " + std::to_string(ranks.size()) + " ranks give what one gives");
+          }
+        }
+    }
+  host_cuda::set_streams(host_cuda::Streams::kLazy);
+
+  ShardedOptimizer refuses(ranks, 5000, SumMode::kReproducible, {}, Sharding::kOptimizer, 2048, place);
+  kernels::Buffer<float> parameters(on, 5000);
+  if (ranks.rank() + 1 == ranks.size()) {
+    const std::vector<float> bad{NAN};
+    kernels::upload<float>(on, bad, refuses.gradient().data() + 17);
+    refuses.end_micro_batch(1);
+  }
+  expect(ranks, !refuses.step({}, 0, parameters.span()).applied, "what is not a number is not applied");
+  if (ranks.root()) refuses.end_micro_batch(1);
+  expect(ranks, refuses.step({}, 0, parameters.span()).applied, "the next step is sound again");
+}
+
+/// A step whose sum never comes ends, too.
+void step_without_the_others(Communicator& ranks, const kernels::Stream& on) {
+  if (ranks.size() == 1) return;
+  const auto collectives = make_nccl(ranks, 3s);
+  ShardedOptimizer optimizer(ranks, 5000, SumMode::kReproducible, {}, Sharding::kOptimizer, 2048,
+                             {on, collectives.get()});
+  kernels::Buffer<float> parameters(on, 5000);
+  on.synchronise();
+  host_cuda::stall_collectives();
+  const std::string told = message_of_peer_failure([&] { optimizer.step({}, 0, parameters.span()); });
+  expect(ranks, told.find("not done in time") != std::string::npos, "a failed step is told: " + told);
+  host_cuda::mend_collectives();
+  ranks.barrier();
+}
+
 void run(Communicator& ranks) {
   expect(ranks, rank_on_machine(ranks) == ranks.rank(), "all ranks are on one machine");
   const kernels::Stream on(kernels::Device::kCuda);
@@ -163,6 +222,7 @@ void run(Communicator& ranks) {
   scattered_sums<std::int64_t>(ranks, *collectives, on);
   gathers(ranks, *collectives, on);
   across_streams(ranks, *collectives);
+  optimizer(ranks, *collectives, on);
   bool refused = false;
   try {
     collectives->all_gather(on, nullptr, std::vector<Interval>(static_cast<std::size_t>(ranks.size()) + 1));
@@ -171,6 +231,7 @@ void run(Communicator& ranks) {
   }
   expect(ranks, refused, "intervals for another number of ranks are refused");
   failures(ranks, on);
+  step_without_the_others(ranks, on);
 }
 
 }  // namespace

@@ -72,16 +72,23 @@ using Meddle = std::function<void(std::int64_t step, std::int64_t micro_batch, s
 /// the same on all ranks. A rank begins with its own interval of what is not replicated, and is wrong
 /// elsewhere.
 inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, OptimizerState state,
-                            const Meddle& meddle = {}) {
+                            const Meddle& meddle = {}, const Place& place = {}) {
   constexpr std::int64_t kSmallBucket = 2048, kLayer = 1500;
-  ShardedOptimizer optimizer(ranks, run.parameters, run.mode, run.decayed_here(), run.sharding, kSmallBucket);
+  ShardedOptimizer optimizer(ranks, run.parameters, run.mode, run.decayed_here(), run.sharding, kSmallBucket,
+                             place);
   const Interval own = optimizer.own(), held = optimizer.held();
-  std::copy_n(state.first_moment.begin() + held.begin, held.size(), optimizer.first_moment().begin());
-  std::copy_n(state.second_moment.begin() + held.begin, held.size(), optimizer.second_moment().begin());
+  const auto part = [](std::vector<float>& values, const Interval& interval) {
+    return std::span(values).subspan(static_cast<std::size_t>(interval.begin),
+                                     static_cast<std::size_t>(interval.size()));
+  };
+  kernels::upload<float>(place.on, part(state.first_moment, held), optimizer.first_moment().data());
+  kernels::upload<float>(place.on, part(state.second_moment, held), optimizer.second_moment().data());
   if (run.sharding == Sharding::kParameters) {
     for (std::int64_t i = 0; i < run.parameters; ++i)
       if (i < own.begin || i >= own.end) state.parameters[static_cast<std::size_t>(i)] = NAN;
   }
+  kernels::Buffer<float> parameters(place.on, state.parameters.size());
+  kernels::upload<float>(place.on, state.parameters, parameters.data());
   optimizer.set_steps(state.steps);
   const bool told = run.in_layers || run.sharding >= Sharding::kGradients;
   const Interval mine = shares(run.micro_batches, ranks.size())[static_cast<std::size_t>(ranks.rank())];
@@ -92,8 +99,11 @@ inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, Optimi
       const std::int64_t layer = run.in_layers ? kLayer : run.parameters;
       for (std::int64_t end = run.parameters; end > 0; end -= std::min(end, layer)) {  // backwards
         const std::int64_t begin = end - std::min(end, layer);
+        std::vector<float> of_layer(static_cast<std::size_t>(end - begin));
+        kernels::download<float>(place.on, gradient.data() + begin, of_layer);
         for (std::int64_t i = begin; i < end; ++i)
-          gradient[static_cast<std::size_t>(i)] += run.gradient(step, micro_batch, i);
+          of_layer[static_cast<std::size_t>(i - begin)] += run.gradient(step, micro_batch, i);
+        kernels::upload<float>(place.on, of_layer, gradient.data() + begin);
         if (meddle) meddle(step, micro_batch, gradient);
         if (run.in_layers) optimizer.complete_from(begin);
       }
@@ -101,12 +111,14 @@ inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, Optimi
     }
     double one = 1;  // ranks meet elsewhere too, before the sum is done
     ranks.all_reduce_max(std::span(&one, 1));
-    state.norms.push_back(optimizer.step(run.hyper, run.max_norm, state.parameters).gradient_norm);
+    state.norms.push_back(optimizer.step(run.hyper, run.max_norm, parameters.span()).gradient_norm);
   }
+  kernels::download<float>(place.on, parameters.data(), state.parameters);
   state.steps = optimizer.steps();
   const auto whole = [&](std::span<const float> values, std::int64_t begin) {
-    return all_gather_concatenated(ranks, values.subspan(static_cast<std::size_t>(own.begin - begin),
-                                                         static_cast<std::size_t>(own.size())));
+    std::vector<float> of_rank(static_cast<std::size_t>(own.size()));
+    kernels::download<float>(place.on, values.data() + own.begin - begin, of_rank);
+    return all_gather_concatenated(ranks, std::span<const float>(of_rank));
   };
   state.first_moment = whole(optimizer.first_moment(), held.begin);
   state.second_moment = whole(optimizer.second_moment(), held.begin);
@@ -114,8 +126,8 @@ inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, Optimi
   return state;
 }
 
-inline OptimizerState whole_run(Communicator& ranks, const OptimizerRun& run) {
-  return go_on(ranks, run, fresh_state(run));
+inline OptimizerState whole_run(Communicator& ranks, const OptimizerRun& run, const Place& place = {}) {
+  return go_on(ranks, run, fresh_state(run), {}, place);
 }
 
 }  // namespace infalign::distributed::testing

@@ -12,12 +12,14 @@ ROOMS = {
     "distributed": {"kernels"},
     "core/alignment": set(),
     "core/experiment": {"core/alignment"},
-    "core/model": {"kernels"},
-    "core/text": set(),
-    "core/storage": set(),
-    "core/stages": {"core/experiment", "core/alignment", "core/model", "core/text", "core/storage", "distributed"},
-    "launch": {"core/stages", "core/experiment", "core/alignment", "core/model", "core/text", "core/storage",
-               "distributed"},
+    "core/json": set(),
+    "core/model": {"kernels", "core/json"},
+    "core/text": {"core/json"},
+    "core/storage": {"core/json"},
+    "core/stages": {"core/experiment", "core/alignment", "core/json", "core/model", "core/text", "core/storage",
+                    "distributed"},
+    "launch": {"core/stages", "core/experiment", "core/alignment", "core/json", "core/model", "core/text",
+               "core/storage", "distributed"},
 }
 # What every room above kernels may name: the device it runs on, the precision of products, the timeline, and the random numbers that are the same on
 # any number of ranks.
@@ -41,7 +43,7 @@ LIBRARIES = [
     (r"(pcre2|utf8proc)\.h$", r"core/text/"),
     (r"zlib\.h$", r"core/text/"),
     (r"(spdlog|fmt)/", r"(core/stages|launch)/"),
-    (r"nlohmann/", r"(core/(model|text|storage|stages)|launch)/"),
+    (r"nlohmann/", r"core/json/"),
 ]
 
 # What core/alignment may include in angle brackets: the headers of the C++ standard library have neither a folder nor an ending.

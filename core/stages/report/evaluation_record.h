@@ -4,9 +4,10 @@
 
 #include <cstdint>
 #include <limits>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
+
+#include "core/json/forward.h"
 
 namespace infalign::stages {
 
@@ -88,6 +89,6 @@ struct EvaluationRecord {
 };
 
 /// Errors: InputError for another format version or a value of the wrong type; absent keys stay missing.
-EvaluationRecord parse_evaluation(const nlohmann::json& evaluation);
+EvaluationRecord parse_evaluation(const Json& evaluation);
 
 }  // namespace infalign::stages

@@ -3,15 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "core/error.h"
+#include "core/json/json.h"
 
 namespace infalign::stages {
 namespace {
-
-using nlohmann::json;
 
 std::string read_if_there(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -21,9 +19,9 @@ std::string read_if_there(const std::filesystem::path& path) {
 }
 
 /// null if there is no such file. Errors: InputError for a file that is not JSON.
-json json_if_there(const std::filesystem::path& path) {
+Json json_if_there(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) return nullptr;
-  json parsed = json::parse(read_if_there(path), nullptr, /*allow_exceptions=*/false);
+  Json parsed = parse_json(read_if_there(path));
   if (parsed.is_discarded()) throw InputError(path.string() + ": not valid JSON");
   return parsed;
 }
@@ -51,7 +49,7 @@ TrainingRecord& record_of(std::vector<TrainingRecord>& records, const std::strin
 
 /// Adds a line of metrics.jsonl; false if it is not an object with a stage and a step.
 bool add_line(std::vector<TrainingRecord>& records, const std::string& line) {
-  const json object = json::parse(line, nullptr, /*allow_exceptions=*/false);
+  const Json object = parse_json(line);
   if (!object.is_object()) return false;
   const auto stage = object.find("stage"), step = object.find("step"), variant = object.find("variant");
   if (stage == object.end() || !stage->is_string()) return false;
@@ -92,11 +90,11 @@ RunFolder read_run_folder(const std::filesystem::path& folder) {
   run.configuration = read_if_there(folder / "experiment.yaml");
   run.name = run_name(run.configuration, folder);
 
-  if (const json evaluation = json_if_there(folder / "evaluation.json"); !evaluation.is_null()) {
+  if (const Json evaluation = json_if_there(folder / "evaluation.json"); !evaluation.is_null()) {
     run.evaluation = parse_evaluation(evaluation);
   }
   for (const std::string model : {"reward", "judge"}) {
-    const json accuracy = json_if_there(folder / (model + ".json"));
+    const Json accuracy = json_if_there(folder / (model + ".json"));
     if (!accuracy.is_object()) continue;
     run.preference_accuracy.push_back(
         {model,

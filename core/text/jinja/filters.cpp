@@ -81,7 +81,7 @@ Value at_path(Value value, const Value& path, Budget& budget) {
   return value;
 }
 
-Value join(const Value& value, const Arguments& arguments, Budget& budget) {
+Value join_filter(const Value& value, const Arguments& arguments, Budget& budget) {
   arguments.only({"d", "attribute"});
   const std::string separator = arguments.find("d") ? written(arguments.get("d"), budget) : "";
   const auto path = arguments.find("attribute");
@@ -102,7 +102,7 @@ Value default_value(const Value& value, const Arguments& arguments, Budget&) {
   return missing ? arguments.find("default_value").value_or("") : value;
 }
 
-Value replace(const Value& value, const Arguments& arguments, Budget& budget) {
+Value replace_filter(const Value& value, const Arguments& arguments, Budget& budget) {
   arguments.only({"old", "new", "count"});
   const std::string text = written(value, budget), from = written(arguments.get("old"), budget),
                     to = written(arguments.get("new"), budget);
@@ -307,7 +307,7 @@ const std::map<std::string_view, Filter> kFilters = {
     {"indent", indent},
     {"int", as_integer},
     {"items", items},
-    {"join", join},
+    {"join", join_filter},
     {"last", last},
     {"length", length},
     {"list", as_list},
@@ -315,7 +315,7 @@ const std::map<std::string_view, Filter> kFilters = {
     {"map", map},
     {"reject", select<false, false>},
     {"rejectattr", select<false, true>},
-    {"replace", replace},
+    {"replace", replace_filter},
     {"reverse", reverse},
     {"safe", as_string},
     {"select", select<true, false>},

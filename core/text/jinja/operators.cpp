@@ -79,7 +79,7 @@ Value repeated(const Value& value, std::int64_t times, Budget& budget) {
   return Value::sequence(value.sequence().kind, std::move(items));
 }
 
-Value joined(const Sequence& left, const Sequence& right, Budget& budget) {
+Value concatenated(const Sequence& left, const Sequence& right, Budget& budget) {
   budget.charge((left.items.size() + right.items.size()) * sizeof(Value));
   Values items = left.items;
   items.insert(items.end(), right.items.begin(), right.items.end());
@@ -175,7 +175,7 @@ Value arithmetic(std::string_view sign, const Value& left, const Value& right, B
   if (left.is_number() && right.is_number()) return number_arithmetic(sign, left, right);
   if (sign == "+" && is_plain_sequence(left) && is_plain_sequence(right) &&
       left.sequence().kind == right.sequence().kind)
-    return joined(left.sequence(), right.sequence(), budget);
+    return concatenated(left.sequence(), right.sequence(), budget);
   if (sign == "*" && right.is_integer() && (left.is_string() || is_plain_sequence(left)))
     return repeated(left, right.integer(), budget);
   if (sign == "*" && left.is_integer() && (right.is_string() || is_plain_sequence(right)))

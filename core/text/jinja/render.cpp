@@ -11,7 +11,7 @@
 namespace infalign::text::jinja {
 namespace {
 
-constexpr int kDeepest = 400;                           // calls of evaluate and run within one another
+constexpr int kDeepestCall = 400;                       // calls of evaluate and run within one another
 constexpr std::size_t kLongest = std::size_t{1} << 26;  // bytes of a result
 
 /// The names of a block; those of the blocks around it are seen through it.
@@ -46,7 +46,7 @@ class Renderer {
   class Deeper {
    public:
     explicit Deeper(int& depth) : depth_(depth) {
-      if (++depth_ > kDeepest) throw TemplateError("calls and blocks within one another are too deep");
+      if (++depth_ > kDeepestCall) throw TemplateError("calls and blocks within one another are too deep");
     }
     ~Deeper() { --depth_; }
     Deeper(const Deeper&) = delete;

@@ -2,19 +2,20 @@
 
 #include <algorithm>
 #include <limits>
-#include <nlohmann/json.hpp>
+
+#include "core/json/json.h"
 
 namespace infalign::text::jinja {
 namespace {
 
-constexpr int kDeepest = 100;
+constexpr int kDeepestValue = 100;
 
 constexpr std::size_t kMostKeys = 1000;  // of a dictionary, which is searched from front to back
 constexpr std::size_t kScalarSize = 16;
 
 void check_depth(int depth) {
-  if (depth > kDeepest)
-    throw TemplateError("a value nests more than " + std::to_string(kDeepest) + " levels deep");
+  if (depth > kDeepestValue)
+    throw TemplateError("a value nests more than " + std::to_string(kDeepestValue) + " levels deep");
 }
 
 [[noreturn]] void refuse_size() { throw TemplateError("a value is larger than 64 MiB"); }
@@ -84,9 +85,9 @@ Value Value::dictionary(const std::vector<std::pair<Value, Value>>& entries) {
   return value;
 }
 
-Value Value::from_json(const nlohmann::ordered_json& json) {
+Value Value::from_json(const OrderedJson& json) {
   // Depth is checked on the way down, before the stack can suffer.
-  const auto convert = [](const auto& self, const nlohmann::ordered_json& from, int depth) -> Value {
+  const auto convert = [](const auto& self, const OrderedJson& from, int depth) -> Value {
     check_depth(depth);
     if (from.is_null()) return {};
     if (from.is_boolean()) return from.get<bool>();

@@ -6,13 +6,14 @@
 
 #include <cstdint>
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
+
+#include "core/json/forward.h"
 
 namespace infalign::text::jinja {
 
@@ -105,7 +106,7 @@ class Value {
   /// large (more than 1000 keys), or a key is no scalar.
   static Value dictionary(const std::vector<std::pair<Value, Value>>& entries);
   /// Errors: TemplateError for whole numbers beyond 64 bits, or if it nests too deeply.
-  static Value from_json(const nlohmann::ordered_json& json);
+  static Value from_json(const OrderedJson& json);
 
   bool is_undefined() const { return std::holds_alternative<Undefined>(holds_); }
   bool is_none() const { return std::holds_alternative<None>(holds_); }

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <functional>
-#include <nlohmann/json.hpp>
 
+#include "core/json/json.h"
 #include "core/text/tokenizer/unicode.h"
 #include "core/text/utf8.h"
 

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <tuple>
 #include <utility>
 
+#include "core/json/json.h"
 #include "core/text/utf8.h"
 
 namespace infalign::text {

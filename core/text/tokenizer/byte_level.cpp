@@ -7,7 +7,7 @@
 namespace infalign::text {
 namespace {
 
-constexpr bool is_printable(int byte) {
+constexpr bool is_printable_byte(int byte) {
   return (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) || (byte >= 0xAE && byte <= 0xFF);
 }
 
@@ -24,7 +24,7 @@ constexpr Alphabet make_alphabet() {
   alphabet.byte.fill(-1);
   int spare = kFirstSpare;
   for (int byte = 0; byte < 256; ++byte) {
-    const int character = is_printable(byte) ? byte : spare++;
+    const int character = is_printable_byte(byte) ? byte : spare++;
     alphabet.character[byte] = static_cast<char32_t>(character);
     alphabet.byte[character] = byte;
   }

@@ -9,15 +9,14 @@
 #include <cstdint>
 #include <initializer_list>
 #include <map>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-namespace infalign::text {
+#include "core/json/forward.h"
 
-using Json = nlohmann::json;
+namespace infalign::text {
 
 class Construct {
  public:

@@ -1,9 +1,9 @@
 #include "core/text/tokenizer/decoder.h"
 
 #include <charconv>
-#include <nlohmann/json.hpp>
 #include <optional>
 
+#include "core/json/json.h"
 #include "core/text/tokenizer/byte_level.h"
 #include "core/text/tokenizer/pattern.h"
 #include "core/text/utf8.h"
@@ -13,18 +13,18 @@ namespace {
 
 using Tokens = std::vector<std::string>;
 
-std::string joined(const Tokens& tokens) {
+std::string concatenated_tokens(const Tokens& tokens) {
   std::string text;
   for (const std::string& token : tokens) text += token;
   return text;
 }
 
-Decoder build_fuse(const Construct& construct) {
+Decoder fuse_decoder(const Construct& construct) {
   construct.allow_only({});
-  return [](Tokens& tokens, bool) { tokens = {joined(tokens)}; };
+  return [](Tokens& tokens, bool) { tokens = {concatenated_tokens(tokens)}; };
 }
 
-Decoder build_replace(const Construct& construct) {
+Decoder replace_decoder(const Construct& construct) {
   return [replace = build_replacement(construct)](Tokens& tokens, bool) {
     for (std::string& token : tokens) token = replace(token);
   };
@@ -41,7 +41,7 @@ std::optional<char> fallback_byte(std::string_view token) {
 
 /// Runs of byte tokens become the text they spell or, where a run is not UTF-8, one U+FFFD for each of its
 /// bytes.
-Decoder build_byte_fallback(const Construct& construct) {
+Decoder byte_fallback_decoder(const Construct& construct) {
   construct.allow_only({});
   return [](Tokens& tokens, bool) {
     Tokens result;
@@ -67,7 +67,7 @@ Decoder build_byte_fallback(const Construct& construct) {
 }
 
 /// Cuts up to `start` of the character from the front of each token and up to `stop` from its back.
-Decoder build_strip(const Construct& construct) {
+Decoder strip_decoder(const Construct& construct) {
   construct.allow_only({"content", "start", "stop"});
   const std::string content = construct.character("content");
   const std::int64_t start = construct.number("start");
@@ -86,7 +86,7 @@ Decoder build_strip(const Construct& construct) {
 }
 
 /// Tokens in the byte alphabet become one text; a token that is not wholly of it stands for itself.
-Decoder build_byte_level(const Construct& construct) {
+Decoder byte_level_decoder(const Construct& construct) {
   construct.allow_only({"add_prefix_space", "trim_offsets", "use_regex"});
   return [](Tokens& tokens, bool) {
     std::string bytes;
@@ -95,7 +95,7 @@ Decoder build_byte_level(const Construct& construct) {
   };
 }
 
-Decoder build_metaspace(const Construct& construct) {
+Decoder metaspace_decoder(const Construct& construct) {
   construct.allow_only({"replacement", "prepend_scheme", "split", "add_prefix_space", "str_rep"});
   const std::string replacement = construct.character("replacement");
   const bool prepends = construct.flag("add_prefix_space", true) &&
@@ -116,7 +116,7 @@ std::string cleaned_up(std::string text) {
 }
 
 /// Words are joined by spaces, what goes on inside a word is joined to it.
-Decoder build_word_piece(const Construct& construct) {
+Decoder word_piece_decoder(const Construct& construct) {
   construct.allow_only({"prefix", "cleanup"});
   const std::string prefix = construct.optional_text("prefix").value_or("");
   const bool cleans = construct.flag("cleanup", true);
@@ -132,9 +132,9 @@ Decoder build_word_piece(const Construct& construct) {
 }
 
 const std::map<std::string_view, Decoder (*)(const Construct&)> kDecoders = {
-    {"ByteFallback", build_byte_fallback}, {"ByteLevel", build_byte_level}, {"Fuse", build_fuse},
-    {"Metaspace", build_metaspace},        {"Replace", build_replace},      {"Strip", build_strip},
-    {"WordPiece", build_word_piece},
+    {"ByteFallback", byte_fallback_decoder}, {"ByteLevel", byte_level_decoder}, {"Fuse", fuse_decoder},
+    {"Metaspace", metaspace_decoder},        {"Replace", replace_decoder},      {"Strip", strip_decoder},
+    {"WordPiece", word_piece_decoder},
 };
 
 Decoder join_with_spaces() {

@@ -2,10 +2,10 @@
 
 #include <fstream>
 #include <iterator>
-#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "core/error.h"
+#include "core/json/json.h"
 
 namespace infalign::text {
 namespace {
@@ -23,7 +23,7 @@ Json parse_as(std::string_view text, const std::string& name, const typename Jso
 
 }  // namespace
 
-nlohmann::json read_json_file(const std::filesystem::path& path) {
+Json read_json_file(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw InputError(path.string() + ": cannot be opened");
   const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
@@ -31,14 +31,14 @@ nlohmann::json read_json_file(const std::filesystem::path& path) {
   return parse_json(text, path.string());
 }
 
-nlohmann::json parse_json(std::string_view text, const std::string& name) {
-  return parse_as<nlohmann::json>(text, name, nullptr);
+Json parse_json(std::string_view text, const std::string& name) {
+  return parse_as<Json>(text, name, nullptr);
 }
 
-nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& name) {
-  using Event = nlohmann::ordered_json::parse_event_t;
+OrderedJson parse_ordered_json(std::string_view text, const std::string& name) {
+  using Event = OrderedJson::parse_event_t;
   std::vector<int> keys;  // of each object or list that is open
-  return parse_as<nlohmann::ordered_json>(text, name, [&](int, Event event, const nlohmann::ordered_json&) {
+  return parse_as<OrderedJson>(text, name, [&](int, Event event, const OrderedJson&) {
     if (event == Event::object_start || event == Event::array_start) {
       keys.push_back(0);
       if (keys.size() > 100) throw InputError(name + ": JSON of more than 100 levels");

@@ -1,7 +1,6 @@
 #include "core/text/tokenizer/model.h"
 
-#include <nlohmann/json.hpp>
-
+#include "core/json/json.h"
 #include "core/text/tokenizer/bpe.h"
 #include "core/text/tokenizer/unigram.h"
 #include "core/text/tokenizer/word_piece.h"
@@ -17,20 +16,20 @@ std::shared_ptr<const Vocabulary> read_vocabulary(const Construct& construct) {
   return vocabulary;
 }
 
-Model build_bpe(const Construct& construct) {
+Model bpe_model(const Construct& construct) {
   const auto vocabulary = read_vocabulary(construct);
   const auto bpe = std::make_shared<const Bpe>(construct, vocabulary);
   return {vocabulary,
           [bpe](const Pieces& pieces, std::vector<std::int32_t>& ids) { bpe->encode(pieces, ids); }};
 }
 
-Model build_unigram(const Construct& construct) {
+Model unigram_model(const Construct& construct) {
   const auto unigram = std::make_shared<const Unigram>(construct);
   return {unigram->vocabulary(),
           [unigram](const Pieces& pieces, std::vector<std::int32_t>& ids) { unigram->encode(pieces, ids); }};
 }
 
-Model build_word_piece(const Construct& construct) {
+Model word_piece_model(const Construct& construct) {
   const auto vocabulary = read_vocabulary(construct);
   const auto words = std::make_shared<const WordPiece>(construct, vocabulary);
   return {vocabulary,
@@ -38,10 +37,10 @@ Model build_word_piece(const Construct& construct) {
 }
 
 const std::map<std::string_view, Model (*)(const Construct&)> kModels = {
-    {"", build_bpe},  // the first files did not name their model: there was only one
-    {"BPE", build_bpe},
-    {"Unigram", build_unigram},
-    {"WordPiece", build_word_piece},
+    {"", bpe_model},  // the first files did not name their model: there was only one
+    {"BPE", bpe_model},
+    {"Unigram", unigram_model},
+    {"WordPiece", word_piece_model},
 };
 
 }  // namespace

@@ -17,32 +17,32 @@ void beginning_is_gone(Place& place) {
 }
 
 template <NormalForm form>
-Normalizer build_normal_form(const Construct& construct) {
+Normalizer normal_form_normalizer(const Construct& construct) {
   construct.allow_only({});
   return [](std::string& text, Place&) { text = normalized(text, form); };
 }
 
 /// SentencePiece's dummy space, as the older Llama files spell it: before every stretch, unless it goes on
 /// with another.
-Normalizer build_prepend(const Construct& construct) {
+Normalizer prepend_normalizer(const Construct& construct) {
   construct.allow_only({"prepend"});
   return [prefix = construct.text("prepend")](std::string& text, Place& place) {
     if (!text.empty() && place != Place::kContinuation) text.insert(0, prefix);
   };
 }
 
-Normalizer build_replace(const Construct& construct) {
+Normalizer replace_normalizer(const Construct& construct) {
   return [replace = build_replacement(construct)](std::string& text, Place&) { text = replace(text); };
 }
 
-Normalizer build_lowercase(const Construct& construct) {
+Normalizer lowercase_normalizer(const Construct& construct) {
   construct.allow_only({});
   return [](std::string& text, Place&) { text = lowercased(text); };
 }
 
 /// Writes text anew, character by character: `write(code point, bytes, text)` appends what stands for it.
 template <class Write>
-void rewrite(std::string& text, Place& place, const Write& write) {
+void rewrite_text(std::string& text, Place& place, const Write& write) {
   std::string result;
   result.reserve(text.size());
   for (std::size_t offset = 0; offset < text.size();) {
@@ -54,17 +54,17 @@ void rewrite(std::string& text, Place& place, const Write& write) {
   text = std::move(result);
 }
 
-Normalizer build_strip_accents(const Construct& construct) {
+Normalizer strip_accents_normalizer(const Construct& construct) {
   construct.allow_only({});
   return [](std::string& text, Place& place) {
-    rewrite(text, place, [](char32_t point, std::string_view bytes, std::string& result) {
+    rewrite_text(text, place, [](char32_t point, std::string_view bytes, std::string& result) {
       if (!is_mark(point)) result += bytes;
     });
   };
 }
 
 /// White space off the ends of a stretch; not where it goes on with another.
-Normalizer build_strip(const Construct& construct) {
+Normalizer strip_normalizer(const Construct& construct) {
   construct.allow_only({"strip_left", "strip_right"});
   const bool left = construct.flag("strip_left", true), right = construct.flag("strip_right", true);
   return [=](std::string& text, Place& place) {
@@ -84,7 +84,7 @@ Normalizer build_strip(const Construct& construct) {
   };
 }
 
-Normalizer build_precompiled(const Construct& construct) {
+Normalizer precompiled_normalizer(const Construct& construct) {
   construct.allow_only({"precompiled_charsmap"});
   const auto charsmap = construct.optional_text("precompiled_charsmap");
   if (!charsmap) return [](std::string&, Place&) {};
@@ -104,7 +104,7 @@ bool is_ideograph(char32_t c) {
          (c >= 0x2F800 && c <= 0x2FA1F);
 }
 
-Normalizer build_bert(const Construct& construct) {
+Normalizer bert_normalizer(const Construct& construct) {
   construct.allow_only({"clean_text", "handle_chinese_chars", "strip_accents", "lowercase"});
   const bool cleans = construct.flag("clean_text", true),
              spaces = construct.flag("handle_chinese_chars", true);
@@ -122,25 +122,25 @@ Normalizer build_bert(const Construct& construct) {
     if (!is_nonspacing_mark(point)) result += bytes;
   };
   return [=](std::string& text, Place& place) {
-    if (cleans) rewrite(text, place, clean);
-    if (spaces) rewrite(text, place, set_apart);
-    if (strips) rewrite(text = normalized(text, NormalForm::kNfd), place, strip);
+    if (cleans) rewrite_text(text, place, clean);
+    if (spaces) rewrite_text(text, place, set_apart);
+    if (strips) rewrite_text(text = normalized(text, NormalForm::kNfd), place, strip);
     if (lowers) text = lowercased(text);
   };
 }
 
 const std::map<std::string_view, Normalizer (*)(const Construct&)> kNormalizers = {
-    {"BertNormalizer", build_bert},
-    {"Lowercase", build_lowercase},
-    {"NFC", build_normal_form<NormalForm::kNfc>},
-    {"NFD", build_normal_form<NormalForm::kNfd>},
-    {"NFKC", build_normal_form<NormalForm::kNfkc>},
-    {"NFKD", build_normal_form<NormalForm::kNfkd>},
-    {"Precompiled", build_precompiled},
-    {"Prepend", build_prepend},
-    {"Replace", build_replace},
-    {"Strip", build_strip},
-    {"StripAccents", build_strip_accents},
+    {"BertNormalizer", bert_normalizer},
+    {"Lowercase", lowercase_normalizer},
+    {"NFC", normal_form_normalizer<NormalForm::kNfc>},
+    {"NFD", normal_form_normalizer<NormalForm::kNfd>},
+    {"NFKC", normal_form_normalizer<NormalForm::kNfkc>},
+    {"NFKD", normal_form_normalizer<NormalForm::kNfkd>},
+    {"Precompiled", precompiled_normalizer},
+    {"Prepend", prepend_normalizer},
+    {"Replace", replace_normalizer},
+    {"Strip", strip_normalizer},
+    {"StripAccents", strip_accents_normalizer},
 };
 
 }  // namespace

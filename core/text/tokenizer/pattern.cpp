@@ -1,8 +1,8 @@
 #include "core/text/tokenizer/pattern.h"
 
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "core/json/json.h"
 #include "core/text/utf8.h"
 
 namespace infalign::text {

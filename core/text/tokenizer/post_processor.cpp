@@ -1,12 +1,12 @@
 #include "core/text/tokenizer/post_processor.h"
 
-#include <nlohmann/json.hpp>
+#include "core/json/json.h"
 
 namespace infalign::text {
 namespace {
 
 /// A template such as "<s> $A </s>"; the one for pairs of texts is not needed.
-Frame build_template(const Construct& construct) {
+Frame template_frame(const Construct& construct) {
   construct.allow_only({"single", "pair", "special_tokens"});
   const Construct special_tokens = construct.within(construct.object("special_tokens"), "special_tokens");
   Frame frame;
@@ -28,14 +28,14 @@ Frame build_template(const Construct& construct) {
   return frame;
 }
 
-Frame build_byte_level(const Construct& construct) {
+Frame byte_level_frame(const Construct& construct) {
   construct.allow_only(
       {"add_prefix_space", "trim_offsets", "use_regex"});  // about offsets, which are not kept
   return {};
 }
 
 /// BERT's and RoBERTa's: one token before the text and one behind it.
-Frame build_bert(const Construct& construct) {
+Frame bert_frame(const Construct& construct) {
   construct.allow_only({"sep", "cls", "trim_offsets", "add_prefix_space"});  // the latter two: about offsets
   const auto id = [&](const char* key) {
     const Json& token = construct.list(key);
@@ -46,10 +46,10 @@ Frame build_bert(const Construct& construct) {
 }
 
 const std::map<std::string_view, Frame (*)(const Construct&)> kPostProcessors = {
-    {"BertProcessing", build_bert},
-    {"ByteLevel", build_byte_level},
-    {"RobertaProcessing", build_bert},
-    {"TemplateProcessing", build_template},
+    {"BertProcessing", bert_frame},
+    {"ByteLevel", byte_level_frame},
+    {"RobertaProcessing", bert_frame},
+    {"TemplateProcessing", template_frame},
 };
 
 }  // namespace

@@ -13,7 +13,7 @@ namespace {
 
 /// Writes every piece anew: `write(piece number, piece, text)` appends what shall stand for it.
 template <class Write>
-void rewrite(Pieces& pieces, const Write& write) {
+void rewrite_pieces(Pieces& pieces, const Write& write) {
   std::string text;
   text.reserve(pieces.text.size() + pieces.text.size() / 2);
   for (std::size_t i = 0; i < pieces.spans.size(); ++i) {
@@ -29,7 +29,7 @@ void rewrite(Pieces& pieces, const Write& write) {
 constexpr std::string_view kGpt2Words =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
-PreTokenizer build_byte_level(const Construct& construct) {
+PreTokenizer byte_level_pre_tokenizer(const Construct& construct) {
   construct.allow_only(
       {"add_prefix_space", "trim_offsets", "use_regex"});  // trim_offsets: about offsets alone
   const bool add_prefix_space = construct.flag("add_prefix_space", true);
@@ -39,13 +39,14 @@ PreTokenizer build_byte_level(const Construct& construct) {
   };
   return [=](Pieces& pieces) {
     if (add_prefix_space && pieces.place != Place::kContinuation)
-      rewrite(pieces, [](std::size_t, std::string_view piece, std::string& text) {
+      rewrite_pieces(pieces, [](std::size_t, std::string_view piece, std::string& text) {
         if (!piece.starts_with(' ')) text += ' ';
         text += piece;
       });
     if (use_regex) split(pieces, words, Behaviour::kIsolated, false);
-    rewrite(pieces,
-            [](std::size_t, std::string_view piece, std::string& text) { append_byte_level(text, piece); });
+    rewrite_pieces(pieces, [](std::size_t, std::string_view piece, std::string& text) {
+      append_byte_level(text, piece);
+    });
   };
 }
 
@@ -65,7 +66,7 @@ bool is_ascii_sign(char32_t c) {
   return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') || (c >= '{' && c <= '~');
 }
 
-PreTokenizer build_digits(const Construct& construct) {
+PreTokenizer digits_pre_tokenizer(const Construct& construct) {
   construct.allow_only({"individual_digits"});
   const auto behaviour =
       construct.flag("individual_digits", false) ? Behaviour::kIsolated : Behaviour::kContiguous;
@@ -74,7 +75,7 @@ PreTokenizer build_digits(const Construct& construct) {
 }
 
 /// BERT's: words at white space, which is removed, and every sign by itself.
-PreTokenizer build_bert(const Construct& construct) {
+PreTokenizer bert_pre_tokenizer(const Construct& construct) {
   construct.allow_only({});
   const auto is_sign = [](char32_t c) { return is_ascii_sign(c) || is_punctuation(c); };
   return [spaces = character_pattern(is_white_space), signs = character_pattern(is_sign)](Pieces& pieces) {
@@ -83,7 +84,7 @@ PreTokenizer build_bert(const Construct& construct) {
   };
 }
 
-PreTokenizer build_white_space_split(const Construct& construct) {
+PreTokenizer white_space_split_pre_tokenizer(const Construct& construct) {
   construct.allow_only({});
   return [spaces = character_pattern(is_white_space)](Pieces& pieces) {
     split(pieces, spaces, Behaviour::kRemoved, false);
@@ -91,7 +92,7 @@ PreTokenizer build_white_space_split(const Construct& construct) {
 }
 
 /// Runs of word characters and runs of signs, without the white space between.
-PreTokenizer build_white_space(const Construct& construct) {
+PreTokenizer white_space_pre_tokenizer(const Construct& construct) {
   construct.allow_only({});
   const Pattern runs = [](std::string_view text, std::vector<Span>& matches) {
     enum class Kind { kSpace, kWord, kSign } before = Kind::kSpace;
@@ -124,7 +125,7 @@ Behaviour behaviour_of(const Construct& construct, const std::optional<std::stri
   return behaviour->second;
 }
 
-PreTokenizer build_punctuation(const Construct& construct) {
+PreTokenizer punctuation_pre_tokenizer(const Construct& construct) {
   construct.allow_only({"behavior"});
   const auto is_sign = [](char32_t c) { return is_ascii_sign(c) || is_punctuation(c); };
   return [signs = character_pattern(is_sign), how = behaviour_of(construct, "Isolated")](Pieces& pieces) {
@@ -132,14 +133,14 @@ PreTokenizer build_punctuation(const Construct& construct) {
   };
 }
 
-PreTokenizer build_split(const Construct& construct) {
+PreTokenizer split_pre_tokenizer(const Construct& construct) {
   construct.allow_only({"pattern", "behavior", "invert"});
   return [pattern = build_pattern(construct, "pattern"), how = behaviour_of(construct),
           invert = construct.flag("invert", false)](Pieces& pieces) { split(pieces, pattern, how, invert); };
 }
 
 /// SentencePiece's visible space: written for every space, and before the text (or before every stretch).
-PreTokenizer build_metaspace(const Construct& construct) {
+PreTokenizer metaspace_pre_tokenizer(const Construct& construct) {
   construct.allow_only({"replacement", "prepend_scheme", "split", "add_prefix_space", "str_rep"});
   const std::string replacement = construct.character("replacement");
   // Before there was a prepend_scheme, add_prefix_space said "always" or "never".
@@ -150,7 +151,7 @@ PreTokenizer build_metaspace(const Construct& construct) {
     construct.refuse("prepend_scheme '" + scheme + "' is not supported");
   const bool cut = construct.flag("split", true);
   return [=, pattern = literal_pattern(replacement)](Pieces& pieces) {
-    rewrite(pieces, [&](std::size_t i, std::string_view piece, std::string& text) {
+    rewrite_pieces(pieces, [&](std::size_t i, std::string_view piece, std::string& text) {
       const Place place = pieces.place_of(i);
       const bool wants_space = place == Place::kBeginning ? scheme != "never"
                                : place == Place::kInside  ? scheme == "always"
@@ -163,10 +164,10 @@ PreTokenizer build_metaspace(const Construct& construct) {
 }
 
 const std::map<std::string_view, PreTokenizer (*)(const Construct&)> kPreTokenizers = {
-    {"BertPreTokenizer", build_bert},   {"ByteLevel", build_byte_level},
-    {"Digits", build_digits},           {"Metaspace", build_metaspace},
-    {"Punctuation", build_punctuation}, {"Split", build_split},
-    {"Whitespace", build_white_space},  {"WhitespaceSplit", build_white_space_split},
+    {"BertPreTokenizer", bert_pre_tokenizer},   {"ByteLevel", byte_level_pre_tokenizer},
+    {"Digits", digits_pre_tokenizer},           {"Metaspace", metaspace_pre_tokenizer},
+    {"Punctuation", punctuation_pre_tokenizer}, {"Split", split_pre_tokenizer},
+    {"Whitespace", white_space_pre_tokenizer},  {"WhitespaceSplit", white_space_split_pre_tokenizer},
 };
 
 }  // namespace

@@ -1,9 +1,9 @@
 #include "core/text/tokenizer/special_tokens.h"
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "core/json/json.h"
 #include "core/text/tokenizer/construct.h"
 #include "core/text/tokenizer/json_file.h"
 

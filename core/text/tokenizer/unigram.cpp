@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/json/json.h"
 #include "core/text/utf8.h"
 
 namespace infalign::text {

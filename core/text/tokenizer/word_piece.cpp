@@ -1,9 +1,9 @@
 #include "core/text/tokenizer/word_piece.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <utility>
 
+#include "core/json/json.h"
 #include "core/text/utf8.h"
 
 namespace infalign::text {

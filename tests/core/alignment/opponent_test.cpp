@@ -12,7 +12,7 @@
 namespace infalign::alignment {
 namespace {
 
-double w(float y, float z) { return y > z ? 1 : y == z ? 0.5 : 0; }
+double wins(float y, float z) { return y > z ? 1 : y == z ? 0.5 : 0; }
 
 /// The chance to beat the opponent's answer from n of the rewards: over all subsets, in every order.
 double by_definition(const Procedure& opponent, const std::vector<float>& rewards, float reward) {
@@ -26,7 +26,7 @@ double by_definition(const Procedure& opponent, const std::vector<float>& reward
       std::vector<float> candidates;
       for (std::size_t i : drawn) candidates.push_back(rewards[i]);
       const auto probability = opponent.probabilities({candidates});
-      for (std::size_t k = 0; k < candidates.size(); ++k) sum += probability[k] * w(reward, candidates[k]);
+      for (std::size_t k = 0; k < candidates.size(); ++k) sum += probability[k] * wins(reward, candidates[k]);
       ++draws;
     } while (std::next_permutation(drawn.begin(), drawn.end()));
   }

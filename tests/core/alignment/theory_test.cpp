@@ -21,7 +21,7 @@ std::function<Curve(double)> transform_at(TransformKind kind, const Procedure& p
 }
 
 /// Every calibrated procedure of the registry, with settings of some kind.
-std::vector<Procedure> calibrated_procedures() {
+std::vector<Procedure> each_calibrated_procedure() {
   std::vector<Procedure> procedures;
   for (const std::string& name : procedure_names()) {
     ProcedureSettings settings;
@@ -89,7 +89,7 @@ TEST(OptimalPolicy, IgnoresConstantsAndIsTheReferenceForAConstant) {
       flat([](double) { return 4.0; }, 0.1);
   EXPECT_NEAR(policy.kl(), shifted.kl(), 1e-8);
   EXPECT_NEAR(flat.kl(), 0, 1e-15);
-  for (const Procedure& procedure : calibrated_procedures())
+  for (const Procedure& procedure : each_calibrated_procedure())
     EXPECT_NEAR(flat.win_rate(procedure), 0.5, 1e-12) << procedure.name;
 }
 
@@ -278,7 +278,7 @@ INSTANTIATE_TEST_SUITE_P(Modest, FixedPointsOfModestN, testing::ValuesIn(kModest
 
 std::vector<Deployment> deployments() {
   std::vector<Deployment> all;
-  for (const Procedure& procedure : calibrated_procedures()) all.emplace_back(procedure);
+  for (const Procedure& procedure : each_calibrated_procedure()) all.emplace_back(procedure);
   const auto best = [](std::int64_t n) { return make_procedure("best_of_n", n); };
   const auto worst = [](std::int64_t n) { return make_procedure("worst_of_n", n); };
   const Procedure standard = make_procedure("standard", 1);

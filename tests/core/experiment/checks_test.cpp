@@ -254,8 +254,10 @@ TEST_F(Checks, AbsentInputsAreNamed) {
 
 TEST_F(Checks, WhatIsNotBuiltIsRefused) {
 #ifndef INFALIGN_CUDA
-  EXPECT_EQ(refusal(good(), {"device=cuda"}),
-            "--set device: runs compute on the CPU so far, whatever GPUs there are; use cpu or auto");
+  EXPECT_EQ(
+      refusal(good(), {"device=cuda", "distributed.sharding=2"}),
+      "--set distributed.sharding: on GPUs gradients and parameters are whole on each rank so far; use 0 or "
+      "1, or device: cpu");
 #endif
 }
 

@@ -29,7 +29,7 @@ TEST_F(Load, ReadsWhatTheFileSaysAndFillsInTheRest) {
   EXPECT_FALSE(e.distributed.reproducible);
   EXPECT_EQ(e.alignment.steps, 100);
   EXPECT_EQ(e.alignment.samples_per_prompt, 32);
-  EXPECT_EQ(e.device, "cpu");
+  EXPECT_EQ(e.device, "auto");
   EXPECT_FALSE(e.finetune || e.reward || e.judge);
   EXPECT_THAT(e.warnings, ElementsAre());
 }

@@ -144,7 +144,7 @@ TEST_F(Writer, SaysEveryKeyAndLeavesOutWhatIsInherited) {
   EXPECT_THAT(e.yaml, HasSubstr("  variants:\n    - name: a\n    - name: b\n      transform: log\n"));
   EXPECT_THAT(e.yaml, HasSubstr("  learning_rate: 0.0001\n"));
   EXPECT_THAT(e.yaml, HasSubstr("  reference: " + quoted((folder_ / "model").string()) + "\n"));
-  EXPECT_THAT(e.yaml, HasSubstr("device: cpu\n"));
+  EXPECT_THAT(e.yaml, HasSubstr("device: auto\n"));
   EXPECT_THAT(e.yaml, Not(HasSubstr("finetune:")));
 }
 

@@ -83,7 +83,7 @@ TEST_F(AdapterFolder, IsAddedBeforeTheModelIsRoundedToBeFrozen) {
   frozen.copy_to({}, layout, expected);
   const auto check = [&](const ModelFolder& folder) {
     EXPECT_EQ(folder.parameters.size(), 0u) << "no float32 copy is left";
-    folder.copy_to(actual);
+    folder.copy_to({}, actual);
     EXPECT_EQ(actual, expected);
   };
   check(ModelFolder::load_frozen(adapter_, kernels::Precision::kBfloat16));

@@ -139,7 +139,7 @@ TEST(FrozenFolder, HoldsItsMatricesRoundedAndAllElseAsItIs) {
   EXPECT_EQ(frozen.parameters.size(), 0u) << "no float32 copy is left";
   EXPECT_EQ(ModelFolder::load_frozen(kStoryteller, kernels::Precision::kFloat32).frozen.empty(), true);
   std::vector<float> held(model.parameters.size());
-  frozen.copy_to(held);
+  frozen.copy_to({}, held);
   for (const auto& view : model.transformer.layout().views())
     for (auto i = static_cast<std::size_t>(view.offset);
          i < static_cast<std::size_t>(view.offset + view.size); ++i) {

@@ -345,5 +345,35 @@ TEST_F(QuickstartPlan, AddsUpInTextAndJson) {
   EXPECT_THAT(lines, Each(StartsWith("#")));
 }
 
+TEST_F(QuickstartPlan, TellsAGpusMemoryApartFromTheCpus) {
+  const auto on_cpu = make_plan(experiment_, 2);
+  experiment_.device = "cuda";
+  const auto on_gpu = make_plan(experiment_, 2);
+  for (const auto& stage : on_gpu.memory) {
+    const auto& same = on_cpu.memory[static_cast<std::size_t>(&stage - on_gpu.memory.data())];
+    ASSERT_EQ(stage.stage, same.stage);
+    // Weights are read as they lie, gradients are not sent by MPI, and nothing else is gained or lost but
+    // what passes through the CPU's memory on its way.
+    std::int64_t expected = sum(same.parts);
+    for (const auto& size : same.parts)
+      if (size.what == "matrices prepared for products" || size.what.starts_with("MPI"))
+        expected -= size.bytes;
+    std::int64_t found = sum(stage.parts);
+    for (const auto& size : stage.on_cpu)
+      if (!size.what.starts_with("weights on")) found += size.bytes;
+    EXPECT_EQ(found, expected) << stage.stage;
+    EXPECT_GE(stage.on_cpu.size(), 1u) << stage.stage;
+  }
+  EXPECT_EQ(part(on_gpu, "align", "parameters: policy"), part(on_cpu, "align", "parameters: policy"));
+
+  const Host host{.program_bytes = 1000, .mpi_bytes = 10};
+  const auto text = plan_comments(experiment_, on_gpu, host);
+  EXPECT_THAT(text, ::testing::HasSubstr("# Memory of a GPU, on 2 ranks: "));
+  EXPECT_THAT(text, ::testing::HasSubstr("--gflops tells the time"));
+  const auto json = plan_json(experiment_, on_gpu, host);
+  EXPECT_EQ(json["gpu_memory"]["peak"], sum(on_gpu.largest()->parts));
+  EXPECT_LT(json["memory"]["peak"].get<std::int64_t>(), 1010 + sum(on_cpu.largest()->parts));
+}
+
 }  // namespace
 }  // namespace infalign::stages

@@ -132,7 +132,7 @@ TEST(Fuzz, DamagedRecordsEndInInputErrors) {
   count.expect_both();
 }
 
-std::string gzip(std::string content) {
+std::string gzipped(std::string content) {
   std::string result(content.size() + 100, '\0');
   z_stream stream{};
   if (deflateInit2(&stream, 9, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY) != Z_OK)
@@ -152,9 +152,9 @@ TEST(Fuzz, DamagedGzipEndsInInputErrors) {
   const MemoryFile file;
   Mutator mutator(3);
   FuzzCount count;
-  const std::string whole = gzip(kRecords + kRecords) + gzip("") + gzip(kRecords);
+  const std::string whole = gzipped(kRecords + kRecords) + gzipped("") + gzipped(kRecords);
   for (int i = 0; i < fuzz_inputs(); ++i) {
-    const std::string damaged = i % 2 ? mutator.bytes(whole) : gzip(mutator.bytes(kRecords)) + whole;
+    const std::string damaged = i % 2 ? mutator.bytes(whole) : gzipped(mutator.bytes(kRecords)) + whole;
     file.write(damaged);
     ASSERT_NO_THROW(count.add(goes_through([&] { read_text(file.path()); })));
   }

@@ -21,9 +21,9 @@ Json with_byte_level(Json vocabulary, Json merges, Json pre_tokenizer) {
           {"model", {{"type", "BPE"}, {"vocab", std::move(vocabulary)}, {"merges", std::move(merges)}}}};
 }
 
-const Json kByteLevel = {{"type", "ByteLevel"}, {"add_prefix_space", false}};
+const Json kByteLevelFile = {{"type", "ByteLevel"}, {"add_prefix_space", false}};
 const Json kDigitsAndByteLevel = {
-    {"type", "Sequence"}, {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", true}}, kByteLevel}}};
+    {"type", "Sequence"}, {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", true}}, kByteLevelFile}}};
 
 Json numbered(const std::vector<std::string>& tokens) {
   Json vocabulary = Json::object();
@@ -99,7 +99,7 @@ TEST(PublishedVocabularies, Gpt2) {
   SKIP_WITHOUT(path);
   const auto gguf = read_gguf(path);
   expect_vectors(
-      Tokenizer::parse(with_byte_level(numbered(gguf.tokens), gguf.merges, kByteLevel).dump(), "gpt-2"),
+      Tokenizer::parse(with_byte_level(numbered(gguf.tokens), gguf.merges, kByteLevelFile).dump(), "gpt-2"),
       path);
 }
 
@@ -132,7 +132,7 @@ TEST(PublishedVocabularies, Gpt2AsFirstPublished) {
   for (std::string line; std::getline(lines, line);)
     if (!line.empty())
       merges.push_back(line);  // the first is "#version: 0.2", as in published tokenizer.json files
-  const Json json = with_byte_level(json_content(folder / "encoder.json"), merges, kByteLevel);
+  const Json json = with_byte_level(json_content(folder / "encoder.json"), merges, kByteLevelFile);
   const auto tokenizer = Tokenizer::parse(json.dump(), "gpt-2");
   const Json encoded = json_content(folder / "gpt2_encoded_tokens.json");
   const auto text = encoded["text"].get<std::string>();

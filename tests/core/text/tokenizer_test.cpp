@@ -38,7 +38,7 @@ Tokenizer small() { return Tokenizer::parse(kSmall, "small.json"); }
 nlohmann::json small_json() { return nlohmann::json::parse(kSmall); }
 
 /// Expects that parsing fails and that the message names the file and `what`.
-void expect_refused(const nlohmann::json& json, const std::string& what) {
+void expect_refused_tokenizer(const nlohmann::json& json, const std::string& what) {
   EXPECT_THAT([&] { Tokenizer::parse(json.dump(), "small.json"); },
               ThrowsMessage<InputError>(testing::AllOf(HasSubstr("small.json"), HasSubstr(what))));
 }
@@ -101,28 +101,28 @@ TEST(Tokenizer, RefusesWhatItCannotEncodeOrDecode) {
 TEST(Tokenizer, NamesFileAndConstructThatIsNotSupported) {
   auto json = small_json();
   json["normalizer"]["normalizers"][0]["type"] = "Nmt";
-  expect_refused(json, "normalizer (Nmt)");
+  expect_refused_tokenizer(json, "normalizer (Nmt)");
   json = small_json();
   json["pre_tokenizer"] = {{"type", "UnicodeScripts"}};
-  expect_refused(json, "pre_tokenizer (UnicodeScripts)");
+  expect_refused_tokenizer(json, "pre_tokenizer (UnicodeScripts)");
   json = small_json();
   json["pre_tokenizer"] = {{"type", "Split"}, {"pattern", {{"Regex", "(a"}}}, {"behavior", "Isolated"}};
-  expect_refused(json, "(a");
+  expect_refused_tokenizer(json, "(a");
   json = small_json();
   json["model"]["type"] = "WordLevel";
-  expect_refused(json, "model (WordLevel)");
+  expect_refused_tokenizer(json, "model (WordLevel)");
   json = small_json();
   json["model"]["dropout"] = 0.1;
-  expect_refused(json, "dropout");
+  expect_refused_tokenizer(json, "dropout");
   json = small_json();
   json["model"]["end_of_word_suffix"] = "</w>";
-  expect_refused(json, "end_of_word_suffix");
+  expect_refused_tokenizer(json, "end_of_word_suffix");
   json = small_json();
   json["decoder"]["decoders"][3]["from_the_future"] = 1;
-  expect_refused(json, "from_the_future");
+  expect_refused_tokenizer(json, "from_the_future");
   json = small_json();
   json["post_processor"]["type"] = "Unheard";
-  expect_refused(json, "post_processor (Unheard)");
+  expect_refused_tokenizer(json, "post_processor (Unheard)");
 }
 
 /// What Hugging Face's tokenizers makes of hard strings by small Unigram and WordPiece files
@@ -177,19 +177,19 @@ TEST(Tokenizer, WordPieceTakesTheLongestFromTheLeft) {
 TEST(Tokenizer, UnigramAndWordPieceNameWhatIsWrong) {
   auto json = unigram_json();
   json["model"]["vocab"].push_back(Json::array({"a", -1}));
-  expect_refused(json, "model (Unigram): 'a' stands in the vocabulary twice");
+  expect_refused_tokenizer(json, "model (Unigram): 'a' stands in the vocabulary twice");
   json = unigram_json();
   json["model"]["vocab"].push_back("a");
-  expect_refused(json, "must be a token and its score");
+  expect_refused_tokenizer(json, "must be a token and its score");
   json = unigram_json();
   json["model"]["unk_id"] = 6;
-  expect_refused(json, "'unk_id' 6 is not in the vocabulary");
+  expect_refused_tokenizer(json, "'unk_id' 6 is not in the vocabulary");
   json = word_piece_json();
   json["model"]["unk_token"] = "none";
-  expect_refused(json, "model (WordPiece): 'unk_token' none is not in the vocabulary");
+  expect_refused_tokenizer(json, "model (WordPiece): 'unk_token' none is not in the vocabulary");
   json = unigram_json();
   json["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "AAAA"}};
-  expect_refused(json, "normalizer (Precompiled): 'precompiled_charsmap' is damaged");
+  expect_refused_tokenizer(json, "normalizer (Precompiled): 'precompiled_charsmap' is damaged");
   json["model"]["unk_id"] = nullptr;
   json.erase("normalizer");
   EXPECT_THAT([&] { Tokenizer::parse(json.dump(), "test").encode("axyb"); },
@@ -213,25 +213,25 @@ TEST(Tokenizer, LongPiecesTakeLinearTime) {
 TEST(Tokenizer, NamesWhatIsInconsistent) {
   auto json = small_json();
   json["model"]["merges"].push_back("l H");
-  expect_refused(json, "merge 'l H'");
+  expect_refused_tokenizer(json, "merge 'l H'");
   json = small_json();
   json["model"]["vocab"]["x"] = 3;
-  expect_refused(json, "has the id of another token");
+  expect_refused_tokenizer(json, "has the id of another token");
   json = small_json();
   json["model"]["vocab"]["x"] = 1LL << 31;
-  expect_refused(json, "31 bits");
+  expect_refused_tokenizer(json, "31 bits");
   json = small_json();
   json["added_tokens"][1]["id"] = 5;
-  expect_refused(json, "'<s>' contradicts the model's vocabulary");
+  expect_refused_tokenizer(json, "'<s>' contradicts the model's vocabulary");
   json = small_json();
   json["model"]["unk_token"] = "<none>";
-  expect_refused(json, "<none>");
+  expect_refused_tokenizer(json, "<none>");
   json = small_json();
   json["post_processor"]["special_tokens"]["<s>"]["ids"][0] = 77;
-  expect_refused(json, "token id 77");
+  expect_refused_tokenizer(json, "token id 77");
   json = small_json();
   json.erase("model");
-  expect_refused(json, "model");
+  expect_refused_tokenizer(json, "model");
 }
 
 TEST(Tokenizer, NamesTheFileThatIsNotThere) {

@@ -349,21 +349,21 @@ Operation sampling_row() {
 }
 
 std::vector<Operation> sum_rows() {
+  static const std::vector<std::uint32_t> accepted{0};
   Operation add{"add_fixed_point", 0, for_lengths([](Trial& t, std::int64_t n) {
                   std::vector<std::int64_t> sum(static_cast<std::size_t>(n), 12345);
                   const Floats value = normal(n, 1, 100);
-                  t.returned("fits", add_fixed_point(t.on, n, 64, t.in(value), t.out("sum", sum)) ? 1 : 0);
+                  add_fixed_point(t.on, n, 64, t.in(value), t.out("sum", sum), t.out("refused", accepted));
                 })};
   for (const auto& [name, bad] :
        {std::pair{"not a number", NAN}, {"infinite", INFINITY}, {"too large", 1e5f}})
-    add.cases.push_back(
-        {name, [bad = bad](Trial& t) {
-           Floats value = normal(1300, 1);
-           value[1290] = bad;
-           std::vector<std::int64_t> sum(value.size(), 7);
-           t.returned("fits",
-                      add_fixed_point(t.on, std::ssize(value), 64, t.in(value), t.out("sum", sum)) ? 1 : 0);
-         }});
+    add.cases.push_back({name, [bad = bad](Trial& t) {
+                           Floats value = normal(1300, 1);
+                           value[1290] = bad;
+                           std::vector<std::int64_t> sum(value.size(), 7);
+                           add_fixed_point(t.on, std::ssize(value), 64, t.in(value), t.out("sum", sum),
+                                           t.out("refused", accepted));
+                         }});
   return {add,
           {"from_fixed_point", 0, for_lengths([](Trial& t, std::int64_t n) {
              std::vector<std::int64_t> sum;

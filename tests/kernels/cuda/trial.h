@@ -42,10 +42,6 @@ class Trial {
     });
     return memory;
   }
-  /// A result that the operation returns.
-  void returned(const std::string& name, double value) {
-    results_.push_back([=] { return Result{name, {value}}; });
-  }
 
   std::vector<Result> results() {
     std::vector<Result> all;

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Removes each barrier, each wait and each synchronisation of kernels/ in turn, and shows that some test fails.
+"""Removes each barrier, each wait and each synchronisation of kernels/, and those by which gradients are exchanged, in
+turn, and shows that some test fails.
 
     mutate.py --build FOLDER [--list] [NUMBER...]     NUMBER: only these of the list
 
-FOLDER is a build with test_cuda_on_host up to date. A mutant is one source with one statement taken out; what is
+FOLDER is a build with test_cuda_on_host and nccl_collectives up to date. A mutant is one source with one statement taken out; what is
 compiled again is that source, or, of a header, the sources that call the function which the statement stands in. The
 new objects are linked in front of the old ones, and the tests of the operations concerned are run. A mutant that no
 test notices is printed, and the exit code is 1: its statement is to be deleted, or a test to be written.
@@ -19,10 +20,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = "tests/support/cuda/test_cuda_on_host"
+# Of distributed/, a program of two ranks.
+RANKS_PROGRAM = "tests/support/cuda/nccl_collectives"
+MPIRUN = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2"]
 STATEMENTS = re.compile(
     r"__syncthreads\(\);|__syncwarp\(\);"
     r"|check\(cuda(?:StreamSynchronize|EventRecord|StreamWaitEvent|EventSynchronize)\([^;]*;"
     r"|on\.synchronise\(\);"
+    r"|(?:computed_|done_)\.record\([^;]*;|(?:stream_|computing_)\.wait\([^;]*;|collectives_->wait\([^;]*;"
     r"|(?:on_cuda\(\)|operations)\.(?:synchronise|record_event|wait_for_event|synchronise_event)\([^;]*;")
 # Which tests concern what stands in a folder.
 TESTS = {
@@ -42,7 +47,7 @@ def code_of(text):
 def sites():
     """(path, begin, end) of every statement, in a fixed order."""
     found = []
-    for path in sorted(ROOT.glob("kernels/**/*")):
+    for path in [*sorted(ROOT.glob("kernels/**/*")), ROOT / "distributed/exchange.cpp"]:
         name = path.relative_to(ROOT).as_posix()
         if path.suffix not in (".cu", ".h", ".cpp") or name == "kernels/cuda/language.h":
             continue
@@ -64,11 +69,8 @@ class Build:
         for entry in entries:
             name = Path(entry["file"]).resolve().relative_to(ROOT).as_posix() if entry["file"].startswith(str(ROOT)) else ""
             if "infalign_cuda_on_host" in entry["command"] or "test_cuda_on_host" in entry["command"] \
-                    or name == "kernels/device.cpp":
+                    or name in ("kernels/device.cpp", "distributed/exchange.cpp"):
                 self.commands[name] = shlex.split(entry["command"])
-        steps = subprocess.run(["ninja", "-C", str(folder), "-t", "commands", "-s", PROGRAM], capture_output=True, text=True,
-                               check=True).stdout
-        self.link = next(line for line in steps.splitlines() if f"-o {PROGRAM}" in line)
 
     def sources_of(self, name, function):
         if name in self.commands:
@@ -88,14 +90,18 @@ class Build:
 
     def link_and_run(self, objects, folder, tests):
         program = folder / "mutant"
-        words = shlex.split(self.link)
+        of = PROGRAM if tests else RANKS_PROGRAM
+        steps = subprocess.run(["ninja", "-C", str(self.folder), "-t", "commands", "-s", of], capture_output=True, text=True,
+                               check=True).stdout
+        words = shlex.split(next(line for line in steps.splitlines() if f"-o {of}" in line))
         words = words[words.index("&&") + 1:] if "&&" in words else words  # CMake puts an empty step before and after
         words = words[:words.index("&&")] if "&&" in words else words
         words[words.index("-o") + 1] = str(program)
         subprocess.run([words[0], "-Wl,-z,muldefs", *map(str, objects), *words[1:]], cwd=self.folder, check=True)
         try:
-            done = subprocess.run([str(program), f"--gtest_filter={tests}", "--gtest_fail_fast", "--gtest_brief=1"],
-                                  capture_output=True, text=True, timeout=300)
+            command = [str(program), f"--gtest_filter={tests}", "--gtest_fail_fast", "--gtest_brief=1"] if tests \
+                else [*MPIRUN, str(program)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         except subprocess.TimeoutExpired:
             return "it never ends"
         if done.returncode == 0:
@@ -130,7 +136,7 @@ def main():
             for source in build.sources_of(name, enclosing_function(text, begin)):
                 objects.append(folder / (source.replace("/", "_") + ".o"))
                 build.compile(source, folder / "overlay", objects[-1])
-            tests = next(tests for prefix, tests in TESTS.items() if name.startswith(prefix))
+            tests = next((tests for prefix, tests in TESTS.items() if name.startswith(prefix)), None)
             verdict = build.link_and_run(objects, folder, tests)
         noticed += verdict is not None
         print(f"{where}  {'noticed by ' + verdict if verdict else 'NOT NOTICED'}", flush=True)

@@ -178,6 +178,14 @@ class Device {
       : arena_(static_cast<char*>(
             mmap(nullptr, kArena, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0))) {
     if (arena_ == MAP_FAILED) std::abort();
+    // Of programs that are started as a user starts them.
+    if (const char* mebibytes = std::getenv("HOST_CUDA_MIB"))
+      memory = static_cast<std::size_t>(std::atoll(mebibytes)) << 20;
+    if (const char* given = std::getenv("HOST_CUDA_SEED")) {
+      streams = Streams::kRandom;
+      seed(static_cast<std::uint64_t>(std::atoll(given)));
+      set_schedule({Order::kPriorities, static_cast<std::uint64_t>(std::atoll(given))});
+    }
   }
   static bool under_asan() { return __asan_poison_memory_region != nullptr; }
 
@@ -205,15 +213,19 @@ class Device {
     return stream.queue.front().after && !*stream.queue.front().after;
   }
 
-  /// Does one piece of work: of this stream, of what it waits for, or (kRandom) of any that can go on.
+  /// Does one piece of work: of this stream, of what it waits for, or (kRandom) of any that can go on. Work
+  /// with an order meets that of other processes, and is only done when it is waited for: a process that has
+  /// nothing to wait for yet would let the others wait, and a real device does not.
   void step(cudaStream_t stream) {
+    while (waits(*stream)) stream = stream->queue.front().after_stream;
     if (streams == Streams::kRandom) {
-      std::vector<cudaStream_t> can;
+      std::vector<cudaStream_t> can{stream};
       for (const auto& other : streams_)
-        if (!other->queue.empty() && !waits(*other)) can.push_back(other.get());
+        if (other.get() != stream && !other->queue.empty() && !waits(*other) &&
+            other->queue.front().order == 0)
+          can.push_back(other.get());
       stream = can[random() % can.size()];
     }
-    while (waits(*stream)) stream = stream->queue.front().after_stream;
     if (const std::uint64_t order = stream->queue.front().order; order != 0)
       for (const auto& other : streams_)
         for (std::size_t i = 0; i < other->queue.size(); ++i)
@@ -314,6 +326,16 @@ extern "C" {
 
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = 1;
+  return cudaSuccess;
+}
+/// Every process has a device of its own, or all have one of this name.
+cudaError_t cudaDeviceGetPCIBusId(char* name, int size, int device) {
+  if (device != 0) return Device::get().note(cudaErrorInvalidDevice);
+  const char* given = std::getenv("HOST_CUDA_IDENTITY");
+  if (given != nullptr)
+    std::snprintf(name, static_cast<std::size_t>(size), "%s", given);
+  else
+    std::snprintf(name, static_cast<std::size_t>(size), "stand-in of %d", static_cast<int>(getpid()));
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {

@@ -24,7 +24,9 @@ void fail_allocation(int calls);
 void fail_launch(int calls);
 /// Device memory in use, in bytes.
 std::size_t memory_in_use();
-/// Device memory there is, in bytes; 1 GiB at first.
+/// Device memory there is, in bytes; 1 GiB at first. Programs that call none of these are told by the
+/// environment: HOST_CUDA_SEED (streams and warps by a seed), HOST_CUDA_MIB (memory), HOST_CUDA_IDENTITY (the
+/// device's name, which is else the process's own).
 void set_memory(std::size_t bytes);
 
 // ---- For language.h and the stand-ins.

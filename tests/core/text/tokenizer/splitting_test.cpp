@@ -14,7 +14,7 @@ std::vector<std::string> pieces_of(const Pieces& pieces) {
   return found;
 }
 
-std::vector<std::string> cut(std::string text, Behaviour behaviour, bool invert = false) {
+std::vector<std::string> cut_text(std::string text, Behaviour behaviour, bool invert = false) {
   Pieces pieces(std::move(text), Place::kBeginning);
   split(pieces, literal_pattern("-"), behaviour, invert);
   return pieces_of(pieces);
@@ -23,23 +23,23 @@ std::vector<std::string> cut(std::string text, Behaviour behaviour, bool invert 
 /// The examples of the tokenizers library's own documentation.
 TEST(Splitting, EveryBehaviour) {
   const std::string text = "the-final--countdown";
-  EXPECT_THAT(cut(text, Behaviour::kRemoved), ElementsAre("the", "final", "countdown"));
-  EXPECT_THAT(cut(text, Behaviour::kIsolated), ElementsAre("the", "-", "final", "-", "-", "countdown"));
-  EXPECT_THAT(cut(text, Behaviour::kMergedWithPrevious), ElementsAre("the-", "final-", "-", "countdown"));
-  EXPECT_THAT(cut(text, Behaviour::kMergedWithNext), ElementsAre("the", "-final", "-", "-countdown"));
-  EXPECT_THAT(cut(text, Behaviour::kContiguous), ElementsAre("the", "-", "final", "--", "countdown"));
+  EXPECT_THAT(cut_text(text, Behaviour::kRemoved), ElementsAre("the", "final", "countdown"));
+  EXPECT_THAT(cut_text(text, Behaviour::kIsolated), ElementsAre("the", "-", "final", "-", "-", "countdown"));
+  EXPECT_THAT(cut_text(text, Behaviour::kMergedWithPrevious), ElementsAre("the-", "final-", "-", "countdown"));
+  EXPECT_THAT(cut_text(text, Behaviour::kMergedWithNext), ElementsAre("the", "-final", "-", "-countdown"));
+  EXPECT_THAT(cut_text(text, Behaviour::kContiguous), ElementsAre("the", "-", "final", "--", "countdown"));
 }
 
 TEST(Splitting, AtTheEnds) {
-  EXPECT_THAT(cut("-a-", Behaviour::kMergedWithPrevious), ElementsAre("-", "a-"));
-  EXPECT_THAT(cut("-a-", Behaviour::kMergedWithNext), ElementsAre("-a", "-"));
-  EXPECT_THAT(cut("--", Behaviour::kRemoved), IsEmpty());
-  EXPECT_THAT(cut("--", Behaviour::kContiguous), ElementsAre("--"));
+  EXPECT_THAT(cut_text("-a-", Behaviour::kMergedWithPrevious), ElementsAre("-", "a-"));
+  EXPECT_THAT(cut_text("-a-", Behaviour::kMergedWithNext), ElementsAre("-a", "-"));
+  EXPECT_THAT(cut_text("--", Behaviour::kRemoved), IsEmpty());
+  EXPECT_THAT(cut_text("--", Behaviour::kContiguous), ElementsAre("--"));
 }
 
 TEST(Splitting, InvertedTheRestIsTheMatch) {
-  EXPECT_THAT(cut("a-b", Behaviour::kRemoved, true), ElementsAre("-"));
-  EXPECT_THAT(cut("a--b", Behaviour::kMergedWithNext, true), ElementsAre("a-", "-", "b"));
+  EXPECT_THAT(cut_text("a-b", Behaviour::kRemoved, true), ElementsAre("-"));
+  EXPECT_THAT(cut_text("a--b", Behaviour::kMergedWithNext, true), ElementsAre("a-", "-", "b"));
 }
 
 TEST(Splitting, CutsEachPieceByItself) {

@@ -1,0 +1,144 @@
+"""`device: cuda` through every stage, on stand-ins for CUDA and NCCL: what the CPU gives within the tolerances below, the same bits on 1, 2 and 4
+ranks whatever the order of warps and streams; checkpoints that go on on the other device; adapters on a reference in bfloat16; what is refused."""
+from support import *
+
+# The CPU sums its products in another order, and rounds exponentials otherwise. Over the few steps here that is far below what a step changes.
+TOLERANCE = 2e-3  # of rewards, KL, win rates, losses
+WEIGHTS = 2e-4    # of a weight
+
+CUDA_PROGRAM = os.environ["INFALIGN_CUDA_PROGRAM"]  # the whole program over the stand-ins
+config, small = small_config()
+preferences = SCRATCH / "small" / "few.jsonl"
+preferences.write_text("".join((ROOT / "data" / "preferences.jsonl").read_text().splitlines(keepends=True)[:40]))
+settings = {**small, "reward.preferences": preferences, "reward.pairs_per_step": 16, "prompts.max_train": 4, "prompts.max_heldout": 4,
+            "sampling.max_new_tokens": 4, "calibration.rollouts_per_prompt": 6, "alignment.steps": 4, "alignment.prompts_per_step": 4,
+            "alignment.samples_per_prompt": 3, "distributed.micro_batch_prompts": 1, "evaluation.samples_per_prompt": 4,
+            "alignment.variants": "[{name: infalign, transform: optimal}]"}
+PRODUCTS = ["calibration.h5", "evaluation.json", "models/reward/model.safetensors", "policies/infalign/model.safetensors"]
+
+
+def start(device, output, settings=settings, ranks=None, expect=0, **environment):
+    arguments = command(config, output, {**settings, "device": device}, ranks)
+    at = arguments.index(str(PROGRAM))
+    arguments[at:at + 1] = [CUDA_PROGRAM]
+    done = subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=400, env={**ENVIRONMENT, **environment})
+    check(done.returncode == expect, f"exit code {done.returncode} instead of {expect}:\n{' '.join(arguments)}\n{done.stdout}\n{done.stderr}")
+    return done.stderr
+
+
+def weights(file):
+    """All values of a safetensors file in float32, in the order of their names."""
+    import struct
+    data = file.read_bytes()
+    size, = struct.unpack("<Q", data[:8])
+    tensors = json.loads(data[8:8 + size])
+    for name in sorted(tensors):
+        if name == "__metadata__":
+            continue
+        begin, end = (8 + size + offset for offset in tensors[name]["data_offsets"])
+        check(tensors[name]["dtype"] == "F32", f"{name} is not in float32")
+        yield from struct.unpack(f"<{(end - begin) // 4}f", data[begin:end])
+
+
+def require_near(expected, found, where):
+    """Equal in everything but numbers, and these near."""
+    if isinstance(expected, dict):
+        check(isinstance(found, dict) and expected.keys() == found.keys(), f"{where}: {expected} and {found}")
+        for key in expected:
+            require_near(expected[key], found[key], f"{where}.{key}")
+    elif isinstance(expected, list):
+        check(isinstance(found, list) and len(expected) == len(found), f"{where}: {expected} and {found}")
+        for i, (a, b) in enumerate(zip(expected, found)):
+            require_near(a, b, f"{where}[{i}]")
+    elif isinstance(expected, float) or isinstance(found, float):
+        check(abs(expected - found) <= TOLERANCE * max(1, abs(expected)), f"{where}: {expected} and {found}")
+    else:
+        check(expected == found, f"{where}: {expected} and {found}")
+
+
+def metrics(output):
+    timing = {"seconds", "idle_share", "idle_shares", "exposed_communication"}
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in timing} for line in lines]
+
+
+def require_near_run(expected, found, what):
+    require_near(metrics(expected), metrics(found), f"{what}: metrics.jsonl")
+    # Answers shown, token for token; win rates, KL, lengths, ranks of fresh samples.
+    require_near(json.loads((expected / "evaluation.json").read_text()), json.loads((found / "evaluation.json").read_text()), f"{what}: evaluation.json")
+    for name in PRODUCTS[2:]:
+        worst = max(abs(a - b) for a, b in zip(weights(expected / name), weights(found / name)))
+        check(0 < worst < WEIGHTS, f"{what}: {name}: weights are {worst} apart")
+        print(f"{what}: {name}: at most {worst:.1e} apart")
+
+
+def digests(output):
+    return {name: digest(output / name) for name in PRODUCTS}
+
+
+# The CPU, and GPUs.
+cpu = fresh("cpu")
+check("on 1 rank, CPU" in start("cpu", cpu), "the log does not say CPU")
+one = fresh("cuda_1")
+said = start("auto", one)
+check("on 1 rank, GPU (device: auto)" in said, f"the log does not say what `auto` became:\n{said}")
+require_near_run(cpu, one, "GPU against CPU")
+expected = digests(one)
+for ranks in (2, 4):
+    output = fresh(f"cuda_{ranks}")
+    said = start("cuda", output, ranks=ranks, HOST_CUDA_SEED=str(ranks))
+    check(f"on {ranks} ranks, a GPU each" in said, f"the log does not say that there are GPUs:\n{said}")
+    require_same(expected, digests(output), f"{ranks} ranks, shuffled")
+    print(f"{ranks} GPUs: same bits")
+fast = {**settings, "distributed.reproducible": "false", "distributed.sharding": 0}
+output = fresh("cuda_fast")
+start("cuda", output, fast, ranks=2)
+require_near_run(cpu, output, "fast mode, stage 0")
+
+# A checkpoint of one device is gone on with on the other.
+for came, goes_on in (("cuda_1", "cpu"), ("cpu", "cuda")):
+    output = shutil.copytree(SCRATCH / came, SCRATCH / f"{came}_to_{goes_on}", dirs_exist_ok=True)
+    shutil.rmtree(output / "checkpoints" / "infalign" / "step_000004")
+    for done in ("evaluation.json", ".stages/evaluate.json", ".stages/export-infalign.json"):
+        (output / done).unlink()
+    said = start(goes_on, output, ranks=2)
+    check("infalign/step_000002" in said and "resuming from" in said, f"nothing was gone on with:\n{said}")
+    require_near_run(cpu, output, f"{came}, then {goes_on}")
+
+# Adapters on a reference in bfloat16, after fine-tuning.
+text = SCRATCH / "small" / "text.jsonl"
+text.write_text("".join(json.dumps({"text": f"Once upon a time there was a dog and {i} cats."}) + "\n" for i in range(12)))
+adapted = {**settings, "stages": "[finetune, reward, calibrate, align, evaluate, export]", "memory.reference": "bfloat16", "alignment.lora.rank": 4,
+           "alignment.learning_rate": 1e-3, "finetune.text": text, "finetune.steps": 2, "finetune.sequences_per_step": 4,
+           "finetune.sequence_length": 12, "memory.recompute_activations": "true"}
+outputs = {}
+for device in ("cpu", "cuda"):
+    outputs[device] = fresh(f"lora_{device}")
+    start(device, outputs[device], adapted, ranks=None if device == "cpu" else 2)
+require_near_run(outputs["cpu"], outputs["cuda"], "LoRA")
+
+# Single commands.
+def says(program, *arguments):
+    return [json.loads(line) for line in run([program, *arguments]).stdout.splitlines()]
+
+
+ask = ["generate", "--model", ROOT / "data" / "storyteller", "--prompt", "Once upon", "--samples", "2", "--max-new-tokens", "5", "--json"]
+require_near(says(PROGRAM, *ask), says(CUDA_PROGRAM, *ask, "--device", "cuda"), "generate")
+ask = ["score", "--model", one / "models" / "reward", "--storage", "bfloat16", "--inputs", text]
+require_near(says(PROGRAM, *ask), says(CUDA_PROGRAM, *ask, "--device", "cuda"), "score")
+
+# What cannot be.
+done = run(command(config, fresh("refused"), {**settings, "device": "cuda"}), expect=2)
+check("device: cuda: there is no GPU that this process can use" in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr)
+done = run([PROGRAM, *ask, "--device", "cuda"], expect=2)
+check("device: cuda: there is no GPU" in done.stderr, done.stderr)
+said = start("cuda", fresh("sharded"), {**settings, "distributed.sharding": 2}, expect=2)
+check("distributed.sharding: on GPUs" in said, said)
+said = start("cuda", fresh("shared"), ranks=2, expect=2, HOST_CUDA_IDENTITY="the only one")
+check("device: cuda: more ranks than GPUs on a machine" in said, said)
+said = start("cuda", fresh("small_memory"), expect=1, HOST_CUDA_MIB="6")
+check("the GPU is out of memory" in said and "MiB asked for" in said and "distributed.micro_batch_prompts" in said, said)
+
+# The plan of a GPU's memory, wherever it is asked for.
+plan = run([PROGRAM, "check", config, "--set", "device=cuda", "--ranks", "4"]).stdout
+check("Memory of a GPU, on 4 ranks" in plan and "key/value cache" in plan and "weights on their way to the GPU" in plan, plan)
