@@ -151,6 +151,16 @@ Estimate win_rate_estimate(const Deployment& deployment, const ScoredSamples& po
   return {rate, our_influence.variance() + their_influence.variance()};
 }
 
+Interval95 share_of(double successes, double n) {
+  if (!(n > 0 && successes >= 0 && successes <= n))
+    throw std::invalid_argument("share: " + std::to_string(successes) + " of " + std::to_string(n));
+  constexpr double z = 1.959963984540054;  // the normal distribution's 97.5 % quantile
+  const double share = successes / n, scale = 1 + z * z / n;
+  const double middle = (share + z * z / (2 * n)) / scale;
+  const double half = z / scale * std::sqrt(share * (1 - share) / n + z * z / (4 * n * n));
+  return {share, std::max(0.0, middle - half), std::min(1.0, middle + half)};
+}
+
 Interval95 bootstrap_mean(std::span<const double> per_prompt, std::uint64_t seed, int resamples) {
   if (per_prompt.empty()) throw std::invalid_argument("bootstrap: no prompts");
   if (resamples < 1) throw std::invalid_argument("bootstrap: at least one resample");

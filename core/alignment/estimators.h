@@ -49,6 +49,10 @@ struct Interval95 {
 /// std::domain_error for a value that is not finite.
 Interval95 bootstrap_mean(std::span<const double> per_prompt, std::uint64_t seed = 1, int resamples = 2000);
 
+/// `successes` of `n` independent trials as a share, with Wilson's 95 % interval (Wilson 1927), which stays
+/// within [0, 1]; halves may be counted. Errors: std::invalid_argument unless 0 <= successes <= n and n > 0.
+Interval95 share_of(double successes, double n);
+
 /// Spearman's rank correlation of two rewards of the same samples, by mid-ranks; NaN where one of them is the
 /// same for all. Errors: std::invalid_argument for spans of unequal length.
 double rank_correlation(std::span<const float> a, std::span<const float> b);

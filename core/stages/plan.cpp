@@ -211,6 +211,19 @@ class Planner {
     if (on_gpu()) memory.on_cpu.push_back({"weights on their way to the GPU", largest});
   }
 
+  /// What log-probabilities of n tokens take: rows, twice as many in training, and the kernel's room for
+  /// logits, which it keeps until the program ends.
+  void add_head(StageMemory& memory, std::int64_t n, bool training) {
+    const auto once = model::TokenLogProbabilities::bytes(policy_, n, false);
+    const auto twice = model::TokenLogProbabilities::bytes(policy_, n, true);
+    memory.parts.push_back({"head scratch", training ? twice : once});
+    kept_head_ = std::max(kept_head_, once - (twice - once));
+  }
+  /// For a stage that needs none itself. A GPU's pool takes it back.
+  void add_kept_head(StageMemory& memory) const {
+    if (kept_head_ > 0 && !on_gpu()) memory.parts.push_back({"head scratch kept from before", kept_head_});
+  }
+
   /// Whether parameters are divided among ranks, those of adapters excepted.
   bool divides_parameters() const { return e_.distributed.sharding == 3 && plan_.ranks > 1; }
   std::int64_t share(std::int64_t count) const {
@@ -376,6 +389,7 @@ class Planner {
         count = std::max(count, trained.count + (e_.exported.lora == "merged" ? parameters(policy_) : 0));
     memory.parts.push_back({"parameters: policy", count * kFloat});
     add_prepared_part(memory, prepared);
+    add_kept_head(memory);
   }
 
   // What is trained: all parameters, or an adapter.
@@ -436,8 +450,7 @@ class Planner {
     auto& memory = add_memory("finetune");
     add_trained(memory, "policy", policy_, trained);
     add_training_activations(memory, policy_, per_batch * length);
-    memory.parts.push_back(
-        {"head scratch", model::TokenLogProbabilities::bytes(policy_, per_batch * (length - 1), true)});
+    add_head(memory, per_batch * (length - 1), true);
     // The documents while they are read, later their ids in their place.
     on_cpu(memory).push_back({"text", 2 * text_size(settings.text)});
     checkpoints_on_disk("finetune", trained.count, 1);
@@ -496,6 +509,7 @@ class Planner {
     }
     auto& memory = add_memory(name);
     add_trained(memory, name + " model", config, trained);
+    add_kept_head(memory);
     add_training_activations(memory, config, largest);
     batches(data.heldout, [&](const Pass& pass) {
       work.tokens += pass.tokens;
@@ -522,6 +536,7 @@ class Planner {
     auto& memory = add_memory("calibrate");
     add_models(memory, false, {Use::kSampling});
     add_sampling(memory, load, K, false);
+    add_kept_head(memory);
     on_cpu(memory).push_back({"calibration table", table + counts});
   }
 
@@ -549,8 +564,7 @@ class Planner {
     add_optimizer(memory, largest_policy());
     add_training_activations(memory, policy_, packed_tokens(load, n));
     add_sampling(memory, load, n, false);
-    memory.parts.push_back(
-        {"head scratch", model::TokenLogProbabilities::bytes(policy_, targets(load, n), true)});
+    add_head(memory, targets(load, n), true);
     on_cpu(memory).push_back({"calibration table", calibration_table()});
     checkpoints_on_disk("align", largest_policy().count, variants());
   }
@@ -574,8 +588,7 @@ class Planner {
     add_sampling(memory, load, M, true);
     memory.parts.push_back({"activations of the reference",
                             model::Activations::bytes(policy_, packed_tokens(load, M), Keep::kNothing)});
-    memory.parts.push_back(
-        {"head scratch", model::TokenLogProbabilities::bytes(policy_, targets(load, M), false)});
+    add_head(memory, targets(load, M), false);
     on_cpu(memory).push_back({"calibration table", calibration_table()});
     const std::int64_t kept = 2 * kFloat + 2 * static_cast<std::int64_t>(sizeof(double));  // PolicySamples
     on_cpu(memory).push_back({"samples of all policies", (variants() + 1) * std::ssize(heldout_) * M * kept});
@@ -587,6 +600,7 @@ class Planner {
   Scorers reward_, judge_, reranker_;
   std::vector<std::int64_t> train_, heldout_;  // tokens of each prompt
   std::int64_t prompt_text_bytes_ = 0;         // of the training prompts
+  std::int64_t kept_head_ = 0;                 // bytes
 };
 
 /// The most memory that this process has had in use; 0 where the system does not tell.

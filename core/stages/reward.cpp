@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <numeric>
 
+#include "core/alignment/estimators.h"
 #include "core/error.h"
 #include "core/stages/adapter_folder.h"
 #include "core/stages/model_folder.h"
@@ -154,22 +155,31 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
                               transformer.score(run.on, weights, packed.batch, packed.rows, activations)));
                         });
   const auto total = gathered_sums(run, sums);
-  const double count = std::max<double>(1, static_cast<double>(heldout_pairs.size()));
   trainee.finish();
   run.ranks.barrier();
+  const auto count = static_cast<double>(heldout_pairs.size());
+  const bool measured = !heldout_pairs.empty();
+  const auto accuracy = measured ? alignment::share_of(total.correct, count) : alignment::Interval95{};
   if (run.root()) {
     save_model_folder(backbone, target, transformer, folder.values(run.on), folder.data_type);
-    OrderedJson summary{{"heldout_pairs", heldout_pairs.size()},
-                        {"heldout_accuracy", total.correct / count},
-                        {"heldout_loss", total.loss / count},
+    OrderedJson summary{{"training_pairs", train_pairs.size()},
+                        {"heldout_pairs", heldout_pairs.size()},
                         {"truncated_pairs", data.truncated},
                         {"dropped_pairs", data.dropped}};
+    if (measured) {
+      summary["heldout_accuracy"] = accuracy.value;
+      summary["heldout_accuracy_low"] = accuracy.low;
+      summary["heldout_accuracy_high"] = accuracy.high;
+      summary["heldout_loss"] = total.loss / count;
+    }
     storage::write_file_durably(run.experiment.output / (name + ".json"), json_text(summary, 2) + "\n");
   }
-  char line[120];
-  std::snprintf(line, sizeof line, ": %.1f %% of %zu held-out pairs ranked as the annotator did -> ",
-                100 * total.correct / count, heldout_pairs.size());
-  log_line(run, name + line + target.string());
+  char line[160] = ": no pair held out, ";
+  if (measured)
+    std::snprintf(line, sizeof line,
+                  ": %.1f %% [%.1f, %.1f] of %zu held-out pairs ranked as the annotator did, ",
+                  100 * accuracy.value, 100 * accuracy.low, 100 * accuracy.high, heldout_pairs.size());
+  log_line(run, name + line + std::to_string(train_pairs.size()) + " learned from -> " + target.string());
   run.mark_done(name, fingerprint.hex());
 }
 

@@ -1,8 +1,8 @@
 // Register tiles are written with GCC's vector types rather than as loops, because what matters here is that
-// the whole tile of sums stays in registers.
+// the whole tile of sums stays in registers. So a tile's shape follows from the processor: 32 registers of 16
+// floats with AVX-512, 16 of 8 with AVX2, 16 of 4 without. A vector type wider than the processor's would
+// live on the stack, many times as slow. The shape decides no bits: an entry is the same chain in any.
 #include "kernels/attention/tile_product.h"
-
-#include "kernels/vectorise.h"
 
 namespace infalign::kernels {
 namespace {
@@ -36,9 +36,12 @@ template <int kWidth, int kRows, int kColumns, int kChains, Layout kLayout>
 [[gnu::always_inline]] static inline void tile(const Operands& is, std::int64_t i0, std::int64_t j0) {
   using Lane = typename Vector<kWidth>::Type;
   const std::int64_t b_row = kLayout == Layout::kBlocks ? kLanes : is.ldb;
-  const std::int64_t b_column = kLayout == Layout::kBlocks ? is.k * kLanes : kWidth;  // to the next vector
+  const auto b_column = [&](std::int64_t j) {  // where vector j of the tile is
+    const std::int64_t column = j * kWidth;
+    return kLayout == Layout::kBlocks ? column / kLanes * is.k * kLanes + column % kLanes : column;
+  };
   const float* a = is.a + i0 * is.a_row;
-  const float* b = is.b + (kLayout == Layout::kBlocks ? j0 * is.k : j0);
+  const float* b = is.b + (kLayout == Layout::kBlocks ? j0 / kLanes * is.k * kLanes + j0 % kLanes : j0);
   float* c = is.c + i0 * is.ldc + j0;
   Lane sum[kChains][kRows][kColumns];
   for (int chain = 0; chain < kChains; ++chain)
@@ -51,7 +54,7 @@ template <int kWidth, int kRows, int kColumns, int kChains, Layout kLayout>
       }
   const auto add = [&](std::int64_t k, Lane(&chain)[kRows][kColumns]) __attribute__((always_inline)) {
     Lane row[kColumns];
-    for (int j = 0; j < kColumns; ++j) __builtin_memcpy(&row[j], b + k * b_row + j * b_column, sizeof(Lane));
+    for (int j = 0; j < kColumns; ++j) __builtin_memcpy(&row[j], b + k * b_row + b_column(j), sizeof(Lane));
     for (int i = 0; i < kRows; ++i) {
       const float factor = a[i * is.a_row + k * is.a_column];
       for (int j = 0; j < kColumns; ++j) chain[i][j] += factor * row[j];
@@ -82,40 +85,81 @@ template <int kWidth, int kRows, int kColumns, int kChains = 1, Layout kLayout =
   for (; i < m; ++i) tile<kWidth, 1, kColumns, kChains, kLayout>(is, i, j0);
 }
 
-}  // namespace
+/// Columns from j on as far as whole vectors go, in tiles that fill the registers of a processor with vectors
+/// of kNative floats; returns the column after the last.
+template <int kNative, Layout kLayout>
+[[gnu::always_inline]] static inline std::int64_t whole_vectors(const Operands& is, std::int64_t m,
+                                                                std::int64_t n, std::int64_t j) {
+  if constexpr (kNative == 16) {
+    for (; j + 64 <= n; j += 64) strip<16, 4, 4, 1, kLayout>(is, m, j);
+    for (; j + 32 <= n; j += 32) strip<16, 8, 2, 1, kLayout>(is, m, j);
+  } else {
+    for (; j + 2 * kNative <= n; j += 2 * kNative) strip<kNative, 6, 2, 1, kLayout>(is, m, j);
+  }
+  for (; j + kNative <= n; j += kNative) strip<kNative, 8, 1, 1, kLayout>(is, m, j);
+  return j;
+}
 
-INFALIGN_VECTORISE
-void tile_product(std::int64_t m, std::int64_t n, std::int64_t k, const Strided& a, const float* b,
-                  std::int64_t ldb, Store store, float* c, std::int64_t ldc) {
-  const Operands is{a.data, a.row, a.column, b, ldb, c, ldc, k, store};
-  std::int64_t j = 0;
-  for (; j + 64 <= n; j += 64) strip<16, 4, 4>(is, m, j);
-  for (; j + 32 <= n; j += 32) strip<16, 8, 2>(is, m, j);
-  for (; j + 16 <= n; j += 16) strip<16, 8, 1>(is, m, j);
-  for (; j + 8 <= n; j += 8) strip<8, 8, 1>(is, m, j);
+template <int kNative>
+[[gnu::always_inline]] static inline void all_of_tile_product(const Operands& is, std::int64_t m,
+                                                              std::int64_t n) {
+  std::int64_t j = whole_vectors<kNative, Layout::kRows>(is, m, n, 0);
+  if constexpr (kNative == 16)
+    for (; j + 8 <= n; j += 8) strip<8, 8, 1>(is, m, j);
   for (; j < n; ++j) strip<1, 8, 1>(is, m, j);
 }
 
-INFALIGN_VECTORISE
-void block_product(std::int64_t m, std::int64_t n, std::int64_t k, const Strided& a, const float* b,
-                   Store store, float* c, std::int64_t ldc) {
-  const Operands is{a.data, a.row, a.column, b, 0, c, ldc, k, store};
-  std::int64_t j = 0;
-  for (; j + 64 <= n; j += 64) strip<16, 4, 4, 1, Layout::kBlocks>(is, m, j);
-  for (; j + 32 <= n; j += 32) strip<16, 8, 2, 1, Layout::kBlocks>(is, m, j);
-  for (; j < n; j += 16) strip<16, 8, 1, 1, Layout::kBlocks>(is, m, j);
+template <int kNative>
+[[gnu::always_inline]] static inline void all_of_block_product(const Operands& is, std::int64_t m,
+                                                               std::int64_t n) {
+  whole_vectors<kNative, Layout::kBlocks>(is, m, n, 0);
 }
 
-INFALIGN_VECTORISE
+template <int kNative>
+[[gnu::always_inline]] static inline void all_of_few_rows_product(const Operands& is, std::int64_t m,
+                                                                  std::int64_t n) {
+  std::int64_t j = whole_vectors<kNative, Layout::kRows>(is, m, n / 32 * 32, 0);
+  for (; j + kNative <= n; j += kNative) strip<kNative, 2, 1, 4>(is, m, j);
+  if constexpr (kNative == 16)
+    for (; j + 8 <= n; j += 8) strip<8, 2, 1, 4>(is, m, j);
+  for (; j < n; ++j) strip<1, 2, 1, 4>(is, m, j);
+}
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(INFALIGN_SANITIZED)
+#define INFALIGN_FOR_EACH_PROCESSOR(NAME)                                                           \
+  [[gnu::target("arch=x86-64-v4")]] void NAME(const Operands& is, std::int64_t m, std::int64_t n) { \
+    all_of_##NAME<16>(is, m, n);                                                                    \
+  }                                                                                                 \
+  [[gnu::target("arch=x86-64-v3")]] void NAME(const Operands& is, std::int64_t m, std::int64_t n) { \
+    all_of_##NAME<8>(is, m, n);                                                                     \
+  }                                                                                                 \
+  [[gnu::target("default")]] void NAME(const Operands& is, std::int64_t m, std::int64_t n) {        \
+    all_of_##NAME<4>(is, m, n);                                                                     \
+  }
+#else
+#define INFALIGN_FOR_EACH_PROCESSOR(NAME) \
+  void NAME(const Operands& is, std::int64_t m, std::int64_t n) { all_of_##NAME<4>(is, m, n); }
+#endif
+
+INFALIGN_FOR_EACH_PROCESSOR(tile_product)
+INFALIGN_FOR_EACH_PROCESSOR(block_product)
+INFALIGN_FOR_EACH_PROCESSOR(few_rows_product)
+
+}  // namespace
+
+void tile_product(std::int64_t m, std::int64_t n, std::int64_t k, const Strided& a, const float* b,
+                  std::int64_t ldb, Store store, float* c, std::int64_t ldc) {
+  tile_product({a.data, a.row, a.column, b, ldb, c, ldc, k, store}, m, n);
+}
+
+void block_product(std::int64_t m, std::int64_t n, std::int64_t k, const Strided& a, const float* b,
+                   Store store, float* c, std::int64_t ldc) {
+  block_product({a.data, a.row, a.column, b, 0, c, ldc, k, store}, m, n);
+}
+
 void few_rows_product(std::int64_t m, std::int64_t n, std::int64_t k, const Strided& a, const float* b,
                       std::int64_t ldb, Store store, float* c, std::int64_t ldc) {
-  const Operands is{a.data, a.row, a.column, b, ldb, c, ldc, k, store};
-  std::int64_t j = 0;
-  for (; j + 64 <= n; j += 64) strip<16, 4, 4>(is, m, j);
-  for (; j + 32 <= n; j += 32) strip<16, 8, 2>(is, m, j);
-  for (; j + 16 <= n; j += 16) strip<16, 2, 1, 4>(is, m, j);
-  for (; j + 8 <= n; j += 8) strip<8, 2, 1, 4>(is, m, j);
-  for (; j < n; ++j) strip<1, 2, 1, 4>(is, m, j);
+  few_rows_product({a.data, a.row, a.column, b, ldb, c, ldc, k, store}, m, n);
 }
 
 }  // namespace infalign::kernels

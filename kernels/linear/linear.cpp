@@ -127,19 +127,51 @@ void multiply(const Shape& shape, const void* a, const void* b, float* c) try {
   refuse(shape, error);
 }
 
+/// A row of a product has the same bits whatever the other rows are: with AVX-512 always. Without, the
+/// library's tiles are of six rows, and what is left over of a product is summed in another order, as is all
+/// of a large one; so there rows are taken in sixes, and not too many. (Seen of oneDNN 2.6 on one and two
+/// threads; on more it may cut rows between them elsewhere.)
+bool takes_any_rows() {
+  static const bool wide = dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core;
+  return wide;
+}
+constexpr std::int64_t kTileRows = 6;
+
+std::int64_t largest_block() { return takes_any_rows() ? kBlock : 40 * kTileRows; }
+
 /// Blocks end on multiples of this, so that there are few sizes of them.
-std::int64_t step_for(std::int64_t rows) { return rows <= 16 ? 1 : rows <= 64 ? 8 : rows <= 128 ? 16 : 32; }
+std::int64_t step_for(std::int64_t rows) {
+  if (!takes_any_rows()) return rows <= 48 ? kTileRows : 4 * kTileRows;
+  return rows <= 16 ? 1 : rows <= 64 ? 8 : rows <= 128 ? 16 : 32;
+}
 
 /// Calls visit(first, rows) for blocks that cover [0, T); the last may begin before the one before it ends.
+/// Without AVX-512, T is kTileRows at least.
 template <class Visit>
 void for_each_block(std::int64_t T, Visit&& visit) {
+  const std::int64_t largest = largest_block();
   std::int64_t first = 0;
-  for (; T - first >= kBlock; first += kBlock) visit(first, kBlock);
+  for (; T - first >= largest; first += largest) visit(first, largest);
   const std::int64_t step = step_for(T);
   const std::int64_t whole = (T - first) / step * step;
   if (whole > 0) visit(first, whole);
   first += whole;
   if (first < T) visit(T - step, step);
+}
+
+/// Calls forward(rows, in, out) with the T rows and, where they are too few to be computed as others are,
+/// with rows of zeros behind them. in [T, k], out [T, n].
+template <class Forward>
+void with_enough_rows(std::int64_t T, std::int64_t k, const float* in, std::int64_t n, float* out,
+                      Forward&& forward) {
+  if (takes_any_rows() || T >= kTileRows || T == 0) return forward(T, in, out);
+  static thread_local Buffer<float> scratch;
+  scratch.reserve(static_cast<std::size_t>(kTileRows * (k + n)));
+  float *more_in = scratch.data(), *more_out = more_in + kTileRows * k;
+  std::copy_n(in, T * k, more_in);
+  std::fill_n(more_in + T * k, (kTileRows - T) * k, 0.0f);
+  forward(kTileRows, more_in, more_out);
+  std::copy_n(more_out, T * n, out);
 }
 
 /// Scratch for rows in bfloat16.
@@ -269,6 +301,12 @@ void Linear::for_each_widened(const Stream& on, Visit&& visit) const {
 void Linear::forward(const Stream& on, std::int64_t T, const float* in, float* out) const {
   if (n_ == 0) return;
   if (on.device() == Device::kCuda) return on_cuda().linear_forward(on, prepared(), T, in, out);
+  with_enough_rows(T, k_, in, n_, out, [&](std::int64_t rows, const float* from, float* to) {
+    forward_on_cpu(on, rows, from, to);
+  });
+}
+
+void Linear::forward_on_cpu(const Stream& on, std::int64_t T, const float* in, float* out) const {
   if (narrow_weight_ != nullptr && precision_ == Precision::kFloat32)
     return for_each_widened(on, [&](std::int64_t column, std::int64_t columns, const float* weight) {
       for_each_block(T, [&](std::int64_t first, std::int64_t rows) {

@@ -40,6 +40,7 @@ class Linear {
 
  private:
   void set(std::int64_t n, std::int64_t k, Precision precision, Use use);
+  void forward_on_cpu(const Stream& on, std::int64_t T, const float* in, float* out) const;
   /// Calls visit(first, rows, W[first] in float32) for pieces of a W that is stored in bfloat16.
   template <class Visit>
   void for_each_widened(const Stream& on, Visit&& visit) const;

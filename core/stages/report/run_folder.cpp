@@ -96,8 +96,12 @@ RunFolder read_run_folder(const std::filesystem::path& folder) {
   for (const std::string model : {"reward", "judge"}) {
     const Json accuracy = json_if_there(folder / (model + ".json"));
     if (!accuracy.is_object()) continue;
-    run.preference_accuracy.push_back({model, accuracy.value("heldout_pairs", std::int64_t{0}),
-                                       accuracy.value("heldout_accuracy", kMissing)});
+    run.preference_accuracy.push_back(
+        {model,
+         accuracy.value("training_pairs", std::int64_t{0}),
+         accuracy.value("heldout_pairs", std::int64_t{0}),
+         {accuracy.value("heldout_accuracy", kMissing), accuracy.value("heldout_accuracy_low", kMissing),
+          accuracy.value("heldout_accuracy_high", kMissing)}});
   }
 
   std::istringstream metrics(read_if_there(folder / "metrics.jsonl"));

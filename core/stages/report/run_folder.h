@@ -26,8 +26,8 @@ struct TrainingRecord {
 /// How well a reward model learned the annotators' choices, from reward.json or judge.json.
 struct PreferenceAccuracy {
   std::string model;  // "reward" or "judge"
-  std::int64_t heldout_pairs = 0;
-  double heldout_accuracy = kMissing;
+  std::int64_t training_pairs = 0, heldout_pairs = 0;
+  Estimate heldout_accuracy;  // a share of the held-out pairs
 };
 
 struct RunFolder {

@@ -156,6 +156,16 @@ std::optional<double> common_target_kl(const RunFolder& run) {
   return target;
 }
 
+/// How many of the held-out pairs a reward model ranks as the annotator did, and from how many it learned.
+std::string preference_accuracy_html(const PreferenceAccuracy& accuracy) {
+  const auto& share = accuracy.heldout_accuracy;
+  if (!share.known()) return "not measured: none held out";
+  const Estimate percent{100 * share.value, 100 * share.low, 100 * share.high};
+  auto html = fmt::format("{} % right of {}", estimate_html(percent, 1), accuracy.heldout_pairs);
+  if (accuracy.training_pairs > 0) html += fmt::format(", learned from {}", accuracy.training_pairs);
+  return html;
+}
+
 }  // namespace
 
 std::string header_section(const RunFolder& run) {
@@ -172,9 +182,9 @@ std::string header_section(const RunFolder& run) {
                       evaluation.independent_judge ? "an independent judge" : "the reward model");
   }
   for (const PreferenceAccuracy& accuracy : run.preference_accuracy) {
-    html += fact_html(
-        accuracy.model == "judge" ? "Judge, on held-out pairs" : "Reward model, on held-out pairs",
-        fmt::format("{} % right of {}", number(100 * accuracy.heldout_accuracy, 1), accuracy.heldout_pairs));
+    html +=
+        fact_html(accuracy.model == "judge" ? "Judge, on held-out pairs" : "Reward model, on held-out pairs",
+                  preference_accuracy_html(accuracy));
   }
   if (const double tokens = total(run, "tokens"); tokens > 0)
     html += fact_html("Tokens in training", count(tokens));

@@ -297,6 +297,28 @@ TEST(Bootstrap, CoversTheTruthAsOftenAsItSays) {
   EXPECT_LE(covered, 297);
 }
 
+// The examples of Newcombe 1998, Statistics in Medicine 17, table I, method 3.
+TEST(Share, HasWilsonsInterval) {
+  struct Example {
+    double successes, n, low, high;
+  };
+  for (const auto& [successes, n, low, high] : {Example{81, 263, 0.2553, 0.3662},
+                                                {15, 148, 0.0624, 0.1605},
+                                                {0, 20, 0, 0.1611},
+                                                {1, 29, 0.0061, 0.1718}}) {
+    const auto share = share_of(successes, n);
+    EXPECT_EQ(share.value, successes / n);
+    EXPECT_NEAR(share.low, low, 5e-5);
+    EXPECT_NEAR(share.high, high, 5e-5);
+  }
+}
+
+TEST(Share, RefusesWhatIsNone) {
+  EXPECT_THROW(share_of(0, 0), std::invalid_argument);
+  EXPECT_THROW(share_of(3, 2), std::invalid_argument);
+  EXPECT_THROW(share_of(-1, 2), std::invalid_argument);
+}
+
 TEST(Bootstrap, RefusesWhatHasNoMean) {
   EXPECT_THROW(bootstrap_mean({}), std::invalid_argument);
   EXPECT_THROW(bootstrap_mean(std::vector<double>{1, std::nan("")}), std::domain_error);

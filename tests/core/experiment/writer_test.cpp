@@ -28,7 +28,7 @@ name: "a \"name\": with $${LITERAL}, \\, \x01 and é"
 seed: 18446744073709551615
 output: "out put"
 stages: [finetune, reward, calibrate, align, evaluate, report, export]
-device: auto
+device: cpu
 dtype: bfloat16
 model:
   reference: model

@@ -29,7 +29,7 @@ constexpr std::int64_t kPage = 4096;
 
 std::vector<float> whole_of(const ModelFolder& folder) {
   std::vector<float> all(static_cast<std::size_t>(folder.transformer.layout().size()));
-  folder.gather_to(all);
+  folder.gather_to({}, all);
   return all;
 }
 
@@ -55,7 +55,7 @@ TEST_P(ShardedFolder, IsHeldInPartAndHadWhole) {
       EXPECT_EQ(folder.held, shards.own(std::ssize(expected)));
       EXPECT_EQ(whole_of(folder), expected);
       std::vector<float> part(expected.size());
-      folder.copy_to(part);
+      folder.copy_to({}, part);
       for (std::int64_t i = 0; i < std::ssize(expected); ++i) {
         const bool own = i >= folder.held.begin && i < folder.held.end;
         ASSERT_EQ(part[static_cast<std::size_t>(i)], own ? expected[static_cast<std::size_t>(i)] : 0) << i;
@@ -96,7 +96,7 @@ TEST(ParameterShards, OthersArePutInPlace) {
   distributed::run_threads(3, [&](Communicator& ranks) {
     ParameterShards shards(ranks);
     auto folder = ModelFolder::load(kStoryteller, {}, &shards);
-    const auto values_of = folder.values();
+    const auto values_of = folder.values({});
     for (const auto& view : folder.transformer.layout().views()) {
       const auto values = values_of(view);
       ASSERT_TRUE(std::ranges::equal(values, std::span(begin + view.offset, values.size()))) << view.name;

@@ -59,12 +59,16 @@ TEST_F(RunFolderTest, VariantsAreApart) {
 }
 
 TEST_F(RunFolderTest, ReadsHowWellTheRewardModelLearned) {
-  std::ofstream(folder_ / "reward.json") << R"({"heldout_pairs": 40, "heldout_accuracy": 0.925})";
+  std::ofstream(folder_ / "reward.json") << R"({"training_pairs": 360, "heldout_pairs": 40,
+    "heldout_accuracy": 0.925, "heldout_accuracy_low": 0.80, "heldout_accuracy_high": 0.97})";
   const RunFolder run = read("");
   ASSERT_EQ(run.preference_accuracy.size(), 1u);
   EXPECT_EQ(run.preference_accuracy[0].model, "reward");
+  EXPECT_EQ(run.preference_accuracy[0].training_pairs, 360);
   EXPECT_EQ(run.preference_accuracy[0].heldout_pairs, 40);
-  EXPECT_EQ(run.preference_accuracy[0].heldout_accuracy, 0.925);
+  EXPECT_EQ(run.preference_accuracy[0].heldout_accuracy.value, 0.925);
+  EXPECT_EQ(run.preference_accuracy[0].heldout_accuracy.low, 0.80);
+  EXPECT_EQ(run.preference_accuracy[0].heldout_accuracy.high, 0.97);
 }
 
 TEST_F(RunFolderTest, NameComesFromTheConfigurationElseTheFolder) {
