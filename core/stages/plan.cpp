@@ -383,7 +383,8 @@ class Planner {
     const auto prepared = add_loaded(memory);
     // A policy is read and written a tensor at a time; an adapter is read whole, and may be merged.
     std::int64_t count = 0;
-    for (const auto& view : model::ParameterLayout(policy_).views()) count = std::max(count, view.size);
+    const model::ParameterLayout layout(policy_);
+    for (const auto& view : layout.views()) count = std::max(count, view.size);
     for (const auto& variant : e_.alignment.variants)
       if (const auto trained = trained_of("alignment.lora", policy_, variant.lora); trained.adapter)
         count = std::max(count, trained.count + (e_.exported.lora == "merged" ? parameters(policy_) : 0));
