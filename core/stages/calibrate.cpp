@@ -18,8 +18,8 @@ constexpr std::int64_t kMicroBatchesPerPart = 64;
 
 std::string sampling_json(const experiment::Sampling& sampling) {
   return json_text(OrderedJson{{"temperature", sampling.temperature},
-                             {"top_p", sampling.top_p},
-                             {"max_new_tokens", sampling.max_new_tokens}});
+                               {"top_p", sampling.top_p},
+                               {"max_new_tokens", sampling.max_new_tokens}});
 }
 
 storage::CalibrationFile empty_file(const Run& run, const Problem& problem) {

@@ -68,7 +68,8 @@ class RewardCommand::Batch {
   Batch(std::uint64_t first_id, const std::string& prompt, const std::vector<std::string>& responses)
       : first_id_(first_id), prompt_(prompt), rewards_(responses.size()) {
     for (std::size_t i = 0; i < responses.size(); ++i)
-      request_ += json_text(Json{{"id", first_id + i}, {"prompt", prompt}, {"response", responses[i]}}) + "\n";
+      request_ +=
+          json_text(Json{{"id", first_id + i}, {"prompt", prompt}, {"response", responses[i]}}) + "\n";
     forget();
   }
 

@@ -157,7 +157,9 @@ std::string with_commas(std::int64_t number) {
 }
 
 /// A JSON value as one would write it down: text without quotes.
-std::string plain(const Json& value) { return value.is_string() ? value.get<std::string>() : json_text(value); }
+std::string plain(const Json& value) {
+  return value.is_string() ? value.get<std::string>() : json_text(value);
+}
 
 void print_row(std::ostream& out, const std::string& name, const std::string& value) {
   out << "  " << std::left << std::setw(24) << name << value << '\n';

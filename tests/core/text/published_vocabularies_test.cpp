@@ -23,7 +23,8 @@ Json with_byte_level(Json vocabulary, Json merges, Json pre_tokenizer) {
 
 const Json kByteLevelFile = {{"type", "ByteLevel"}, {"add_prefix_space", false}};
 const Json kDigitsAndByteLevel = {
-    {"type", "Sequence"}, {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", true}}, kByteLevelFile}}};
+    {"type", "Sequence"},
+    {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", true}}, kByteLevelFile}}};
 
 Json numbered(const std::vector<std::string>& tokens) {
   Json vocabulary = Json::object();

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "kernels/cuda/registry.h"
+#include "kernels/precision.h"
 
 namespace infalign::kernels {
 namespace {
@@ -35,6 +36,8 @@ void expect_equal(const Result& expected, const Result& actual, double tolerance
 
 TEST_P(OnCuda, AgreesWithTheCpu) {
   const Operation& operation = operation_named(GetParam());
+  if (operation.cases.empty() && !has_bfloat16())
+    GTEST_SKIP() << "this processor has no products in bfloat16 to compare with";
   ASSERT_GE(operation.cases.size(), 28u);
   const Stream gpu(Device::kCuda);
   for (const OperationCase& test : operation.cases) {

@@ -25,7 +25,8 @@ TEST(Splitting, EveryBehaviour) {
   const std::string text = "the-final--countdown";
   EXPECT_THAT(cut_text(text, Behaviour::kRemoved), ElementsAre("the", "final", "countdown"));
   EXPECT_THAT(cut_text(text, Behaviour::kIsolated), ElementsAre("the", "-", "final", "-", "-", "countdown"));
-  EXPECT_THAT(cut_text(text, Behaviour::kMergedWithPrevious), ElementsAre("the-", "final-", "-", "countdown"));
+  EXPECT_THAT(cut_text(text, Behaviour::kMergedWithPrevious),
+              ElementsAre("the-", "final-", "-", "countdown"));
   EXPECT_THAT(cut_text(text, Behaviour::kMergedWithNext), ElementsAre("the", "-final", "-", "-countdown"));
   EXPECT_THAT(cut_text(text, Behaviour::kContiguous), ElementsAre("the", "-", "final", "--", "countdown"));
 }
