@@ -123,8 +123,8 @@ void MpiFetch::fetch(int number, std::span<const std::vector<Wanted>> wanted) {
     asked[rank].push_back(number);
     for (const auto& [theirs, to] : wanted[rank]) {
       asked[rank].insert(asked[rank].end(), {theirs.begin, theirs.end});
-      for_messages(theirs.size(), largest_, [&](std::int64_t begin, int count) {
-        check(MPI_Irecv(to + begin, count, MPI_BYTE, static_cast<int>(rank), kFirstAnswer + number, ranks,
+      for_messages(theirs.size(), largest_, [&, into = to](std::int64_t begin, int count) {
+        check(MPI_Irecv(into + begin, count, MPI_BYTE, static_cast<int>(rank), kFirstAnswer + number, ranks,
                         &answers.emplace_back()),
               "MPI_Irecv");
       });

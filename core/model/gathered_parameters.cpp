@@ -130,8 +130,7 @@ GatheredRows<T> GatheredParameters::rows(std::int64_t offset, std::int64_t width
                                          std::span<const std::int32_t> which) {
   std::vector<std::int32_t> distinct(which.begin(), which.end());
   std::ranges::sort(distinct);
-  const auto [first, last] = std::ranges::unique(distinct);
-  distinct.erase(first, last);
+  distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
   std::vector<ParameterRange> ranges;
   for (const std::int32_t row : distinct) {
     const std::int64_t begin = offset + row * width;
