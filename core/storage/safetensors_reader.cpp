@@ -14,9 +14,9 @@
 
 #include "core/error.h"
 #include "core/json/json.h"
-#include "core/storage/durable.h"
 #include "core/storage/durable_file.h"
 #include "core/storage/element_type.h"
+#include "core/storage/json_object.h"
 #include "core/storage/safetensors.h"
 #include "core/storage/shape.h"
 
@@ -186,8 +186,7 @@ bool stays_inside(const std::filesystem::path& name) {
 
 /// Tensor -> shard file, from the index.
 std::map<std::string, std::string> parse_index(const std::filesystem::path& file) {
-  const Json index = parse_json(read_file(file));
-  if (!index.is_object()) refuse(file, "is not a JSON object");
+  const Json index = read_json_object(file);
   const auto weight_map = index.find("weight_map");
   if (weight_map == index.end() || !weight_map->is_object()) refuse(file, "has no object weight_map");
   std::map<std::string, std::string> shard_of;

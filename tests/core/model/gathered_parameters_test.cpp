@@ -13,6 +13,7 @@
 
 #include "core/model/adapter.h"
 #include "core/model/generation.h"
+#include "core/model/passes.h"
 #include "core/model/test_models.h"
 #include "core/model/tiny_families.h"
 
@@ -21,9 +22,12 @@ namespace {
 
 using kernels::Precision;
 using kernels::Use;
+using testing::frozen_of;
+using testing::gradient;
+using testing::kStream;
+using testing::log_probabilities;
 using testing::Model;
-
-const kernels::Stream kStream;
+using testing::Task;
 
 /// Values that come late: until they are waited for, what they will overwrite is spoilt.
 template <class T>
@@ -59,52 +63,6 @@ class LateSource final : public ParameterSource {
 template <class T>
 Gathering gathering(const T* whole) {
   return {std::make_shared<LateSource<T>>(whole), std::make_shared<GatherSpace>()};
-}
-
-FrozenParameters frozen_of(const Model& model) {
-  const ParameterLayout& layout = model.transformer.layout();
-  FrozenParameters frozen(layout);
-  for (const ParameterView& view : layout.views())
-    frozen.set(kStream, view,
-               std::span(model.parameters)
-                   .subspan(static_cast<std::size_t>(view.offset), static_cast<std::size_t>(view.size)));
-  return frozen;
-}
-
-struct Task {
-  PackedBatch batch;
-  Targets targets;
-  std::vector<float> loss_weight;
-  Task() {
-    const std::int32_t prompt = batch.add(std::vector<std::int32_t>{1, 5, 2, 9, 8});
-    targets.add_continuation(batch, batch.add(std::vector<std::int32_t>{3, 3, 12, 0, 7, 1}, prompt));
-    targets.add_continuation(batch, batch.add(std::vector<std::int32_t>{4, 6}, prompt));
-    for (std::int64_t i = 0; i < targets.size(); ++i)
-      loss_weight.push_back(static_cast<float>(std::sin(1.0 + 2.3 * static_cast<double>(i))));
-  }
-};
-
-std::vector<float> log_probabilities(const Transformer& transformer, const Weights& weights) {
-  const Task task;
-  Activations activations;
-  TokenLogProbabilities head;
-  transformer.forward(kStream, weights, task.batch, Keep::kNothing, activations);
-  head.forward(kStream, transformer, weights, activations, task.targets, 1);
-  return {head.values().begin(), head.values().end()};
-}
-
-std::vector<float> gradient(const Transformer& transformer, const Weights& weights, std::int64_t size,
-                            Keep keep = Keep::kEverything) {
-  const Task task;
-  Activations activations;
-  TokenLogProbabilities head;
-  std::vector<float> sum(static_cast<std::size_t>(size));
-  std::vector<float> d_hidden(static_cast<std::size_t>(task.batch.size() * transformer.config().hidden_size));
-  transformer.forward(kStream, weights, task.batch, keep, activations);
-  head.forward_backward(kStream, transformer, weights, activations, task.targets, 1, task.loss_weight,
-                        d_hidden, sum);
-  transformer.backward(kStream, weights, task.batch, activations, d_hidden, sum);
-  return sum;
 }
 
 /// Tokens and log-probabilities of responses.
