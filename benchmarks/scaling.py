@@ -172,7 +172,7 @@ def best_interval(step, checkpoint, cluster, ranks):
 
 
 def gathering_seconds(model, work, cluster, group, seed=1):
-    """What stage 3 adds to a micro-batch among `group` ranks that divide all models: the parameters of others, fetched layer by layer in each pass, less what is
+    """What stage 3 adds to a micro-batch where `group` ranks divide all models (distributed.shard_ranks): the parameters of others, fetched layer by layer in each pass, less what is
     hidden behind the computing of the pass. Passes are those over the answers (reward, reference, policy there and back: five times, alike) and one for each
     token drawn."""
     bandwidth = cluster.host_bandwidth if group <= cluster.ranks_per_host else cluster.bandwidth
@@ -285,7 +285,7 @@ def duration(seconds):
 def print_gathering(model, work, cluster):
     rows = []
     for group, name in ((cluster.ranks_per_host, "the ranks of a host"), (4 * cluster.ranks_per_host, "those of 4 hosts"), (256, "all of 256")):
-        row = [f"{group}: {name}", f"{24 / group:.2g}"]
+        row = [f"{group}: {name}", f"{4 / group + 20 / 256:.2g}"]
         for batches, prompts in ((work.micro_batches_per_rank, work.micro_batch_prompts), (1, work.micro_batches_per_rank * work.micro_batch_prompts)):
             cut = replace(work, micro_batches_per_rank=batches, micro_batch_prompts=prompts)
             step, _ = step_seconds(model, cut, cluster, 256, False, steps=5)

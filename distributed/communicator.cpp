@@ -125,23 +125,22 @@ std::string to_string(const CollectiveCall& call) {
   return text + ")";
 }
 
-Communicator::Call::Call(Communicator& communicator, CollectiveCall call)
-    : communicator_(communicator), start_(std::chrono::steady_clock::now()) {
-  const std::lock_guard lock(communicator_.record_);
-  call.sequence = communicator_.last_.sequence + 1;
-  communicator_.last_ = call;
-  communicator_.inside_ = true;
+Communicator::Call::Call(Record& record, CollectiveCall call)
+    : record_(record), start_(std::chrono::steady_clock::now()) {
+  const std::lock_guard lock(record_.mutex);
+  call.sequence = record_.last.sequence + 1;
+  record_.last = call;
+  record_.inside = true;
 }
 
 Communicator::Call::~Call() {
-  communicator_.seconds_inside_ +=
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  communicator_.inside_ = false;
+  record_.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  record_.inside = false;
 }
 
 CollectiveCall Communicator::last_collective() const {
-  const std::lock_guard lock(record_);
-  return last_;
+  const std::lock_guard lock(record_->mutex);
+  return record_->last;
 }
 
 template <class T>
@@ -224,7 +223,14 @@ std::vector<std::vector<std::byte>> Communicator::all_gather_bytes(std::span<con
 
 std::unique_ptr<Communicator> Communicator::split(int group) {
   const Call call = begin(Collective::kSplit, Element::kByte, 0);
-  return do_split(group);
+  return do_split(group, rank(), Caller::kAnother);
+}
+
+std::unique_ptr<Communicator> Communicator::regroup(int group, int order) {
+  const Call call = begin(Collective::kSplit, Element::kByte, 0);
+  auto part = do_split(group, order, Caller::kThisThread);
+  part->record_ = record_;
+  return part;
 }
 
 std::unique_ptr<Published> Communicator::publish(std::span<const std::byte> mine,

@@ -141,6 +141,9 @@ class Communicator {
   /// that another thread may do at the same time as this one's. Where ranks are threads, a failure of this
   /// one reaches it too.
   std::unique_ptr<Communicator> split(int group);
+  /// The same for the thread that uses this one, in the order of `order`, which is another on each rank: its
+  /// collectives are numbered and timed here, as this one's. All ranks do all of them, each in its group.
+  std::unique_ptr<Communicator> regroup(int group, int order);
   /// May different threads be in collectives of different communicators at once?
   virtual bool concurrent() const { return true; }
 
@@ -153,9 +156,9 @@ class Communicator {
   /// The collective this rank is in, or was last in. May be asked from another thread (a watchdog's).
   CollectiveCall last_collective() const;
   /// True while it is in it.
-  bool in_collective() const { return inside_.load(std::memory_order_relaxed); }
+  bool in_collective() const { return record_->inside.load(std::memory_order_relaxed); }
   /// Seconds that this rank has spent in collectives so far: waiting for the others, and exchanging.
-  double seconds_in_collectives() const { return seconds_inside_; }
+  double seconds_in_collectives() const { return record_->seconds; }
 
   /// Brings the other ranks down. On Mpi it ends every process with this exit code and does not return;
   /// elsewhere it returns, and the caller ends itself.
@@ -163,6 +166,9 @@ class Communicator {
 
  protected:
   Communicator() = default;
+
+  /// Who does the collectives of ranks that were split off.
+  enum class Caller { kThisThread, kAnother };
 
  private:
   // What an implementation provides; arguments are checked and the call is recorded before. Data is `count`
@@ -174,24 +180,32 @@ class Communicator {
                                      std::span<const Interval> intervals, std::byte* mine) = 0;
   virtual void do_all_gather(Element element, std::byte* values, std::span<const Interval> intervals) = 0;
   virtual std::vector<std::vector<std::byte>> do_all_gather_bytes(std::span<const std::byte> mine) = 0;
-  virtual std::unique_ptr<Communicator> do_split(int group) = 0;
+  virtual std::unique_ptr<Communicator> do_split(int group, int order, Caller caller) = 0;
   virtual std::unique_ptr<Published> do_publish(std::span<const std::byte> mine,
                                                 std::span<const Interval> intervals) = 0;
+
+  /// What one thread does.
+  struct Record {
+    mutable std::mutex mutex;
+    CollectiveCall last;
+    std::atomic<bool> inside = false;
+    double seconds = 0;
+  };
 
   /// A collective from its record to its end.
   class Call {
    public:
-    explicit Call(Communicator& communicator, CollectiveCall call);
+    explicit Call(Record& record, CollectiveCall call);
     ~Call();
     Call(const Call&) = delete;
     Call& operator=(const Call&) = delete;
 
    private:
-    Communicator& communicator_;
+    Record& record_;
     std::chrono::steady_clock::time_point start_;
   };
   [[nodiscard]] Call begin(Collective kind, Element element, std::int64_t count, int from = 0) {
-    return Call(*this, {0, kind, element, count, from});
+    return Call(*record_, {0, kind, element, count, from});
   }
   template <class T>
   void all_reduce(Collective kind, Reduction reduction, std::span<T> values);
@@ -200,10 +214,7 @@ class Communicator {
   template <class T>
   void gather(std::span<T> values, std::span<const Interval> intervals);
 
-  mutable std::mutex record_;
-  CollectiveCall last_;
-  std::atomic<bool> inside_ = false;
-  double seconds_inside_ = 0;
+  std::shared_ptr<Record> record_ = std::make_shared<Record>();
 };
 
 /// Rank 0 of 1.

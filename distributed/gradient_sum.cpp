@@ -113,12 +113,11 @@ std::span<float> GradientSum::gradient() {
   return gradient_.span();
 }
 
-void GradientSum::begin_step(std::int64_t micro_batches) {
-  const int ranks = communicator_->size();
+void GradientSum::begin_step(std::int64_t micro_batches, std::int64_t mine) {
   expected_ = micro_batches;
-  share_ = shares(micro_batches, ranks)[static_cast<std::size_t>(communicator_->rank())].size();
+  share_ = mine;
   // Rounds without a micro-batch of this rank come first: others need not wait for it to have time for them.
-  const std::int64_t rounds = every_micro_batch() ? ceil_divide(micro_batches, ranks) : 1;
+  const std::int64_t rounds = every_micro_batch() ? ceil_divide(micro_batches, communicator_->size()) : 1;
   if (!exchange_->overlaps()) return;
   for (std::int64_t missed = every_micro_batch() ? rounds - share_ : share_ == 0; missed > 0; --missed)
     send_round_without_gradient();

@@ -52,10 +52,10 @@ class GradientSum {
   /// way from the one before.
   std::span<float> gradient();
 
-  /// The step that begins has so many micro-batches over all ranks, of which this one does its share as
-  /// `shares` gives it. Needed before the first of them by stages 2 and 3 on several ranks; lets the others
-  /// reduce while the last one is under way.
-  void begin_step(std::int64_t micro_batches);
+  /// The step that begins has so many micro-batches over all ranks, of which this one does `mine`: as many as
+  /// any other, or one more or fewer. Needed before the first of them by stages 2 and 3 on several ranks;
+  /// lets the others reduce while the last one is under way.
+  void begin_step(std::int64_t micro_batches, std::int64_t mine);
 
   /// The micro-batch at hand will add nothing more to gradient()[offset, P).
   void complete_from(std::int64_t offset);

@@ -40,7 +40,7 @@ class Local final : public Communicator {
   std::vector<std::vector<std::byte>> do_all_gather_bytes(std::span<const std::byte> mine) override {
     return {{mine.begin(), mine.end()}};
   }
-  std::unique_ptr<Communicator> do_split(int) override { return std::make_unique<Local>(); }
+  std::unique_ptr<Communicator> do_split(int, int, Caller) override { return std::make_unique<Local>(); }
   std::unique_ptr<Published> do_publish(std::span<const std::byte> mine, std::span<const Interval>) override {
     return std::make_unique<LocalPublished>(mine);
   }

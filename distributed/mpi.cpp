@@ -73,12 +73,12 @@ class Mpi final : public Communicator {
     MPI_CHECK(MPI_Comm_size(ranks_, &size_));
   }
 
-  /// Of ranks split off, for threads beside those that compute.
-  Mpi(MPI_Comm ranks, std::int64_t largest)
+  /// Of ranks split off. A thread beside those that compute is to be patient.
+  Mpi(MPI_Comm ranks, std::int64_t largest, bool patient)
       : finalise_(false),
         largest_(largest),
         exceptions_(std::uncaught_exceptions()),
-        patient_(true),
+        patient_(patient),
         ranks_(ranks) {
     MPI_CHECK(MPI_Comm_rank(ranks_, &rank_));
     MPI_CHECK(MPI_Comm_size(ranks_, &size_));
@@ -235,10 +235,10 @@ class Mpi final : public Communicator {
     return all;
   }
 
-  std::unique_ptr<Communicator> do_split(int group) override {
+  std::unique_ptr<Communicator> do_split(int group, int order, Caller caller) override {
     MPI_Comm part = MPI_COMM_NULL;
-    MPI_CHECK(MPI_Comm_split(ranks_, group, rank_, &part));
-    return std::make_unique<Mpi>(part, largest_);
+    MPI_CHECK(MPI_Comm_split(ranks_, group, order, &part));
+    return std::make_unique<Mpi>(part, largest_, caller == Caller::kAnother);
   }
 
   std::unique_ptr<Published> do_publish(std::span<const std::byte> mine,

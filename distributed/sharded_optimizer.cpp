@@ -36,17 +36,14 @@ void give_back_outside(Interval held, std::span<T> buffer) {
 
 }  // namespace
 
-std::vector<Interval> parameter_shares(std::int64_t parameters, int ranks) {
-  return shares(parameters, ranks, kernels::kSumBlock);
-}
-
 void keep_only(Interval held, std::span<float> buffer) { give_back_outside(held, buffer); }
 void keep_only(Interval held, std::span<std::uint16_t> buffer) { give_back_outside(held, buffer); }
 
 ShardedOptimizer::ShardedOptimizer(Communicator& communicator, std::int64_t parameters, SumMode mode,
                                    std::vector<Interval> decayed, Sharding sharding, std::int64_t bucket,
-                                   const Place& place)
+                                   const Place& place, Communicator* copies)
     : communicator_(&communicator),
+      copies_(copies),
       sharding_(sharding),
       on_(place.on),
       intervals_(parameter_shares(parameters, communicator.size())),
@@ -84,6 +81,13 @@ Interval ShardedOptimizer::own() const { return intervals_[static_cast<std::size
 
 Interval ShardedOptimizer::held() const {
   return sharding_ == Sharding::kNothing ? Interval{0, intervals_.back().end} : own();
+}
+
+Interval ShardedOptimizer::held_parameters() const {
+  if (sharding_ != Sharding::kParameters) return {0, intervals_.back().end};
+  if (copies_ == nullptr) return own();
+  const auto first = static_cast<std::size_t>(communicator_->rank() - copies_->rank());
+  return {intervals_[first].begin, intervals_[first + static_cast<std::size_t>(copies_->size()) - 1].end};
 }
 
 OptimizerResult ShardedOptimizer::step(kernels::AdamWStep hyper, double max_norm,
@@ -129,10 +133,19 @@ void ShardedOptimizer::apply(const kernels::AdamWStep& hyper, std::span<float> p
     return update(hyper, gradient, parameters);
   }
   update(hyper, sum_.own(), parameters);
-  if (sharding_ == Sharding::kParameters)
-    communicator_->barrier();  // from here on, all parameters are those of the next step
-  else
-    gather(parameters);
+  if (sharding_ != Sharding::kParameters) return gather(parameters);
+  if (copies_ != nullptr) gather_held(parameters);
+  communicator_->barrier();  // from here on, all parameters are those of the next step
+}
+
+void ShardedOptimizer::gather_held(std::span<float> parameters) {
+  const Interval part = held_parameters();
+  const auto first = intervals_.begin() + (communicator_->rank() - copies_->rank());
+  std::vector<Interval> of_copies(first, first + copies_->size());
+  for (Interval& interval : of_copies) interval = {interval.begin - part.begin, interval.end - part.begin};
+  copies_->all_gather(
+      parameters.subspan(static_cast<std::size_t>(part.begin), static_cast<std::size_t>(part.size())),
+      of_copies);
 }
 
 void ShardedOptimizer::update(const kernels::AdamWStep& hyper, std::span<const float> gradient,

@@ -18,13 +18,11 @@
 
 #include "distributed/communicator.h"
 #include "distributed/gradient_sum.h"
+#include "distributed/shard_groups.h"
 #include "kernels/adamw/adamw.h"
 #include "kernels/device.h"
 
 namespace infalign::distributed {
-
-/// Each rank's interval of P parameters: borders at multiples of kernels::kSumBlock.
-std::vector<Interval> parameter_shares(std::int64_t parameters, int ranks);
 
 /// Gives back the memory of a flat buffer outside of an interval: there it reads as zero from here on, and
 /// takes none until it is written to again (kernels/pages.h).
@@ -50,11 +48,13 @@ class ShardedOptimizer {
                               Sharding sharding = Sharding::kOptimizer);
 
   /// For a flat buffer of `parameters` values, P in the shapes below. `decayed` are the intervals to which
-  /// weight decay applies. All memory, that of parameters too, is that of `place`. Errors:
-  /// std::invalid_argument if the intervals overlap or leave the buffer; as GradientSum.
+  /// weight decay applies. All memory, that of parameters too, is that of `place`. In stage 3 `copies` are
+  /// the ranks that hold the same part of the parameters, and follow one another in `communicator`; null
+  /// where each holds its own interval (ShardGroups). Errors: std::invalid_argument if the intervals overlap
+  /// or leave the buffer; as GradientSum.
   ShardedOptimizer(Communicator& communicator, std::int64_t parameters, SumMode mode,
                    std::vector<Interval> decayed, Sharding sharding = Sharding::kOptimizer,
-                   std::int64_t bucket = kBucket, const Place& place = {});
+                   std::int64_t bucket = kBucket, const Place& place = {}, Communicator* copies = nullptr);
 
   /// Where a micro-batch's gradient is accumulated, [P]: added to what is there. Zeroed by step, and in
   /// reproducible mode by end_micro_batch.
@@ -62,12 +62,12 @@ class ShardedOptimizer {
 
   /// As GradientSum has them. In reproducible mode a gradient's entries are to stay below
   /// 2^19 / micro_batches in magnitude; one beyond counts as not finite.
-  void begin_step(std::int64_t micro_batches) { sum_.begin_step(micro_batches); }
+  void begin_step(std::int64_t micro_batches, std::int64_t mine) { sum_.begin_step(micro_batches, mine); }
   void complete_from(std::int64_t offset) { sum_.complete_from(offset); }
   void end_micro_batch(std::int64_t micro_batches) { sum_.end_micro_batch(micro_batches); }
 
   /// Reduces, clips to global norm `max_norm` (0: no clipping), applies AdamW and gathers `parameters` [P] on
-  /// all ranks; in stage 3 only their own interval is read and written, and all ranks' are written on return.
+  /// all ranks; in stage 3 only what they hold is read and written, and all ranks' are written on return.
   /// Of `hyper`, step and gradient_scale are set here. All ranks get the same result. In both modes the sum
   /// starts again at zero, whether applied or not. Errors: as GradientSum::finish.
   OptimizerResult step(kernels::AdamWStep hyper, double max_norm, std::span<float> parameters);
@@ -77,6 +77,8 @@ class ShardedOptimizer {
   Interval own() const;
   /// Of the moments this rank has those of held(): all in stage 0, else its own; to be stored and restored.
   Interval held() const;
+  /// Of the parameters those of held_parameters(): all, in stage 3 this rank's part.
+  Interval held_parameters() const;
   std::span<float> first_moment() { return first_moment_.span(); }
   std::span<float> second_moment() { return second_moment_.span(); }
   /// Optimizer steps applied so far (bias correction).
@@ -99,9 +101,12 @@ class ShardedOptimizer {
   double global_norm();
   /// The update of what is held, and of all parameters on all ranks.
   void apply(const kernels::AdamWStep& hyper, std::span<float> parameters);
+  /// What the ranks that hold the same part have updated of it.
+  void gather_held(std::span<float> parameters);
   void update(const kernels::AdamWStep& hyper, std::span<const float> gradient, std::span<float> parameters);
 
   Communicator* communicator_;
+  Communicator* copies_;  // null: there are none
   Sharding sharding_;
   kernels::Stream on_;
   std::vector<Interval> intervals_;

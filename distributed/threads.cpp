@@ -220,13 +220,14 @@ class Threads final : public Communicator {
   }
 
   // The first of a group makes the meeting; the others take it from where it lies, before they part.
-  std::unique_ptr<Communicator> do_split(int group) override {
+  std::unique_ptr<Communicator> do_split(int group, int order, Caller) override {
     struct Member {
       int group;
+      int order;
       std::shared_ptr<Meeting>* meeting;
     };
     std::shared_ptr<Meeting> made;
-    const Member mine{group, &made};
+    const Member mine{group, order, &made};
     const auto members = [&] {
       std::vector<Member> all;
       for (const auto& bytes : do_all_gather_bytes(std::as_bytes(std::span(&mine, 1))))
@@ -237,7 +238,7 @@ class Threads final : public Communicator {
     for (int rank = 0; rank < size(); ++rank) {
       if (members[static_cast<std::size_t>(rank)].group != group) continue;
       if (first < 0) first = rank;
-      if (rank == rank_) place = count;
+      if (members[static_cast<std::size_t>(rank)].order < order) ++place;
       ++count;
     }
     if (first == rank_) {

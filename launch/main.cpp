@@ -125,6 +125,12 @@ int run_command(const RunCommand& command, int* argc, char*** argv) {
   std::optional<distributed::Watchdog> watchdog;  // outlives the ranks: finalising MPI is a wait, too
   const auto ranks = distributed::make_mpi(argc, argv);
   omp_set_num_threads(static_cast<int>(experiment->distributed.threads));
+  try {
+    stages::require_ranks(*experiment, ranks->size());
+  } catch (const std::exception& error) {
+    if (ranks->root()) std::cerr << "infalign: " << error.what() << std::endl;
+    return exit_code(error);
+  }
   const int code = run_on(*ranks, watchdog, *experiment, command);
   if (watchdog) watchdog->release();
   return code;

@@ -33,6 +33,7 @@ class ValueChecker : Checker {
     check_sampling();
     check_inference();
     check_calibration();
+    check_sharding();
     check_batches();
     check_variants();
     check_optimizers();
@@ -48,6 +49,17 @@ class ValueChecker : Checker {
     if (e_.distributed.sharding > 1 && sound({"distributed.sharding"}))
       refuse("distributed.sharding",
              "on GPUs gradients and parameters are whole on each rank so far; use 0 or 1, or device: cpu");
+  }
+
+  void check_sharding() {
+    const std::int64_t ranks = e_.distributed.shard_ranks;
+    if (ranks == 0 || !sound({"distributed.sharding", "distributed.shard_ranks"})) return;
+    if (e_.distributed.sharding < 3)
+      refuse("distributed.shard_ranks", "parameters are divided among ranks only in sharding: 3, not in " +
+                                            std::to_string(e_.distributed.sharding));
+    else if (ranks == 1)
+      refuse("distributed.shard_ranks",
+             "one rank alone has nothing to divide; use sharding: 2, or 2 or more");
   }
 
   void check_checkpoints() {

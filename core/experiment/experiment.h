@@ -214,7 +214,8 @@ struct Export {
 };
 
 struct Distributed {
-  std::int64_t sharding = 1;  // ZeRO stage: 0 nothing, 1 moments, 2 gradients too, 3 parameters too
+  std::int64_t sharding = 1;     // ZeRO stage: 0 nothing, 1 moments, 2 gradients too, 3 parameters too
+  std::int64_t shard_ranks = 0;  // stage 3: ranks that hold one copy of the parameters; 0: all
   bool reproducible = true;
   std::int64_t micro_batch_prompts = 4;
   std::int64_t threads = 1;      // per rank

@@ -369,6 +369,10 @@ Section describe(Distributed& d) {
            "What is divided among ranks instead of held by each (ZeRO stages): 0 nothing, 1 the "
            "optimizer's moments, 2 gradients too, 3 parameters too: of all models, a layer gathered when its "
            "turn comes. The result is the same."},
+          {"shard_ranks", &d.shard_ranks, at_least(0),
+           "With `sharding: 3`: so many ranks that follow one another, those of a host as a rule, hold one "
+           "copy of the parameters among them, and the next ones another (hybrid sharding); 0: all hold one. "
+           "It divides the number of ranks."},
           {"reproducible", &d.reproducible, anything(),
            "The same bits on any number of ranks, for a little time."},
           {"micro_batch_prompts", &d.micro_batch_prompts, at_least(1),

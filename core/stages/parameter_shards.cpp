@@ -42,16 +42,17 @@ class PublishedSource final : public model::ParameterSource {
 
 }  // namespace
 
-ParameterShards::ParameterShards(distributed::Communicator& ranks)
-    : ranks_(ranks),
+ParameterShards::ParameterShards(const distributed::ShardGroups& groups)
+    : groups_(groups),
       space_(std::make_shared<model::GatherSpace>()),
-      courier_(std::make_shared<distributed::Courier>(ranks.concurrent())) {}
+      courier_(std::make_shared<distributed::Courier>(groups.group().concurrent())) {}
 
 model::Gathering ParameterShards::publish(std::span<const std::byte> parameters, std::int64_t width) {
-  auto intervals = distributed::parameter_shares(std::ssize(parameters) / width, ranks_.size());
+  distributed::Communicator& group = groups_.group();
+  auto intervals = groups_.shares(std::ssize(parameters) / width);
   for (auto& interval : intervals) interval = {interval.begin * width, interval.end * width};
-  const auto mine = intervals[static_cast<std::size_t>(ranks_.rank())];
-  auto published = ranks_.publish(
+  const auto mine = intervals[static_cast<std::size_t>(group.rank())];
+  auto published = group.publish(
       parameters.subspan(static_cast<std::size_t>(mine.begin), static_cast<std::size_t>(mine.size())),
       intervals);
   return {std::make_shared<PublishedSource>(std::move(published), width, courier_), space_};
@@ -59,7 +60,7 @@ model::Gathering ParameterShards::publish(std::span<const std::byte> parameters,
 
 std::shared_ptr<ParameterShards> make_shards(Run& run) {
   if (run.experiment.distributed.sharding < 3 || run.ranks.size() == 1) return nullptr;
-  return std::make_shared<ParameterShards>(run.ranks);
+  return std::make_shared<ParameterShards>(run.groups);
 }
 
 }  // namespace infalign::stages

@@ -13,21 +13,21 @@
 #include "core/stages/run.h"
 #include "distributed/communicator.h"
 #include "distributed/courier.h"
-#include "distributed/sharded_optimizer.h"
+#include "distributed/shard_groups.h"
 
 namespace infalign::stages {
 
 class ParameterShards {
  public:
-  /// Among these ranks.
-  explicit ParameterShards(distributed::Communicator& ranks);
+  /// Among the ranks of each group, which has to outlive this.
+  explicit ParameterShards(const distributed::ShardGroups& groups);
 
-  /// This rank's interval of a buffer of `parameters` values: that of the optimizer.
+  /// What this rank holds of a buffer of `parameters` values: that of the optimizer, and of its copies.
   distributed::Interval own(std::int64_t parameters) const {
-    return distributed::parameter_shares(parameters, ranks_.size())[static_cast<std::size_t>(ranks_.rank())];
+    return groups_.shares(parameters)[static_cast<std::size_t>(groups_.group().rank())];
   }
 
-  /// Lets all ranks gather what each holds of a buffer, its own interval of it. The buffer stays where it is,
+  /// Lets all ranks gather what each holds of a buffer, its own part of it. The buffer stays where it is,
   /// and is changed only between two collectives of all ranks. What is returned, and the buffer, go only
   /// after a collective that follows the last pass of every rank. Collective.
   template <class T>
@@ -39,7 +39,7 @@ class ParameterShards {
   /// Of values of `width` bytes.
   model::Gathering publish(std::span<const std::byte> parameters, std::int64_t width);
 
-  distributed::Communicator& ranks_;
+  const distributed::ShardGroups& groups_;
   std::shared_ptr<model::GatherSpace> space_;
   std::shared_ptr<distributed::Courier> courier_;  // last: ends before what it writes to
 };

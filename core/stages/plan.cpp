@@ -16,6 +16,7 @@
 #include "core/stages/precision.h"
 #include "core/stages/preference_pairs.h"
 #include "core/stages/prompt_set.h"
+#include "core/stages/run.h"
 #include "core/stages/shuffle.h"
 #include "core/stages/trainee.h"
 #include "core/text/records.h"
@@ -51,6 +52,7 @@ struct PromptLoad {
 class Planner {
  public:
   Planner(const experiment::Experiment& e, int ranks) : e_(e) {
+    require_ranks(e, ranks);
     plan_.ranks = ranks;
     const bool finds_gpu = e.device == "auto" && kernels::cuda_device_count() > 0;
     if (e.device == "cuda" || finds_gpu) plan_.device = kernels::Device::kCuda;
@@ -227,7 +229,9 @@ class Planner {
   /// Whether parameters are divided among ranks, those of adapters excepted.
   bool divides_parameters() const { return e_.distributed.sharding == 3 && plan_.ranks > 1; }
   std::int64_t share(std::int64_t count) const {
-    return divides_parameters() ? distributed::parameter_shares(count, plan_.ranks).front().size() : count;
+    if (!divides_parameters()) return count;
+    const auto group = static_cast<int>(e_.distributed.shard_ranks);
+    return distributed::group_shares(count, plan_.ranks, group == 0 ? plan_.ranks : group).front().size();
   }
 
   void add_optimizer(StageMemory& memory, const TrainedParameters& trained) const {

@@ -15,6 +15,7 @@
 #include "core/stages/time_limit.h"
 #include "distributed/communicator.h"
 #include "distributed/device_collectives.h"
+#include "distributed/shard_groups.h"
 #include "distributed/watchdog.h"
 #include "kernels/device.h"
 
@@ -23,6 +24,8 @@ namespace infalign::stages {
 struct Run {
   const experiment::Experiment& experiment;
   distributed::Communicator& ranks;
+  /// Who holds which part of parameters that are sharded.
+  distributed::ShardGroups groups{ranks, static_cast<int>(experiment.distributed.shard_ranks)};
   kernels::Stream on{};                                   // where it computes
   distributed::DeviceCollectives* collectives = nullptr;  // among GPUs, where there are several ranks
   std::string where = "start";  // stage, variant and step, for the message of a rank that fails
@@ -56,6 +59,9 @@ struct Run {
 /// called before any other thread starts. No handler ever interrupts a computation: oneDNN's generated
 /// products keep data where the frame of a signal handler would be written.
 void listen_for_stop_signals();
+
+/// Errors: ConfigurationError for an experiment that so many ranks cannot do.
+void require_ranks(const experiment::Experiment& experiment, int ranks);
 
 /// One line for the log of the root rank (standard error).
 void log_line(const Run& run, const std::string& line);

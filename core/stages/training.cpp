@@ -24,10 +24,10 @@ const std::string kSecondMoment = "optimizer/second_moment";
 
 storage::FlatInterval flat(distributed::Interval interval) { return {interval.begin, interval.end}; }
 
-std::vector<storage::FlatInterval> flat(std::span<const distributed::Interval> intervals) {
-  std::vector<storage::FlatInterval> result;
-  for (const auto& interval : intervals) result.push_back(flat(interval));
-  return result;
+/// The interval that each rank owns, in the order of ranks. Collective.
+std::vector<storage::FlatInterval> own_intervals(const Run& run,
+                                                 const distributed::ShardedOptimizer& optimizer) {
+  return gather(run, std::vector{flat(optimizer.own())});
 }
 
 /// Where parameters are held whole, as an adapter's are, there is no more to divide than the optimizer.
@@ -65,12 +65,13 @@ Training::Training(Run& run, TrainingPlan plan, std::vector<storage::TensorPlace
       plan_(std::move(plan)),
       tensors_(std::move(tensors)),
       parameters_(parameters),
-      optimizer_(run.ranks, static_cast<std::int64_t>(parameters.size()),
+      optimizer_(plan_.sharded ? run.groups.owners() : run.ranks,
+                 static_cast<std::int64_t>(parameters.size()),
                  run.experiment.distributed.reproducible ? distributed::SumMode::kReproducible
                                                          : distributed::SumMode::kFast,
                  decayed_intervals(tensors_), sharding(run, plan_), distributed::kBucket,
-                 {run.on, run.collectives}),
-      checkpoints_(run, plan_.checkpoints, tensors_, flat(optimizer_.intervals())) {
+                 {run.on, run.collectives}, plan_.sharded ? run.groups.copies() : nullptr),
+      checkpoints_(run, plan_.checkpoints, tensors_, own_intervals(run, optimizer_)) {
   resume();
 }
 
@@ -119,7 +120,7 @@ std::string Training::read_checkpoint(const std::filesystem::path& folder) {
       kernels::fill_by_cpu(run_.on, values,
                            [&](std::span<float> here) { reader.read(group, tensors_, interval, here); });
     };
-    const auto wanted = plan_.sharded ? optimizer_.own() : distributed::Interval{0, std::ssize(parameters_)};
+    const auto wanted = optimizer_.held_parameters();
     read(
         "model", flat(wanted),
         parameters_.subspan(static_cast<std::size_t>(wanted.begin), static_cast<std::size_t>(wanted.size())));
@@ -173,7 +174,7 @@ void Training::run(const std::function<StepReport(std::int64_t step)>& gradients
     const auto start = std::chrono::steady_clock::now();
     const WorkTime work(run_);
     const double exposed = optimizer_.exposed_seconds(), communicated = optimizer_.communication_seconds();
-    optimizer_.begin_step(plan_.micro_batches);
+    optimizer_.begin_step(plan_.micro_batches, own_micro_batches(run_, plan_.micro_batches).size());
     auto report = gradients(step);
     const auto idle = idle_shares(run_, work);
     kernels::AdamWStep hyper;

@@ -44,7 +44,9 @@ void require_finite(const std::filesystem::path& file, const std::string& path,
 }
 
 /// Every element of every tensor is in exactly one interval.
-void require_partition(std::span<const TensorPlace> tensors, std::span<const FlatInterval> intervals) {
+void require_partition(std::span<const TensorPlace> tensors, std::span<const FlatInterval> of_ranks) {
+  std::vector<FlatInterval> intervals(of_ranks.begin(), of_ranks.end());
+  std::ranges::sort(intervals, {}, [](const FlatInterval& i) { return std::pair(i.begin, i.end); });
   for (const TensorPlace& tensor : tensors) {
     std::int64_t covered = 0;
     for (const FlatInterval& interval : intervals) {
@@ -54,8 +56,7 @@ void require_partition(std::span<const TensorPlace> tensors, std::span<const Fla
       covered = part.end;
     }
     if (covered != tensor.size) {
-      throw std::invalid_argument("the ranks' intervals, in order, leave a gap or overlap in tensor " +
-                                  tensor.name);
+      throw std::invalid_argument("the ranks' intervals leave a gap or overlap in tensor " + tensor.name);
     }
   }
 }

@@ -31,6 +31,12 @@ void check_optimizer(Communicator& ranks) {
       testing::expect(ranks, testing::whole_run(ranks, sharded) == alone,
                       "stage " + std::to_string(static_cast<int>(stage)) + " gives the bits of one rank");
     }
+    if (ranks.size() % 2 == 0) {
+      const testing::OptimizerRun hybrid{
+          .parameters = parameters, .sharding = Sharding::kParameters, .group = 2, .in_layers = true};
+      testing::expect(ranks, testing::whole_run(ranks, hybrid) == alone,
+                      "a copy of the parameters in every two ranks gives the bits of one rank");
+    }
   }
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <stdexcept>
 #include <vector>
 
 #include "distributed/communicator.h"
@@ -29,6 +30,7 @@ struct OptimizerRun {
   int steps = 4;
   SumMode mode = SumMode::kReproducible;
   Sharding sharding = Sharding::kOptimizer;
+  int group = 0;           // in stage 3: ranks that hold one copy of the parameters; 0: all
   bool in_layers = false;  // told of micro-batches and of parts of the gradient as they are complete
   double max_norm = 20;    // below the norm of most of these gradients
   kernels::AdamWStep hyper{.learning_rate = 0.01f, .weight_decay = 0.1f};
@@ -69,14 +71,14 @@ inline OptimizerState fresh_state(const OptimizerRun& run) {
 using Meddle = std::function<void(std::int64_t step, std::int64_t micro_batch, std::span<float> gradient)>;
 
 /// Goes on from `state` to `run.steps` steps in all, with contiguous shares of micro-batches, and gives back
-/// the same on all ranks. A rank begins with its own interval of what is not replicated, and is wrong
-/// elsewhere.
+/// the same on all ranks. A rank begins with its own part of what is not replicated, and is wrong elsewhere.
 inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, OptimizerState state,
                             const Meddle& meddle = {}, const Place& place = {}) {
   constexpr std::int64_t kSmallBucket = 2048, kLayer = 1500;
-  ShardedOptimizer optimizer(ranks, run.parameters, run.mode, run.decayed_here(), run.sharding, kSmallBucket,
-                             place);
-  const Interval own = optimizer.own(), held = optimizer.held();
+  const ShardGroups groups(ranks, run.group);
+  ShardedOptimizer optimizer(groups.owners(), run.parameters, run.mode, run.decayed_here(), run.sharding,
+                             kSmallBucket, place, groups.copies());
+  const Interval own = optimizer.own(), held = optimizer.held(), kept = optimizer.held_parameters();
   const auto part = [](std::vector<float>& values, const Interval& interval) {
     return std::span(values).subspan(static_cast<std::size_t>(interval.begin),
                                      static_cast<std::size_t>(interval.size()));
@@ -85,7 +87,7 @@ inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, Optimi
   kernels::upload<float>(place.on, part(state.second_moment, held), optimizer.second_moment().data());
   if (run.sharding == Sharding::kParameters) {
     for (std::int64_t i = 0; i < run.parameters; ++i)
-      if (i < own.begin || i >= own.end) state.parameters[static_cast<std::size_t>(i)] = NAN;
+      if (i < kept.begin || i >= kept.end) state.parameters[static_cast<std::size_t>(i)] = NAN;
   }
   kernels::Buffer<float> parameters(place.on, state.parameters.size());
   kernels::upload<float>(place.on, state.parameters, parameters.data());
@@ -93,7 +95,7 @@ inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, Optimi
   const bool told = run.in_layers || run.sharding >= Sharding::kGradients;
   const Interval mine = shares(run.micro_batches, ranks.size())[static_cast<std::size_t>(ranks.rank())];
   for (std::int64_t step = state.steps; step < run.steps; ++step) {
-    if (told) optimizer.begin_step(run.micro_batches);
+    if (told) optimizer.begin_step(run.micro_batches, mine.size());
     for (std::int64_t micro_batch = mine.begin; micro_batch < mine.end; ++micro_batch) {
       const std::span<float> gradient = optimizer.gradient();
       const std::int64_t layer = run.in_layers ? kLayer : run.parameters;
@@ -118,11 +120,17 @@ inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, Optimi
   const auto whole = [&](std::span<const float> values, std::int64_t begin) {
     std::vector<float> of_rank(static_cast<std::size_t>(own.size()));
     kernels::download<float>(place.on, values.data() + own.begin - begin, of_rank);
-    return all_gather_concatenated(ranks, std::span<const float>(of_rank));
+    return all_gather_concatenated(groups.owners(), std::span<const float>(of_rank));
   };
+  if (run.sharding == Sharding::kParameters) {  // every copy is of the same values
+    const auto shares = groups.shares(run.parameters);
+    std::vector<float> copy = state.parameters;
+    groups.group().all_gather(std::span(copy), shares);
+    state.parameters = whole(state.parameters, 0);
+    if (copy != state.parameters) throw std::logic_error("a copy of the parameters is not as the others");
+  }
   state.first_moment = whole(optimizer.first_moment(), held.begin);
   state.second_moment = whole(optimizer.second_moment(), held.begin);
-  if (run.sharding == Sharding::kParameters) state.parameters = whole(state.parameters, 0);
   return state;
 }
 

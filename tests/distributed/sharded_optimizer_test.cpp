@@ -122,6 +122,17 @@ TEST(Reproducible, GivesTheSameBitsInEveryStageOnAnyNumberOfRanks) {
   }
 }
 
+TEST(Reproducible, GivesTheSameBitsWithACopyOfTheParametersInEachGroup) {
+  for (const std::int64_t n : kUneven) {
+    const OptimizerState alone = on_threads(1, {.parameters = n});
+    for (const auto& [size, group] : {std::pair{2, 1}, {4, 2}, {6, 2}, {6, 3}, {3, 3}}) {
+      const OptimizerRun run{
+          .parameters = n, .sharding = Sharding::kParameters, .group = group, .in_layers = true};
+      EXPECT_EQ(on_threads(size, run), alone) << n << " parameters, groups of " << group << " of " << size;
+    }
+  }
+}
+
 TEST(Fast, StaysWithinRoundingOfOneRankInEveryStage) {
   const OptimizerState alone = on_threads(1, {.mode = SumMode::kFast});
   for (const Sharding stage : kStages) {
@@ -154,7 +165,7 @@ TEST(Sharded, GradientsTakeMemoryWhileTheyAreInUse) {
   constexpr std::int64_t kSize = std::int64_t{1} << 22;  // 16 MiB
   run_threads(2, [&](Communicator& ranks) {
     ShardedOptimizer optimizer(ranks, kSize, SumMode::kReproducible, {}, Sharding::kGradients, 1 << 16);
-    optimizer.begin_step(2);
+    optimizer.begin_step(2, 1);
     const auto gradient = optimizer.gradient();
     const auto resident = [&] { return kernels::resident_bytes(std::as_bytes(gradient)); };
     for (std::int64_t end = kSize; end > 0; end -= 1 << 16) {
@@ -174,7 +185,7 @@ TEST(Sharded, ARankThatFailsInTheMiddleFreesTheOthers) {
     const auto fail = [&] {
       run_threads(3, [&](Communicator& ranks) {
         ShardedOptimizer optimizer(ranks, 9000, SumMode::kReproducible, {}, stage, 2048);
-        optimizer.begin_step(6);
+        optimizer.begin_step(6, 2);
         for (int batch = 0; batch < 2; ++batch) {
           optimizer.gradient()[8999] = 1;
           optimizer.complete_from(5000);
@@ -357,7 +368,7 @@ TEST(ShardedOptimizer, RefusesWhatContradictsItself) {
 TEST(ShardedOptimizer, RefusesMoreMicroBatchesThanItsShare) {
   const auto local = make_local();
   ShardedOptimizer optimizer(*local, 100, SumMode::kFast, {});
-  optimizer.begin_step(1);
+  optimizer.begin_step(1, 1);
   optimizer.end_micro_batch(1);
   EXPECT_THROW(optimizer.end_micro_batch(1), std::logic_error);
 }

@@ -1,5 +1,5 @@
 """Every stage of sharding gives the bits of one rank, adapters and models in bfloat16 too; so does one run's life on 1, 4, 2 and 3 ranks in
-stages 0, 3, 1, 2 and 3. The timeline shows buckets reduced, and parameters fetched, while the rank computes."""
+stages 0, 3, 1, 2 and 3, and with copies of the parameters. The timeline shows buckets reduced, and parameters fetched, while the rank computes."""
 import array
 
 from support import *
@@ -33,6 +33,13 @@ for stage, ranks in ((0, 2), (2, 3), (3, 2), (3, 3)):
     steps = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     check(all(0 <= step["exposed_communication"] <= 1 for step in steps), "exposed_communication is a share")
     print(f"stage {stage} on {ranks} ranks: same bits")
+
+output = fresh("hybrid")
+run(command(config, output, with_sharding(3, distributed__shard_ranks=2), 4), timeout=300)
+require_same(results(expected), results(output), "stage 3 with a copy of the parameters in every two of 4 ranks")
+said = run(command(config, fresh("hybrid_on_3"), with_sharding(3, distributed__shard_ranks=2), 3), expect=2).stderr
+check("distributed.shard_ranks: groups of 2 ranks do not make 3" in said, said)
+print("stage 3 in groups of 2 on 4 ranks: same bits")
 
 check(beside("gradient", "add gradients", spans(f"{SCRATCH / 'stage_2'}.json")), "no bucket was on its way during a backward pass")
 for pass_name in ("gradient", "sample", "reference", "rewards"):
@@ -79,12 +86,12 @@ check(len(models[0]) == len(models[1]) and distance < 1e-5, f"fast mode in stage
 # One run's life: stopped after a step, it goes on elsewhere.
 output = fresh("life")
 stops = 0
-for number, (ranks, stage) in enumerate([(None, 0), (4, 3), (2, 1), (3, 2), (3, 3)] + [(2, 1)] * 20):
-    arguments = command(config, output, with_sharding(stage), ranks)
+for number, (ranks, stage, group) in enumerate([(None, 0, 0), (4, 3, 0), (2, 1, 0), (4, 3, 2), (3, 2, 0), (3, 3, 0)] + [(2, 1, 0)] * 20):
+    arguments = command(config, output, with_sharding(stage, distributed__shard_ranks=group), ranks)
     process = subprocess.Popen(arguments, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     metrics = output / "metrics.jsonl"
     before = metrics.stat().st_size if metrics.exists() else 0
-    if number < 5:
+    if number < 6:
         while process.poll() is None and not (metrics.exists() and metrics.stat().st_size > before):
             time.sleep(0.005)
         if process.poll() is None:

@@ -252,6 +252,15 @@ TEST_F(Checks, AbsentInputsAreNamed) {
             "--set prompts.train: there is no file none.jsonl");
 }
 
+TEST_F(Checks, GroupsOfRanksDivideParameters) {
+  EXPECT_EQ(
+      refusal(good(), {"distributed.shard_ranks=4"}),
+      "--set distributed.shard_ranks: parameters are divided among ranks only in sharding: 3, not in 1");
+  EXPECT_EQ(refusal(good(), {"distributed.sharding=3", "distributed.shard_ranks=1"}),
+            "--set distributed.shard_ranks: one rank alone has nothing to divide; use sharding: 2, or 2 or "
+            "more");
+}
+
 TEST_F(Checks, WhatIsNotBuiltIsRefused) {
 #ifndef INFALIGN_CUDA
   EXPECT_EQ(

@@ -68,7 +68,7 @@ alignment:
 evaluation: {samples_per_prompt: 12, examples: 0}
 export: {lora: adapter}
 memory: {recompute_activations: true, reference: bfloat16, reward: bfloat16, judge: bfloat16, reranker: bfloat16}
-distributed: {sharding: 2, reproducible: false, micro_batch_prompts: 5, threads: 2, watchdog_seconds: 7.5}
+distributed: {sharding: 3, shard_ranks: 4, reproducible: false, micro_batch_prompts: 5, threads: 2, watchdog_seconds: 7.5}
 checkpoint: {every: 3, keep: 9, keep_every: 6, use_older: true, time_limit: 90}
 )";
 }

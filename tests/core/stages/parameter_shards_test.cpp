@@ -47,9 +47,10 @@ INSTANTIATE_TEST_SUITE_P(Stored, ShardedFolder,
 
 TEST_P(ShardedFolder, IsHeldInPartAndHadWhole) {
   const auto expected = whole_of(load(nullptr));
-  for (const int size : {2, 3})
-    distributed::run_threads(size, [&](Communicator& ranks) {
-      ParameterShards shards(ranks);
+  for (const auto& [size, group] : {std::pair{2, 0}, {3, 0}, {4, 2}})
+    distributed::run_threads(size, [&, group = group](Communicator& ranks) {
+      const distributed::ShardGroups groups(ranks, group);
+      ParameterShards shards(groups);
       const auto folder = load(&shards);
       EXPECT_TRUE(folder.is_sharded());
       EXPECT_EQ(folder.held, shards.own(std::ssize(expected)));
@@ -82,7 +83,8 @@ TEST_P(ShardedFolder, ComputesOnEveryRankWhatTheWholeDoes) {
   };
   const auto expected = log_probabilities(load(nullptr));
   distributed::run_threads(3, [&](Communicator& ranks) {
-    ParameterShards shards(ranks);
+    const distributed::ShardGroups groups(ranks, 0);
+    ParameterShards shards(groups);
     const auto folder = load(&shards);
     for (int time = 0; time < 2 * ranks.rank(); ++time)  // as often as each likes
       EXPECT_EQ(log_probabilities(folder), expected);
@@ -94,7 +96,8 @@ TEST(ParameterShards, OthersArePutInPlace) {
   const auto expected = ModelFolder::load(kStoryteller);
   const auto begin = expected.parameters.data();
   distributed::run_threads(3, [&](Communicator& ranks) {
-    ParameterShards shards(ranks);
+    const distributed::ShardGroups groups(ranks, 0);
+    ParameterShards shards(groups);
     auto folder = ModelFolder::load(kStoryteller, {}, &shards);
     const auto values_of = folder.values({});
     for (const auto& view : folder.transformer.layout().views()) {
@@ -113,7 +116,8 @@ TEST(ParameterShards, FreshAndRewardModelsAreThoseOfOneRank) {
   const auto fresh = whole_of(ModelFolder::fresh(kStoryteller, 5));
   const auto reward = whole_of(load_as_reward_model(kStoryteller, 6, 2));
   distributed::run_threads(3, [&](Communicator& ranks) {
-    ParameterShards shards(ranks);
+    const distributed::ShardGroups groups(ranks, 0);
+    ParameterShards shards(groups);
     const auto fresh_here = ModelFolder::fresh(kStoryteller, 5, &shards);
     const auto reward_here = load_as_reward_model(kStoryteller, 6, 2, &shards);
     EXPECT_EQ(whole_of(fresh_here), fresh);
@@ -135,7 +139,8 @@ TEST(ParameterShards, TwoRanksHoldLittleMoreThanHalfOfWhatOneDoes) {
   const auto held = [&](int size) {
     std::atomic<std::int64_t> most{0};
     distributed::run_threads(size, [&](Communicator& ranks) {
-      ParameterShards shards(ranks);
+      const distributed::ShardGroups groups(ranks, 0);
+      ParameterShards shards(groups);
       const auto model = ModelFolder::fresh(folder, 1, &shards);
       const auto optimizer = distributed::ShardedOptimizer::bytes(std::ssize(model.parameters.span()), size,
                                                                   distributed::SumMode::kReproducible,

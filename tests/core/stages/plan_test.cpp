@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "core/error.h"
 #include "core/model/cost.h"
 #include "core/model/generation.h"
 #include "core/model/test_models.h"
@@ -308,6 +309,19 @@ TEST_F(QuickstartPlan, ShardedParametersOfAllModelsAreDivided) {
             model::GatheredParameters::bytes(plan.models[0].config, kernels::Use::kTraining,
                                              kernels::Precision::kFloat32));
   EXPECT_EQ(part(alone, "align", "parameters: policy"), 4 * layout.size()) << "one rank has it all";
+}
+
+TEST_F(QuickstartPlan, EveryGroupHoldsACopyOfTheParameters) {
+  experiment_.distributed.sharding = 3;
+  const auto of_all = make_plan(experiment_, 8);
+  experiment_.distributed.shard_ranks = 2;
+  const auto in_pairs = make_plan(experiment_, 8);
+  const model::ParameterLayout layout(in_pairs.models[0].config);
+  EXPECT_EQ(part(in_pairs, "align", "parameters: policy"),
+            4 * distributed::group_shares(layout.size(), 8, 2).front().size());
+  EXPECT_EQ(part(in_pairs, "align", "optimizer moments of the shard"),
+            part(of_all, "align", "optimizer moments of the shard"));
+  EXPECT_THROW(make_plan(experiment_, 3), ConfigurationError);
 }
 
 TEST_F(QuickstartPlan, CountsEveryModelThatGivesRewards) {

@@ -68,12 +68,15 @@ std::vector<FlatInterval> intervals_of(const std::vector<std::int64_t>& cuts) {
   return intervals;
 }
 
-/// 1, 2, 3, 5 ranks and 4 with an empty one; cuts inside rows, inside a four-dimensional tensor, between
-/// tensors.
+/// 1, 2, 3, 5 ranks, 4 with an empty one, and 3 in another order; cuts inside rows, inside a
+/// four-dimensional tensor, between tensors.
 std::vector<std::vector<FlatInterval>> partitions(std::int64_t size) {
-  return {intervals_of({0, size}), intervals_of({0, 13, size}), intervals_of({0, 17, 157'333, size}),
+  return {intervals_of({0, size}),
+          intervals_of({0, 13, size}),
+          intervals_of({0, 17, 157'333, size}),
           intervals_of({0, 37, 50, 63 + 601 * 100 + 300, size - 20, size}),
-          intervals_of({0, 35, 35, size - 36, size})};
+          intervals_of({0, 35, 35, size - 36, size}),
+          {{17, 157'333}, {157'333, size}, {0, 17}}};
 }
 
 CheckpointInfo make_info(std::size_t world_size) {
@@ -117,7 +120,8 @@ std::filesystem::path write_checkpoint(const std::filesystem::path& final_folder
 std::vector<float> read_flat(const std::filesystem::path& folder, const std::string& group,
                              const std::vector<TensorPlace>& tensors,
                              const std::vector<FlatInterval>& intervals) {
-  std::vector<float> flat(static_cast<std::size_t>(intervals.back().end));
+  const std::int64_t size = std::ranges::max(intervals, {}, &FlatInterval::end).end;
+  std::vector<float> flat(static_cast<std::size_t>(size));
   const CheckpointReader reader(folder);
   for (const FlatInterval& interval : intervals) {
     reader.read(group, tensors, interval,
@@ -301,8 +305,9 @@ TEST(Checkpoint, ShowsEachTensorWholeToH5py) {
   TemporaryFolder folder;
   std::filesystem::create_directory(folder / "elsewhere");
   std::string files;
+  int count = 0;
   for (const auto& intervals : partitions(tensors.back().offset + tensors.back().size)) {
-    const std::string name = "on_" + std::to_string(intervals.size());
+    const std::string name = "checkpoint_" + std::to_string(++count);
     write_checkpoint(folder / name, tensors, intervals);
     std::filesystem::rename(folder / name, folder / "elsewhere" / name);
     files += (folder / "elsewhere" / name / "checkpoint.h5").string() + " ";
