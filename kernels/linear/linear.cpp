@@ -84,6 +84,21 @@ dnnl::matmul::primitive_desc describe(const Shape& shape, const dnnl::memory::de
                            std::to_string(shape.columns) + "]: " + error.what());
 }
 
+/// A row of a product has the same bits whatever the other rows are: with AVX-512 always. Without, the
+/// library's tiles are of six rows, and what is left over of a product is summed in another order, as is all
+/// of a large one; so there rows are taken in sixes, and not too many. (Seen of oneDNN 2.6 on one and two
+/// threads; on more it may cut rows between them elsewhere.)
+bool takes_any_rows() {
+  static const bool wide = dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core;
+  return wide;
+}
+constexpr std::int64_t kTileRows = 6;
+
+/// Without AVX-512 the library has no layout of its own and reads a matrix row by row; rows whose distance is
+/// a large power of two would share the few places of the cache that go with it. The least distance of rows
+/// of so many columns that does not.
+std::int64_t spread(std::int64_t columns) { return columns % 128 == 0 ? columns + 16 : columns; }
+
 /// How b lies in memory, for all threads. The library's own layout is the one it likes for 64 rows.
 const dnnl::memory::desc& layout_of_b(Shape shape) {
   static std::mutex lock;
@@ -96,6 +111,8 @@ const dnnl::memory::desc& layout_of_b(Shape shape) {
   const dnnl::memory::dims dims{shape.inner, shape.columns};
   const Type type = is_float32(shape.kind) ? Type::f32 : Type::bf16;
   const auto layout = [&]() -> dnnl::memory::desc {
+    if (is_packed(shape.kind) && !takes_any_rows())
+      return {dims, type, dnnl::memory::dims{spread(shape.columns), 1}};
     if (is_packed(shape.kind)) return describe(shape, {dims, type, Tag::any}).weights_desc();
     return {dims, type, is_plain(shape.kind) ? Tag::ba : Tag::ab};
   };
@@ -126,16 +143,6 @@ void multiply(const Shape& shape, const void* a, const void* b, float* c) try {
 } catch (const dnnl::error& error) {
   refuse(shape, error);
 }
-
-/// A row of a product has the same bits whatever the other rows are: with AVX-512 always. Without, the
-/// library's tiles are of six rows, and what is left over of a product is summed in another order, as is all
-/// of a large one; so there rows are taken in sixes, and not too many. (Seen of oneDNN 2.6 on one and two
-/// threads; on more it may cut rows between them elsewhere.)
-bool takes_any_rows() {
-  static const bool wide = dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core;
-  return wide;
-}
-constexpr std::int64_t kTileRows = 6;
 
 std::int64_t largest_block() { return takes_any_rows() ? kBlock : 40 * kTileRows; }
 
@@ -172,6 +179,26 @@ void with_enough_rows(std::int64_t T, std::int64_t k, const float* in, std::int6
   std::fill_n(more_in + T * k, (kTileRows - T) * k, 0.0f);
   forward(kTileRows, more_in, more_out);
   std::copy_n(more_out, T * n, out);
+}
+
+/// Calls visit(first, columns, begin, distance of rows) for pieces of a matrix [T, n] that is to be
+/// multiplied, column by column, by one [T, k]: all of it, or a few columns at a time, which are copied,
+/// where the library would read rows at a bad distance. (For a large k it makes a copy itself.)
+template <class Visit>
+void for_columns(std::int64_t T, std::int64_t n, const float* matrix, std::int64_t k, Visit&& visit) {
+  if (takes_any_rows() || spread(n) == n || k > 256) return visit(0, n, matrix, n);
+  constexpr std::int64_t kFloats = 1 << 16, kStep = 16;  // a quarter of a megabyte
+  const std::int64_t most =
+      std::min(n, std::max(kStep, kFloats / std::max<std::int64_t>(T, 1) / kStep * kStep));
+  const std::int64_t distance = spread(most);
+  static thread_local Buffer<float> scratch;
+  scratch.reserve(static_cast<std::size_t>(T * distance));
+  for (std::int64_t first = 0; first < n; first += most) {
+    const std::int64_t columns = std::min(most, n - first);
+    for (std::int64_t t = 0; t < T; ++t)
+      std::copy_n(matrix + t * n + first, columns, scratch.data() + t * distance);
+    visit(first, columns, scratch.data(), distance);
+  }
 }
 
 /// Scratch for rows in bfloat16.
@@ -354,10 +381,12 @@ void Linear::backward_weight(const Stream& on, std::int64_t T, const float* d_ou
                              float* d_weight) const {
   if (on.device() == Device::kCuda)
     return on_cuda().linear_backward_weight(on, prepared(), T, d_out, in, d_weight);
-  if (precision_ == Precision::kFloat32) {
-    matmul(on, Transpose::kYes, Transpose::kNo, n_, k_, T, d_out, n_, in, k_, 1, d_weight, k_);
-    return;
-  }
+  if (precision_ == Precision::kFloat32)
+    return for_columns(T, n_, d_out, k_,
+                       [&](std::int64_t first, std::int64_t columns, const float* a, std::int64_t distance) {
+                         matmul(on, Transpose::kYes, Transpose::kNo, columns, k_, T, a, distance, in, k_, 1,
+                                d_weight + first * k_, k_);
+                       });
   for (std::int64_t first = 0; first < T; first += kBlock) {
     // The sum runs over rows; rows of zeros beyond the last make their number one of a few.
     const std::int64_t rows = std::min(kBlock, T - first), padded = (rows + 63) / 64 * 64;

@@ -21,6 +21,8 @@ std::vector<Case> cases() {
   for (const std::int64_t T : {1, 15, 16, 17, 31, 63, 64, 65, 129, 511, 512, 513, 1061})
     all.push_back({T, 37, 29});
   all.push_back({70, 131, 96});
+  all.push_back({70, 256, 20});  // rows at a distance that goes badly with the cache
+  all.push_back({1030, 384, 3});
   return all;
 }
 
