@@ -11,6 +11,8 @@
 #include <atomic>
 #include <charconv>
 #include <chrono>
+#include <cmath>
+#include <condition_variable>
 #include <cstdlib>
 #include <fstream>
 #include <limits>
@@ -21,6 +23,7 @@
 #include <utility>
 #include <vector>
 
+#include "distributed/launcher.h"
 #include "distributed/line_socket.h"
 #include "distributed/verdict.h"
 #include "kernels/trace.h"
@@ -545,6 +548,23 @@ void Watchdog::fail(int exit_code, const std::string& cause) {
 
 void Watchdog::release() {
   if (impl_) impl_->release();
+}
+
+StartLimit::StartLimit(double seconds, Watchdog::Ending ending) {
+  const Launch started = launch();
+  if (seconds <= 0 || !started.several()) return;
+  const double turn = std::min<double>(started.rank, 10);
+  thread_ = std::jthread([=, rank = started.rank, ending = std::move(ending)](const std::stop_token& stop) {
+    std::mutex mutex;
+    std::unique_lock lock(mutex);
+    std::condition_variable_any().wait_for(lock, stop, std::chrono::duration<double>(seconds + turn),
+                                           [] { return false; });
+    if (stop.stop_requested()) return;
+    ending.print("rank " + std::to_string(rank) + " on " + host_name() + ": the ranks have not met within " +
+                 std::to_string(std::lround(seconds)) +
+                 " s of their start: one of them is stopped, or cannot be reached from here");
+    ending.exit(1);
+  });
 }
 
 }  // namespace infalign::distributed

@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "distributed/communicator.h"
 
@@ -55,6 +56,19 @@ class Watchdog {
  private:
   class Impl;
   std::unique_ptr<Impl> impl_;
+};
+
+/// For the time before a Watchdog is there: neither MPI nor mpirun notices that a rank is stopped, or cannot
+/// be reached, while MPI starts, and the others would wait for it for ever.
+class StartLimit {
+ public:
+  /// Where this is not destroyed within `seconds`, the process says so and ends with exit code 1; ranks one
+  /// after the other, so that as a rule one of them says it. Does nothing for a process that is not one of
+  /// several ranks, or where `seconds` is 0.
+  explicit StartLimit(double seconds, Watchdog::Ending ending = Watchdog::Ending::of_process());
+
+ private:
+  std::jthread thread_;
 };
 
 }  // namespace infalign::distributed

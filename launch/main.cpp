@@ -71,8 +71,15 @@ void print_result(const experiment::Experiment& experiment, bool json) {
     std::cout << "\nReport: " << experiment.report_path().string() << "\n";
 }
 
-int run_on(distributed::Communicator& ranks, std::optional<distributed::Watchdog>& watchdog,
-           const experiment::Experiment& experiment, const RunCommand& command) {
+/// How long ranks may take to start, where they may be silent for so long afterwards.
+double start_seconds(double watchdog_seconds) {
+  constexpr double kShortest = 30;
+  return watchdog_seconds > 0 ? std::max(watchdog_seconds, kShortest) : 0;
+}
+
+int run_on(distributed::Communicator& ranks, std::optional<distributed::StartLimit>& start_limit,
+           std::optional<distributed::Watchdog>& watchdog, const experiment::Experiment& experiment,
+           const RunCommand& command) {
   stages::RunDevice device;  // outlives what the run has on it
   stages::Run run{experiment, ranks};
   run.revision = INFALIGN_REVISION;
@@ -81,6 +88,7 @@ int run_on(distributed::Communicator& ranks, std::optional<distributed::Watchdog
                                         [](const char* name) -> const char* { return std::getenv(name); }));
   try {
     run.watchdog = &watchdog.emplace(ranks, experiment.distributed.watchdog_seconds);
+    start_limit.reset();
     device = stages::open_device(experiment, ranks);
     run.on = device.on;
     run.collectives = device.collectives.get();
@@ -122,6 +130,7 @@ int run_command(const RunCommand& command, int* argc, char*** argv) {
     return exit_code(error);
   }
   stages::listen_for_stop_signals();
+  std::optional<distributed::StartLimit> start_limit(start_seconds(experiment->distributed.watchdog_seconds));
   std::optional<distributed::Watchdog> watchdog;  // outlives the ranks: finalising MPI is a wait, too
   const auto ranks = distributed::make_mpi(argc, argv);
   omp_set_num_threads(static_cast<int>(experiment->distributed.threads));
@@ -131,7 +140,7 @@ int run_command(const RunCommand& command, int* argc, char*** argv) {
     if (ranks->root()) std::cerr << "infalign: " << error.what() << std::endl;
     return exit_code(error);
   }
-  const int code = run_on(*ranks, watchdog, *experiment, command);
+  const int code = run_on(*ranks, start_limit, watchdog, *experiment, command);
   if (watchdog) watchdog->release();
   return code;
 }
@@ -154,11 +163,13 @@ int doctor_command(const RunCommand& command, int* argc, char*** argv) {
     if (distributed::launcher_rank() == 0) std::cerr << "infalign: " << error.what() << std::endl;
     return exit_code(error);
   }
+  std::optional<distributed::StartLimit> start_limit(start_seconds(watchdog_seconds));
   std::optional<distributed::Watchdog> watchdog;
   const auto ranks = distributed::make_mpi(argc, argv);
   int code = kFailed;
   try {
     watchdog.emplace(*ranks, watchdog_seconds);
+    start_limit.reset();
     const auto findings = stages::examine(*ranks, options);
     code = findings["problems"].empty() ? kDone : kFailed;
     if (ranks->root()) {

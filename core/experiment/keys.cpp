@@ -380,7 +380,8 @@ Section describe(Distributed& d) {
           {"threads", &d.threads, at_least(1), "Processor threads of each rank."},
           {"watchdog_seconds", &d.watchdog_seconds, at_least(0),
            "A rank that gives no sign of life, or does not get on while others wait for it, for so "
-           "long ends all ranks with a message; 0: none watches."}}};
+           "long ends all ranks with a message, and so do ranks that have not met so long after their start "
+           "(at least 30 s); 0: none watches."}}};
 }
 
 Section describe(Checkpoint& c) {

@@ -5,7 +5,8 @@
 //
 // With `courier` they meet in couriers, for which they wait.
 //
-// Faults: throw, kill, abort, stop, stop_at_the_end (its work is done), sleep, spin, leave; and what is none:
+// Faults: throw, kill, abort, stop, stop_at_the_end (its work is done),
+// stop_at_the_start (of MPI), sleep, spin, leave; and what is none:
 // work (with signs of progress) and read (a long file), for twice SECONDS.
 #include <signal.h>
 #include <unistd.h>
@@ -59,9 +60,12 @@ int main(int argc, char** argv) {
   const std::string fault = argv[2];
   const int who = std::atoi(argv[3]);
   const bool by_courier = argc > 4 && std::string(argv[4]) == "courier";
+  std::optional<distributed::StartLimit> start_limit(seconds);
   std::optional<distributed::Watchdog> watchdog;
+  if (fault == "stop_at_the_start" && distributed::launcher_rank() == who) kill(getpid(), SIGSTOP);
   const auto ranks = distributed::make_mpi(&argc, &argv);
   watchdog.emplace(*ranks, seconds);
+  start_limit.reset();
   const auto couriers = ranks->split(0);
   distributed::Courier courier(by_courier);
   try {

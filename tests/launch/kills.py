@@ -1,5 +1,5 @@
-"""`kill -9` at a bad moment, again and again, in a run of several stages of a tiny model: after each restart, on another number of ranks, the run goes on,
-and at its end weights and evaluation are those of the undisturbed run, bit for bit.
+"""`kill -9` at a bad moment, again and again, in a run of several stages of a tiny model: after each restart, on another number of ranks and in another
+stage of sharding, the run goes on, and at its end weights and evaluation are those of the undisturbed run, bit for bit.
 
     kills.py KILLS [SEED]      prints a line for each run that was brought to its end
 
@@ -93,7 +93,8 @@ while kills < KILLS:
     what = []
     while True:
         ranks = rng.choice([1, 2, 3])
-        process = subprocess.Popen(command(config, output, settings, ranks), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        sharding = rng.choice([0, 1, 2, 3])
+        process = subprocess.Popen(command(config, output, {**settings, "distributed.sharding": sharding}, ranks), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                                    start_new_session=True)
         who = rng.choice(["one rank", "all ranks", "mpirun"] + ["one rank, stopped,"] * (KILLS > 20 and ranks > 1))
         when = rng.choice(["at a random moment", "while writing", "while renaming"])

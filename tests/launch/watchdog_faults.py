@@ -18,6 +18,7 @@ WORDS = {
     "abort": f"rank {RANK} on HOST ended without a word",
     "stop": f"rank {RANK} on HOST has given no sign of life for",
     "stop_at_the_end": f"rank {RANK} on HOST has given no sign of life for",
+    "stop_at_the_start": f"rank {0 if RANK != '0' else 1} on HOST: the ranks have not met within {SECONDS} s of their start",
     "sleep": f"rank {RANK} on HOST has not got on for",
     "spin": f"rank {RANK} on HOST has not got on for",
     "leave": f"rank {RANK} on HOST ended its work while others need it",
@@ -45,10 +46,10 @@ if FAULT in ("work", "read"):
     check(not said, "a rank that works was given up")
     sys.exit()
 check(done.returncode in EXIT_CODES.get(FAULT, (1, 134, 137)), f"exit code {done.returncode}")
-check(len(said) == 1, f"{len(said)} messages instead of one")
+check(len(said) == 1 or (said and FAULT == "stop_at_the_start"), f"{len(said)} messages instead of one")
 words = WORDS[FAULT].replace("HOST", os.uname().nodename)
 check(words in said[0], f"«{words}» is not in the message")
-if FAULT == "stop_at_the_end":
+if FAULT in ("stop_at_the_end", "stop_at_the_start"):
     sys.exit()
 check("phase mischief" in said[0] or FAULT in ("throw", "leave"), "the phase is not in the message")
 check("step 10" in said[0] and ("after split #" if MORE else "after barrier #") in said[0], "the step or the last collective is not in the message")
