@@ -1,5 +1,7 @@
 #include "core/stages/parameter_shards.h"
 
+#include <atomic>
+#include <chrono>
 #include <utility>
 #include <vector>
 
@@ -8,12 +10,28 @@
 namespace infalign::stages {
 namespace {
 
+/// Adds the seconds of its life.
+class Timer {
+ public:
+  explicit Timer(std::atomic<double>& sum) : sum_(sum) {}
+  ~Timer() { sum_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+
+ private:
+  std::atomic<double>& sum_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
 /// What the ranks hold of one buffer.
 class PublishedSource final : public model::ParameterSource {
  public:
   PublishedSource(std::unique_ptr<distributed::Published> published, std::int64_t width,
-                  std::shared_ptr<distributed::Courier> courier)
-      : published_(std::move(published)), width_(width), courier_(std::move(courier)) {}
+                  std::shared_ptr<distributed::Courier> courier, std::shared_ptr<FetchTime> time)
+      : published_(std::move(published)),
+        width_(width),
+        courier_(std::move(courier)),
+        time_(std::move(time)) {}
   ~PublishedSource() override {
     try {
       courier_->wait();
@@ -29,21 +47,27 @@ class PublishedSource final : public model::ParameterSource {
     for (const auto& [offset, size] : ranges) bytes.push_back({offset * width_, (offset + size) * width_});
     courier_->send([this, bytes = std::move(bytes), to] {
       const kernels::Span span("fetch parameters");
+      const Timer timer(time_->taken);
       published_->fetch(bytes, to);
     });
   }
-  void wait() override { courier_->wait(); }
+  void wait() override {
+    const Timer timer(time_->waited);
+    courier_->wait();
+  }
 
  private:
   std::unique_ptr<distributed::Published> published_;
   std::int64_t width_;  // bytes of a value
   std::shared_ptr<distributed::Courier> courier_;
+  std::shared_ptr<FetchTime> time_;
 };
 
 }  // namespace
 
-ParameterShards::ParameterShards(const distributed::ShardGroups& groups)
+ParameterShards::ParameterShards(const distributed::ShardGroups& groups, std::shared_ptr<FetchTime> time)
     : groups_(groups),
+      time_(std::move(time)),
       space_(std::make_shared<model::GatherSpace>()),
       courier_(std::make_shared<distributed::Courier>(groups.group().concurrent())) {}
 
@@ -55,12 +79,12 @@ model::Gathering ParameterShards::publish(std::span<const std::byte> parameters,
   auto published = group.publish(
       parameters.subspan(static_cast<std::size_t>(mine.begin), static_cast<std::size_t>(mine.size())),
       intervals);
-  return {std::make_shared<PublishedSource>(std::move(published), width, courier_), space_};
+  return {std::make_shared<PublishedSource>(std::move(published), width, courier_, time_), space_};
 }
 
 std::shared_ptr<ParameterShards> make_shards(Run& run) {
   if (run.experiment.distributed.sharding < 3 || run.ranks.size() == 1) return nullptr;
-  return std::make_shared<ParameterShards>(run.groups);
+  return std::make_shared<ParameterShards>(run.groups, run.fetching);
 }
 
 }  // namespace infalign::stages

@@ -19,8 +19,9 @@ namespace infalign::stages {
 
 class ParameterShards {
  public:
-  /// Among the ranks of each group, which has to outlive this.
-  explicit ParameterShards(const distributed::ShardGroups& groups);
+  /// Among the ranks of each group, which has to outlive this. `time` is added to.
+  explicit ParameterShards(const distributed::ShardGroups& groups,
+                           std::shared_ptr<FetchTime> time = std::make_shared<FetchTime>());
 
   /// What this rank holds of a buffer of `parameters` values: that of the optimizer, and of its copies.
   distributed::Interval own(std::int64_t parameters) const {
@@ -40,6 +41,7 @@ class ParameterShards {
   model::Gathering publish(std::span<const std::byte> parameters, std::int64_t width);
 
   const distributed::ShardGroups& groups_;
+  std::shared_ptr<FetchTime> time_;
   std::shared_ptr<model::GatherSpace> space_;
   std::shared_ptr<distributed::Courier> courier_;  // last: ends before what it writes to
 };

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <set>
 #include <span>
 #include <string>
@@ -21,6 +23,11 @@
 
 namespace infalign::stages {
 
+/// Seconds so far that parameters held by other ranks were under way, and that passes waited for them.
+struct FetchTime {
+  std::atomic<double> taken = 0, waited = 0;
+};
+
 struct Run {
   const experiment::Experiment& experiment;
   distributed::Communicator& ranks;
@@ -34,6 +41,7 @@ struct Run {
   distributed::Watchdog* watchdog = nullptr;
   TimeLimit time_limit{};
   std::set<std::string> logged{};  // by log_once
+  std::shared_ptr<FetchTime> fetching = std::make_shared<FetchTime>();
 
   bool root() const { return ranks.root(); }
 

@@ -173,7 +173,7 @@ void Training::run(const std::function<StepReport(std::int64_t step)>& gradients
     const kernels::Span span("step");
     const auto start = std::chrono::steady_clock::now();
     const WorkTime work(run_);
-    const double exposed = optimizer_.exposed_seconds(), communicated = optimizer_.communication_seconds();
+    const double exposed = exposed_seconds(), communicated = communication_seconds();
     optimizer_.begin_step(plan_.micro_batches, own_micro_batches(run_, plan_.micro_batches).size());
     auto report = gradients(step);
     const auto idle = idle_shares(run_, work);
@@ -199,10 +199,10 @@ void Training::run(const std::function<StepReport(std::int64_t step)>& gradients
     report.metrics["gradient_norm"] =
         result.applied ? OrderedJson(result.gradient_norm) : OrderedJson(nullptr);
     report.metrics["skipped_steps"] = skipped_;
-    if (const double total = optimizer_.communication_seconds() - communicated;
+    if (const double total = communication_seconds() - communicated;
         run_.ranks.size() > 1 && run_.on.device() == kernels::Device::kCpu)
       report.metrics["exposed_communication"] =
-          total > 0 ? std::min(1.0, (optimizer_.exposed_seconds() - exposed) / total) : 0.0;
+          total > 0 ? std::min(1.0, (exposed_seconds() - exposed) / total) : 0.0;
     report.metrics["seconds"] = seconds.count();
     if (idle.size() > 1) {
       report.metrics["idle_share"] =

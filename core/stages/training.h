@@ -81,6 +81,10 @@ class Training {
   /// Takes over a checkpoint. Returns what is wrong with it, on all ranks, or "". Collective.
   std::string read_checkpoint(const std::filesystem::path& folder);
   void save(std::int64_t step);
+  /// So far, of gradients and parameters alike: that work waited for other ranks, and that what they exchange
+  /// was under way.
+  double exposed_seconds() const { return optimizer_.exposed_seconds() + run_.fetching->waited; }
+  double communication_seconds() const { return optimizer_.communication_seconds() + run_.fetching->taken; }
 
   Run& run_;
   TrainingPlan plan_;

@@ -32,6 +32,7 @@ for stage, ranks in ((0, 2), (2, 3), (3, 2), (3, 3)):
     check("add gradients" in names and "ranks: reduce_scatter" in names, f"stage {stage}: no bucket in the timeline: {names}")
     steps = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     check(all(0 <= step["exposed_communication"] <= 1 for step in steps), "exposed_communication is a share")
+    check(stage < 3 or any(step["exposed_communication"] > 0 for step in steps), "no pass waited for its first layer")
     print(f"stage {stage} on {ranks} ranks: same bits")
 
 output = fresh("hybrid")
