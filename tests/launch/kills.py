@@ -25,12 +25,12 @@ PAUSE = 0.001
 
 
 def is_over(pid):
-    """A process that has ended, of which mpirun has not taken notice."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    """A process that has ended, of which mpirun has not taken notice, or one that is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZT"
 
 
 def ranks_of(launcher):
-    """The processes of this program below mpirun; none if it has ended."""
+    """The processes of this program below mpirun that go on; none if it has ended."""
     try:
         children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
         return [int(pid) for pid in children if "infalign" in Path(f"/proc/{pid}/comm").read_text() and not is_over(pid)]
@@ -39,8 +39,8 @@ def ranks_of(launcher):
 
 
 def wait_for_end(process, limit):
-    """Waits for mpirun and returns its standard error. One that hangs although its ranks are gone is killed, as launch/mpirun does: Open MPI 4 does so at times when
-    ranks end while it finalises."""
+    """Waits for mpirun and returns its standard error. One that hangs although its ranks are gone, or is left with one that is stopped, is killed, as launch/mpirun
+    does: Open MPI 4 does so at times when ranks end while it finalises."""
     start, gone_since = time.time(), None
     while time.time() < start + limit:
         try:
