@@ -4,29 +4,32 @@
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build=$repository/build/release
+installed=''  # yes: packages, by this call
 
 fail() {
   echo "$(basename "$0"): $*" >&2
   exit 1
 }
 
-# The package names of launch/packages, one a line.
+# listed_packages [test]: the package names of launch/packages, one a line; those below [test] only if asked for.
 listed_packages() {
-  sed -e 's/#.*//' -e '/^[[:space:]]*$/d' -e 's/[[:space:]]*$//' "$repository/launch/packages"
+  local others='/^\[test\]/,$d'
+  [[ ${1:-} != test ]] || others='/^\[test\]/d'
+  sed -e 's/#.*//' -e "$others" -e '/^[[:space:]]*$/d' -e 's/[[:space:]]*$//' "$repository/launch/packages"
 }
 
 missing_packages() {
   local package
-  listed_packages | while read -r package; do
+  listed_packages "$@" | while read -r package; do
     dpkg-query --show --showformat='${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || echo "$package"
   done
 }
 
-# Installs the listed packages that are missing, if any. Elsewhere than on Debian and its children CMake says what it lacks.
+# install_missing_packages [test]: installs the listed packages that are missing, if any. Elsewhere than on Debian and its children CMake says what it lacks.
 install_missing_packages() {
   command -v dpkg-query >/dev/null || return 0
   local missing as_root=()
-  missing=$(missing_packages | tr '\n' ' ')
+  missing=$(missing_packages "$@" | tr '\n' ' ')
   [[ -n $missing ]] || return 0
   if [[ $(id -u) -ne 0 ]]; then
     command -v sudo >/dev/null || fail "these packages are missing, and installing them takes root: apt-get install ${missing% }"
@@ -42,12 +45,13 @@ install_missing_packages() {
     fail "apt-get could not install ${missing% }"
   fi
   rm -f "$log"
+  installed=yes
 }
 
-# Configures the release preset where that is not done, and builds the given targets (all by default).
+# Configures the release preset where that is not done, or there is more to be found now, and builds the given targets (all by default).
 build_release() {
   local log
-  if [[ ! -f $build/build.ninja ]]; then
+  if [[ ! -f $build/build.ninja || -n $installed ]]; then
     # A compiler of one's own in front of Debian's seldom knows Debian's MPI and HDF5; CXX overrules.
     if [[ -z ${CXX:-} && $(command -v c++) != /usr/bin/c++ && -x /usr/bin/g++ ]]; then export CXX=/usr/bin/g++; fi
     echo "configuring build/release" >&2

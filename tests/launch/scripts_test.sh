@@ -33,11 +33,11 @@ stand_in() {
   printf '#!/usr/bin/env bash\n%s\n' "$2" >"$work/bin/$1"
   chmod +x "$work/bin/$1"
 }
-# install: what install_missing_packages prints, and its exit status
+# install [test]: what install_missing_packages prints, and its exit status
 install() {
   local status=0
   : >"$work/calls"
-  PATH=$work/bin CALLS=$work/calls bash -euo pipefail -c 'source "$1"; install_missing_packages' test "$repository/launch/common.sh" \
+  PATH=$work/bin CALLS=$work/calls bash -euo pipefail -c 'source "$1"; install_missing_packages "${@:2}"' test "$repository/launch/common.sh" "$@" \
     >"$work/output" 2>&1 || status=$?
   echo "$status"
 }
@@ -54,6 +54,12 @@ expect "two missing, as root: status" 0 "$(install)"
 expect "two missing, as root: only these are installed" "apt-get install --yes --no-install-recommends cmake gnuplot-nox" \
   "$(tail -n 1 "$work/calls")"
 
+stand_in dpkg-query 'case "${@: -1}" in clang-tidy) exit 1 ;; *) echo installed ;; esac'
+expect "missing for the tests alone: left out" "" "$(install >/dev/null; cat "$work/calls")"
+expect "missing for the tests alone: installed for them" "apt-get install --yes --no-install-recommends clang-tidy" \
+  "$(install test >/dev/null; tail -n 1 "$work/calls")"
+
+stand_in dpkg-query 'case "${@: -1}" in cmake) exit 1 ;; gnuplot-nox) echo config-files ;; *) echo installed ;; esac'
 stand_in id 'echo 1000'
 expect "not root, no sudo: status" 1 "$(install)"
 expect "not root, no sudo: one line with the names" \
@@ -72,7 +78,7 @@ rm "$work/bin/dpkg-query"
 expect "not Debian: status" 0 "$(install)"
 
 expect "every listed package is a plain name" "" \
-  "$(source "$repository/launch/common.sh"; listed_packages | grep -vxE '[a-z0-9][a-z0-9.+-]*' || true)"
+  "$(source "$repository/launch/common.sh"; listed_packages test | grep -vxE '[a-z0-9][a-z0-9.+-]*' || true)"
 
 # launch/mpirun, with a stand-in for mpirun that ends with one exit code after the other and notes its arguments.
 cat >"$work/mpirun" <<'END'
