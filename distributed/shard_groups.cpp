@@ -6,6 +6,11 @@
 #include "kernels/reproducible_sum/reproducible_sum.h"
 
 namespace infalign::distributed {
+namespace {
+
+bool is_one_group(int ranks, int size) { return size == 0 || size >= ranks; }
+
+}  // namespace
 
 std::vector<Interval> parameter_shares(std::int64_t parameters, int ranks) {
   return shares(parameters, ranks, kernels::kSumBlock);
@@ -13,7 +18,7 @@ std::vector<Interval> parameter_shares(std::int64_t parameters, int ranks) {
 
 std::vector<Interval> group_shares(std::int64_t parameters, int ranks, int size) {
   const auto own = parameter_shares(parameters, ranks);
-  const auto copies = own.size() / static_cast<std::size_t>(size);
+  const std::size_t copies = is_one_group(ranks, size) ? 1 : own.size() / static_cast<std::size_t>(size);
   std::vector<Interval> held;
   for (std::size_t first = 0; first < own.size(); first += copies)
     held.push_back({own[first].begin, own[first + copies - 1].end});
@@ -21,7 +26,7 @@ std::vector<Interval> group_shares(std::int64_t parameters, int ranks, int size)
 }
 
 ShardGroups::ShardGroups(Communicator& ranks, int size) : ranks_(&ranks) {
-  if (size == 0 || size == ranks.size()) return;
+  if (is_one_group(ranks.size(), size)) return;
   if (size < 0 || ranks.size() % size != 0)
     throw std::invalid_argument("groups of " + std::to_string(size) + " ranks do not make " +
                                 std::to_string(ranks.size()));

@@ -15,13 +15,15 @@ namespace infalign::distributed {
 /// Each rank's interval of P parameters: borders at multiples of kernels::kSumBlock.
 std::vector<Interval> parameter_shares(std::int64_t parameters, int ranks);
 
-/// What each rank of a group of `size` holds of P parameters: the shares of `ranks` / `size` ranks each.
+/// What each rank of a group holds of P parameters, in groups of `size` as ShardGroups has them: the shares
+/// of as many ranks each as there are groups.
 std::vector<Interval> group_shares(std::int64_t parameters, int ranks, int size);
 
 class ShardGroups {
  public:
-  /// Groups of `size` ranks that follow one another; 0: one group of all. `ranks` has to outlive this.
-  /// Collective. Errors: std::invalid_argument where `size` does not divide the number of ranks.
+  /// Groups of `size` ranks that follow one another; 0, or as many as there are or more: one group of all.
+  /// `ranks` has to outlive this. Collective. Errors: std::invalid_argument where `size` does not divide the
+  /// number of ranks.
   ShardGroups(Communicator& ranks, int size);
 
   /// The ranks that hold one copy of the parameters among them, this one with them.

@@ -69,26 +69,36 @@ class Meeting {
     }
   }
 
-  /// This rank will not come again, neither here nor to a meeting that was split off.
-  void withdraw(int rank, const std::string& why) { break_up("rank " + std::to_string(rank) + " " + why); }
+  /// This rank will not come again, neither here nor to a meeting of its that was split off.
+  void withdraw(int rank, const std::string& why) {
+    break_up(rank, "rank " + std::to_string(rank) + " " + why);
+  }
 
-  /// To be broken up with this one.
-  void split_off(const std::shared_ptr<Meeting>& part) {
+  /// To be broken up with this one by those who meet there too: `ranks`, in the order of their numbers there.
+  void split_off(const std::shared_ptr<Meeting>& part, std::vector<int> ranks) {
     const std::lock_guard lock(mutex_);
-    parts_.push_back(part);
+    parts_.push_back({part, std::move(ranks)});
   }
 
  private:
-  void break_up(const std::string& why) {
-    std::vector<std::weak_ptr<Meeting>> parts;
+  struct Part {
+    std::weak_ptr<Meeting> meeting;
+    std::vector<int> ranks;
+  };
+
+  void break_up(int rank, const std::string& why) {
+    std::vector<Part> parts;
     {
       const std::lock_guard lock(mutex_);
       if (broken_.empty()) broken_ = why;
       changed_.notify_all();
       parts = parts_;
     }
-    for (const auto& part : parts)
-      if (const auto meeting = part.lock()) meeting->break_up(why);
+    for (const Part& part : parts) {
+      const auto there = std::ranges::find(part.ranks, rank);
+      const auto meeting = there != part.ranks.end() ? part.meeting.lock() : nullptr;
+      if (meeting) meeting->break_up(static_cast<int>(there - part.ranks.begin()), why);
+    }
   }
 
   void check_agreement() {
@@ -119,7 +129,7 @@ class Meeting {
   std::uint64_t met_ = 0, parted_ = 0;  // meetings completed, and over
   std::string broken_;                  // why there will be no further meeting; empty while there may be
   bool mismatch_ = false;
-  std::vector<std::weak_ptr<Meeting>> parts_;
+  std::vector<Part> parts_;
 };
 
 /// Ranks of one process read each other's memory as it lies.
@@ -234,16 +244,16 @@ class Threads final : public Communicator {
         all.push_back(*reinterpret_cast<const Member*>(bytes.data()));
       return all;
     }();
-    int place = 0, count = 0, first = -1;
-    for (int rank = 0; rank < size(); ++rank) {
-      if (members[static_cast<std::size_t>(rank)].group != group) continue;
-      if (first < 0) first = rank;
-      if (members[static_cast<std::size_t>(rank)].order < order) ++place;
-      ++count;
-    }
+    std::vector<int> there;  // the ranks of this group, in their order
+    for (int rank = 0; rank < size(); ++rank)
+      if (members[static_cast<std::size_t>(rank)].group == group) there.push_back(rank);
+    const int first = there.front();
+    std::ranges::stable_sort(there, {},
+                             [&](int rank) { return members[static_cast<std::size_t>(rank)].order; });
+    const auto place = static_cast<int>(std::ranges::find(there, rank_) - there.begin());
     if (first == rank_) {
-      made = std::make_shared<Meeting>(count);
-      meeting_->split_off(made);
+      made = std::make_shared<Meeting>(static_cast<int>(there.size()));
+      meeting_->split_off(made, there);
     }
     do_barrier();  // all are made
     auto meeting = *members[static_cast<std::size_t>(first)].meeting;

@@ -10,6 +10,7 @@
 #include "core/stages/model_weights.h"
 #include "core/storage/durable.h"
 #include "core/storage/json_object.h"
+#include "distributed/sharded_optimizer.h"
 
 namespace infalign::stages {
 namespace {

@@ -231,7 +231,7 @@ class Planner {
   std::int64_t share(std::int64_t count) const {
     if (!divides_parameters()) return count;
     const auto group = static_cast<int>(e_.distributed.shard_ranks);
-    return distributed::group_shares(count, plan_.ranks, group == 0 ? plan_.ranks : group).front().size();
+    return distributed::group_shares(count, plan_.ranks, group).front().size();
   }
 
   void add_optimizer(StageMemory& memory, const TrainedParameters& trained) const {

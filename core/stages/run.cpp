@@ -86,7 +86,7 @@ void listen_for_stop_signals() {
 
 void require_ranks(const experiment::Experiment& experiment, int ranks) {
   const std::int64_t group = experiment.distributed.shard_ranks;
-  if (group > 0 && ranks % group != 0)
+  if (group > 0 && ranks > group && ranks % group != 0)
     throw ConfigurationError("distributed.shard_ranks: groups of " + std::to_string(group) +
                              " ranks do not make " + std::to_string(ranks) +
                              "; use a number that divides it, as a rule that of the ranks of a host, or 0");
