@@ -33,7 +33,7 @@ class LanguageProblem final : public Problem {
   void choose_policies(const experiment::Variant& variant) override;
   bool shards_policies() const override { return shards_ && !adapter_; }
   distributed::Interval held() const override {
-    return shards_policies() ? shards_->own(parameter_count()) : Problem::held();
+    return shards_policies() ? shards_->held(parameter_count()) : Problem::held();
   }
   void start(std::span<float> parameters) const override;
   std::int64_t prompt_count(Split split) const override;

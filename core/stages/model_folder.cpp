@@ -31,7 +31,7 @@ storage::DataType read_parameters(const std::filesystem::path& folder, const mod
 std::optional<distributed::Interval> own_part(const ParameterShards* shards,
                                               const model::Transformer& transformer) {
   if (shards == nullptr) return std::nullopt;
-  return shards->own(transformer.layout().size());
+  return shards->held(transformer.layout().size());
 }
 
 std::optional<model::ParameterRange> range(const std::optional<distributed::Interval>& part) {
@@ -73,7 +73,7 @@ model::ModelConfig as_reward_model(model::ModelConfig backbone) {
 
 void ModelFolder::shard(ParameterShards* shards) {
   if (shards == nullptr) return;
-  held = shards->own(transformer.layout().size());
+  held = shards->held(transformer.layout().size());
   if (frozen.empty()) {
     distributed::keep_only(held, parameters.span());
     gathering = shards->publish(std::as_const(parameters).span());

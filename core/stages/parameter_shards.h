@@ -23,8 +23,8 @@ class ParameterShards {
   explicit ParameterShards(const distributed::ShardGroups& groups,
                            std::shared_ptr<FetchTime> time = std::make_shared<FetchTime>());
 
-  /// What this rank holds of a buffer of `parameters` values: that of the optimizer, and of its copies.
-  distributed::Interval own(std::int64_t parameters) const {
+  /// What this rank holds of a buffer of `parameters` values: what it updates, and what its copies do.
+  distributed::Interval held(std::int64_t parameters) const {
     return groups_.shares(parameters)[static_cast<std::size_t>(groups_.group().rank())];
   }
 

@@ -53,7 +53,7 @@ TEST_P(ShardedFolder, IsHeldInPartAndHadWhole) {
       ParameterShards shards(groups);
       const auto folder = load(&shards);
       EXPECT_TRUE(folder.is_sharded());
-      EXPECT_EQ(folder.held, shards.own(std::ssize(expected)));
+      EXPECT_EQ(folder.held, shards.held(std::ssize(expected)));
       EXPECT_EQ(whole_of(folder), expected);
       std::vector<float> part(expected.size());
       folder.copy_to({}, part);
