@@ -6,6 +6,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "support/scratch_folder.h"
 
 namespace infalign::stages {
 namespace {
@@ -24,12 +25,9 @@ text::Tokenizer letters() {
 
 class PreferencePairsTest : public testing::Test {
  protected:
-  PreferencePairsTest() : path_(testing::TempDir() + "preference_pairs_test.jsonl") {}
-  ~PreferencePairsTest() override { std::filesystem::remove(path_); }
-
   PreferencePairs read(const std::string& lines) {
-    std::ofstream(path_) << lines;
-    settings.preferences = path_;
+    settings.preferences = folder_.path() / "pairs.jsonl";
+    std::ofstream(settings.preferences) << lines;
     return read_preference_pairs(settings, letters(), 1000, [] {
       return text::ChatTemplate::parse("{% for m in messages %}{{ m.content }}{% endfor %}", "test.jinja");
     });
@@ -38,7 +36,7 @@ class PreferencePairsTest : public testing::Test {
   experiment::Reward settings;
 
  private:
-  std::filesystem::path path_;
+  ScratchFolder folder_;
 };
 
 using Ids = std::vector<std::int32_t>;

@@ -8,17 +8,24 @@
 #include "core/error.h"
 #include "core/stages/prompt_set.h"
 #include "core/text/chat_template.h"
+#include "support/scratch_folder.h"
 
 namespace infalign::stages {
 namespace {
 
 const std::filesystem::path kModel = std::filesystem::path(INFALIGN_SOURCE_DIR) / "data/storyteller";
 
-std::filesystem::path written(const std::string& name, const std::string& lines) {
-  const auto path = std::filesystem::path(::testing::TempDir()) / name;
-  std::ofstream(path) << lines;
-  return path;
-}
+class PromptSetTest : public testing::Test {
+ protected:
+  std::filesystem::path written(const std::string& name, const std::string& lines) const {
+    const auto path = folder_.path() / name;
+    std::ofstream(path) << lines;
+    return path;
+  }
+
+ private:
+  ScratchFolder folder_;
+};
 
 PromptSets read_sets(const experiment::Prompts& settings, const std::string& chat_template = "",
                      std::int64_t room = 100) {
@@ -33,7 +40,7 @@ PromptSet read(const std::filesystem::path& file, const std::string& chat_templa
   return read_sets(settings, chat_template, room).train;
 }
 
-TEST(PromptSet, WritesMessagesByTheTemplate) {
+TEST_F(PromptSetTest, WritesMessagesByTheTemplate) {
   const auto file = written("chat_prompts.jsonl",
                             "{\"prompt\": \"Once upon a time\"}\n"
                             "{\"messages\": [{\"role\": \"user\", \"content\": \"Tell me of a fox.\"}]}\n");
@@ -46,13 +53,13 @@ TEST(PromptSet, WritesMessagesByTheTemplate) {
   EXPECT_NE(set.id[0], set.id[1]);
 }
 
-TEST(PromptSet, MessagesNeedATemplate) {
+TEST_F(PromptSetTest, MessagesNeedATemplate) {
   const auto file =
       written("no_template.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}\n");
   EXPECT_THROW(read(file, ""), InputError);
 }
 
-TEST(PromptSet, NamesAPromptThatLeavesNoRoom) {
+TEST_F(PromptSetTest, NamesAPromptThatLeavesNoRoom) {
   const auto file =
       written("long.jsonl", "{\"prompt\": \"One\"}\n{\"prompt\": \"Once upon a time there was a fox\"}\n");
   try {
@@ -66,7 +73,7 @@ TEST(PromptSet, NamesAPromptThatLeavesNoRoom) {
 constexpr const char* kThree =
     "{\"prompt\": \"One\"}\n{\"prompt\": \"Once upon a time there was a fox\"}\n{\"prompt\": \"One\"}\n";
 
-TEST(PromptSet, LongPromptsAreLeftOutAndEqualOnesKeptOnce) {
+TEST_F(PromptSetTest, LongPromptsAreLeftOutAndEqualOnesKeptOnce) {
   experiment::Prompts settings;
   settings.train = written("three.jsonl", kThree);
   settings.max_tokens = 4;
@@ -77,7 +84,7 @@ TEST(PromptSet, LongPromptsAreLeftOutAndEqualOnesKeptOnce) {
                                                  "prompts: 1 prompt equal to an earlier one, left out"));
 }
 
-TEST(PromptSet, LongPromptsKeepTheirEndAndTheBeginningMark) {
+TEST_F(PromptSetTest, LongPromptsKeepTheirEndAndTheBeginningMark) {
   experiment::Prompts settings;
   settings.train = written("three.jsonl", kThree);
   settings.max_tokens = 4;
@@ -93,7 +100,7 @@ TEST(PromptSet, LongPromptsKeepTheirEndAndTheBeginningMark) {
   EXPECT_NE(sets.train.id[0], sets.train.id[1]);
 }
 
-TEST(PromptSet, NamesThePromptAndTheLimitItExceeds) {
+TEST_F(PromptSetTest, NamesThePromptAndTheLimitItExceeds) {
   experiment::Prompts settings;
   settings.train = written("three.jsonl", kThree);
   settings.max_tokens = 4;
@@ -107,7 +114,7 @@ TEST(PromptSet, NamesThePromptAndTheLimitItExceeds) {
               ::testing::ThrowsMessage<InputError>(::testing::HasSubstr("no prompts left to train on")));
 }
 
-TEST(PromptSet, WhatIsHeldOutIsNotTrainedOn) {
+TEST_F(PromptSetTest, WhatIsHeldOutIsNotTrainedOn) {
   experiment::Prompts settings;
   settings.train = written("three.jsonl", kThree);
   settings.heldout = written("one.jsonl", "{\"prompt\": \"One\"}\n");
@@ -118,7 +125,7 @@ TEST(PromptSet, WhatIsHeldOutIsNotTrainedOn) {
 }
 
 /// With 300 prompts and a third held out, either count is outside 60 to 140 with a chance below 1e-6.
-TEST(PromptSet, HoldsOutAShareByTheTextAlone) {
+TEST_F(PromptSetTest, HoldsOutAShareByTheTextAlone) {
   std::string lines, reversed;
   for (int i = 0; i < 300; ++i) {
     const auto line = "{\"prompt\": \"Number " + std::to_string(i) + "\"}\n";

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "core/stages/calibrate.h"
+#include "support/scratch_folder.h"
 
 namespace infalign::stages {
 namespace {
@@ -177,9 +178,8 @@ class FreshCalibration : public testing::Test {
     experiment_.calibration.rollouts_per_prompt = kRollouts;
     experiment_.distributed.micro_batch_prompts = 2;
     experiment_.synthetic = synthetic("normal", kPrompts, 512);
-    experiment_.output = std::filesystem::path(testing::TempDir()) / "infalign_fresh_calibration";
+    experiment_.output = folder_.path();
   }
-  ~FreshCalibration() override { std::filesystem::remove_all(experiment_.output); }
 
   /// The rewards of all prompts at a step, each micro-batch by itself.
   std::vector<std::vector<float>> fresh(distributed::Communicator& ranks, std::int64_t step,
@@ -204,6 +204,7 @@ class FreshCalibration : public testing::Test {
     return fresh(*distributed::make_local(), step, per_batch);
   }
 
+  ScratchFolder folder_;
   experiment::Experiment experiment_;
 };
 
