@@ -284,9 +284,11 @@ TEST_F(QuickstartPlan, KnowsWhatIsComputedAgainAndWhatIsHeldInBfloat16) {
 TEST_F(QuickstartPlan, EachStageOfShardingTakesLess) {
   std::vector<std::int64_t> bytes;
   for (experiment_.distributed.sharding = 0; experiment_.distributed.sharding <= 3;
-       ++experiment_.distributed.sharding)
-    bytes.push_back(make_plan(experiment_, 4).largest() ? sum(make_plan(experiment_, 4).largest()->parts)
-                                                        : 0);
+       ++experiment_.distributed.sharding) {
+    const auto plan = make_plan(experiment_, 4);
+    ASSERT_NE(plan.largest(), nullptr);
+    bytes.push_back(sum(plan.largest()->parts));
+  }
   EXPECT_GT(bytes[0], bytes[1]);
   EXPECT_GT(bytes[1], bytes[2]);
   EXPECT_GT(bytes[2], bytes[3]);
