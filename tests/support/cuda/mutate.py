@@ -68,13 +68,15 @@ class Build:
         self.commands = {}
         for entry in entries:
             name = Path(entry["file"]).resolve().relative_to(ROOT).as_posix() if entry["file"].startswith(str(ROOT)) else ""
-            if "infalign_cuda_on_host" in entry["command"] or "test_cuda_on_host" in entry["command"] \
-                    or name in ("kernels/device.cpp", "distributed/exchange.cpp"):
+            if "infalign_cuda_on_host" in entry["command"] or "test_cuda_on_host" in entry["command"] or name == "kernels/device.cpp":
                 self.commands[name] = shlex.split(entry["command"])
+            if "infalign_distributed.dir" in entry["command"]:  # its sources may be compiled together
+                self.commands["distributed/exchange.cpp"] = shlex.split(entry["command"])
 
-    def sources_of(self, name, function):
+    def sources_of(self, name, text, at):
         if name in self.commands:
             return [name]
+        function = enclosing_function(text, at)
         return [source for source in self.commands
                 if re.search(rf"\b{function}\(", (ROOT / source).read_text()) and source != "kernels/device.cpp"]
 
@@ -133,7 +135,7 @@ def main():
             mutant.parent.mkdir(parents=True)
             mutant.write_text(text[:begin] + "{}" + text[end:])
             objects = []
-            for source in build.sources_of(name, enclosing_function(text, begin)):
+            for source in build.sources_of(name, text, begin):
                 objects.append(folder / (source.replace("/", "_") + ".o"))
                 build.compile(source, folder / "overlay", objects[-1])
             tests = next((tests for prefix, tests in TESTS.items() if name.startswith(prefix)), None)
