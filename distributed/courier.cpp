@@ -3,28 +3,12 @@
 #include <omp.h>
 #include <sys/prctl.h>
 
-#include <chrono>
 #include <utility>
 
+#include "distributed/timed.h"
 #include "kernels/trace.h"
 
 namespace infalign::distributed {
-namespace {
-
-/// Adds the seconds of a scope to a sum.
-class Timed {
- public:
-  explicit Timed(double& seconds) : seconds_(seconds) {}
-  ~Timed() { seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
-  Timed(const Timed&) = delete;
-  Timed& operator=(const Timed&) = delete;
-
- private:
-  double& seconds_;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
-
-}  // namespace
 
 Courier::Courier(bool has_thread) {
   if (has_thread) thread_ = std::thread([this] { work(); });

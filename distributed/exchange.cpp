@@ -1,10 +1,10 @@
 #include "distributed/exchange.h"
 
-#include <chrono>
 #include <stdexcept>
 #include <utility>
 
 #include "distributed/courier.h"
+#include "distributed/timed.h"
 #include "kernels/trace.h"
 
 namespace infalign::distributed {
@@ -33,23 +33,19 @@ class HostExchange final : public Exchange {
     reduce(values, intervals, mine);
   }
   void all_gather(std::span<float> values, std::span<const Interval> intervals) override {
-    gathered_ += seconds([&] { ranks_.all_gather(values, intervals); });
+    const Timed timed(gathered_);
+    ranks_.all_gather(values, intervals);
   }
 
   double exposed_seconds() const override { return courier_.waited_seconds() + gathered_; }
   double exchange_seconds() const override { return reduced_ + gathered_; }
 
  private:
-  template <class Call>
-  static double seconds(Call&& call) {
-    const auto start = std::chrono::steady_clock::now();
-    call();
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  }
   template <class T>
   void reduce(std::span<const T> values, std::span<const Interval> intervals, std::span<T> mine) {
     Communicator& ranks = couriers_ ? *couriers_ : ranks_;
-    reduced_ += seconds([&] { ranks.reduce_scatter_sum(values, intervals, mine); });
+    const Timed timed(reduced_);
+    ranks.reduce_scatter_sum(values, intervals, mine);
   }
 
   Communicator& ranks_;

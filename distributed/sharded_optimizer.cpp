@@ -86,8 +86,9 @@ Interval ShardedOptimizer::held() const {
 Interval ShardedOptimizer::held_parameters() const {
   if (sharding_ != Sharding::kParameters) return {0, intervals_.back().end};
   if (copies_ == nullptr) return own();
-  const auto first = static_cast<std::size_t>(communicator_->rank() - copies_->rank());
-  return {intervals_[first].begin, intervals_[first + static_cast<std::size_t>(copies_->size()) - 1].end};
+  const int ranks = communicator_->size(), copies = copies_->size();
+  return group_shares(intervals_.back().end, ranks,
+                      ranks / copies)[static_cast<std::size_t>(communicator_->rank() / copies)];
 }
 
 OptimizerResult ShardedOptimizer::step(kernels::AdamWStep hyper, double max_norm,

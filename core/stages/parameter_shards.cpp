@@ -1,27 +1,13 @@
 #include "core/stages/parameter_shards.h"
 
-#include <atomic>
-#include <chrono>
 #include <utility>
 #include <vector>
 
+#include "distributed/timed.h"
 #include "kernels/trace.h"
 
 namespace infalign::stages {
 namespace {
-
-/// Adds the seconds of its life.
-class Timer {
- public:
-  explicit Timer(std::atomic<double>& sum) : sum_(sum) {}
-  ~Timer() { sum_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
-  Timer(const Timer&) = delete;
-  Timer& operator=(const Timer&) = delete;
-
- private:
-  std::atomic<double>& sum_;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 /// What the ranks hold of one buffer.
 class PublishedSource final : public model::ParameterSource {
@@ -47,12 +33,12 @@ class PublishedSource final : public model::ParameterSource {
     for (const auto& [offset, size] : ranges) bytes.push_back({offset * width_, (offset + size) * width_});
     courier_->send([this, bytes = std::move(bytes), to] {
       const kernels::Span span("fetch parameters");
-      const Timer timer(time_->taken);
+      const distributed::Timed timed(time_->taken);
       published_->fetch(bytes, to);
     });
   }
   void wait() override {
-    const Timer timer(time_->waited);
+    const distributed::Timed timed(time_->waited);
     courier_->wait();
   }
 
