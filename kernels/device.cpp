@@ -130,4 +130,17 @@ void Event::synchronise() const {
   if (event_) on_cuda().synchronise_event(event_.get());
 }
 
+void Recording::begin(const Stream& on) { on_cuda().begin_recording(on.queue()); }
+
+void Recording::abandon(const Stream& on) noexcept { on_cuda().abandon_recording(on.queue()); }
+
+void Recording::end(const Stream& on) {
+  const CudaOperations& operations = on_cuda();
+  recorded_ = {operations.end_recording(on.queue()), operations.destroy_recording};
+}
+
+void Recording::replay(const Stream& on) const {
+  if (recorded_) on_cuda().replay(on.queue(), recorded_.get());
+}
+
 }  // namespace infalign::kernels

@@ -70,6 +70,36 @@ class Event {
   std::shared_ptr<void> event_;
 };
 
+/// Work of a GPU's stream, recorded to be queued again as one (a CUDA graph): one call in the place of many.
+/// It is the same operations on the same memory, whose contents may have changed.
+class Recording {
+ public:
+  Recording() = default;  // of nothing
+  /// Records what `work()` queues on a GPU's stream; none of it is done yet. It may ask for memory and give it
+  /// back, but neither wait for the GPU nor copy from or to the CPU.
+  template <class Work>
+  Recording(const Stream& on, Work&& work) {
+    begin(on);
+    try {
+      work();
+    } catch (...) {
+      abandon(on);
+      throw;
+    }
+    end(on);
+  }
+  bool empty() const { return recorded_ == nullptr; }
+  /// Queues it on a stream of the same device.
+  void replay(const Stream& on) const;
+
+ private:
+  static void begin(const Stream& on);
+  static void abandon(const Stream& on) noexcept;
+  void end(const Stream& on);
+
+  std::shared_ptr<void> recorded_;
+};
+
 /// Memory of the CPU, zeroed, aligned for the widest vectors; nullptr for no bytes.
 /// Errors: std::bad_alloc.
 void* allocate_zeroed(std::size_t bytes);

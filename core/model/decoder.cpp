@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "core/model/pieces.h"
 #include "kernels/embedding/embedding.h"
 
 namespace infalign::model {
@@ -108,6 +107,10 @@ std::span<const float> Decoder::prefill(const kernels::Stream& on, const Weights
                                         std::int64_t max_new_tokens) {
   const ModelConfig& config = transformer_->config();
   const std::int64_t n = rows.size(), C = config.hidden_size;
+  on_ = &on;
+  weights_ = &weights;
+  recorded_.clear();
+  pieces_.emplace(on, *transformer_, weights);
   std::int32_t longest = 0;
   for (const kernels::Segment& segment : prompts.segments) longest = std::max(longest, segment.length);
   prompts_.reserve(on, config, static_cast<std::int64_t>(prompts.segments.size()), longest);
@@ -115,6 +118,8 @@ std::span<const float> Decoder::prefill(const kernels::Stream& on, const Weights
   for_each_row_buffer(config, [&](kernels::Buffer<float>& buffer, std::int64_t width) {
     buffer.reserve(on, static_cast<std::size_t>(n * width));
   });
+  constexpr std::size_t kColumns = sizeof(Columns) / sizeof(const std::int32_t*);
+  if (on.device() == kernels::Device::kCuda) columns_.reserve(on, kColumns * static_cast<std::size_t>(n));
 
   transformer_->forward(on, weights, prompts, Keep::kKeysValues, activations_);
   std::vector<std::int32_t> slot;
@@ -137,42 +142,64 @@ std::span<const float> Decoder::prefill(const kernels::Stream& on, const Weights
   return {hidden_.data(), static_cast<std::size_t>(n * C)};
 }
 
-std::span<const float> Decoder::step(const kernels::Stream& on, const Weights& weights,
-                                     const DecodeRows& rows) {
+Decoder::Columns Decoder::columns_of(const DecodeRows& rows) {
+  if (on_->device() == kernels::Device::kCpu)
+    return {rows.position.data(), rows.prompt.data(),       rows.prompt_length.data(),
+            rows.slot.data(),     rows.own_position.data(), rows.own_length.data()};
+  std::vector<std::int32_t> all;  // one copy in the place of six
+  for (const auto* column : {&rows.position, &rows.prompt, &rows.prompt_length, &rows.slot,
+                             &rows.own_position, &rows.own_length})
+    all.insert(all.end(), column->begin(), column->end());
+  kernels::upload(*on_, std::span<const std::int32_t>(all), columns_.data());
+  const std::int64_t n = rows.size();
+  const std::int32_t* first = columns_.data();
+  return {first, first + n, first + 2 * n, first + 3 * n, first + 4 * n, first + 5 * n};
+}
+
+void Decoder::run_layers(std::int64_t n, const Columns& columns) {
+  const kernels::Stream& on = *on_;
+  const Pieces& pieces = *pieces_;
   const ModelConfig& config = transformer_->config();
   const ParameterLayout& layout = transformer_->layout();
-  const std::int64_t n = rows.size(), C = config.hidden_size;
-  const Pieces pieces(on, *transformer_, weights);
   const auto normalise = [&](const float* branch, const NormOffsets& norm, kernels::Buffer<float>& out) {
     pieces.normalise(n, norm, residual_.data(), branch, out.data(), inverse_rms_.data());
   };
   const BeforeNorm raw_qkv{raw_qkv_.data(), qk_inverse_rms_.data()};
   const BeforeNorm raw_branch{raw_branch_.data(), inverse_rms_.data()};
 
-  using Column = kernels::Mirror<std::int32_t>;
-  const Column position(on, rows.position), prompt(on, rows.prompt), prompt_length(on, rows.prompt_length),
-      slot(on, rows.slot), own_position(on, rows.own_position), own_length(on, rows.own_length);
-
-  pieces.embed(rows.token, rows.position, residual_.data());
   for (std::int64_t i = 0; i < config.layers; ++i) {
-    weights.hold(i, i + 1);
+    weights_->hold(i, i + 1);
     const LayerOffsets& at = layout.layer(i);
     const kernels::AttentionShape shape = transformer_->attention_shape(i);
     const kernels::CacheView responses = responses_.layer(i);
     normalise(i == 0 ? nullptr : branch_.data(), at.input_norm, normed_);
-    pieces.queries_keys_values(n, i, position.data(), normed_.data(), raw_qkv, qkv_.data());
-    kernels::cache_store(on, shape, n, qkv_.data(), slot.data(), own_position.data(), responses);
-    kernels::decode_attention(on, shape, n, qkv_.data(), prompts_.layer(i), prompt.data(),
-                              prompt_length.data(), responses, slot.data(), own_length.data(),
+    pieces.queries_keys_values(n, i, columns.position, normed_.data(), raw_qkv, qkv_.data());
+    kernels::cache_store(on, shape, n, qkv_.data(), columns.slot, columns.own_position, responses);
+    kernels::decode_attention(on, shape, n, qkv_.data(), prompts_.layer(i), columns.prompt,
+                              columns.prompt_length, responses, columns.slot, columns.own_length,
                               attended_.data());
     pieces.attention_out(n, i, attended_.data(), raw_branch, branch_.data());
     normalise(branch_.data(), at.feed_forward_norm, normed_);
     pieces.feed_forward_in(n, i, normed_.data(), gate_up_.data(), gated_.data());
     pieces.feed_forward_out(n, i, gated_.data(), raw_branch, branch_.data());
   }
-  weights.hold(config.layers);
+  weights_->hold(config.layers);
   normalise(branch_.data(), layout.final_norm(), hidden_);
-  return {hidden_.data(), static_cast<std::size_t>(n * C)};
+}
+
+std::span<const float> Decoder::step(const DecodeRows& rows) {
+  const std::int64_t n = rows.size();
+  const Columns columns = columns_of(rows);
+  pieces_->embed(rows.token, rows.position, residual_.data());
+  if (on_->device() == kernels::Device::kCpu || weights_->is_gathered()) {
+    run_layers(n, columns);
+  } else if (const auto [known, is_first] = recorded_.try_emplace(n); is_first) {
+    run_layers(n, columns);  // what comes into being at the first use, does so before it is recorded
+  } else {
+    if (known->second.empty()) known->second = kernels::Recording(*on_, [&] { run_layers(n, columns); });
+    known->second.replay(*on_);
+  }
+  return {hidden_.data(), static_cast<std::size_t>(n * transformer_->config().hidden_size)};
 }
 
 }  // namespace infalign::model

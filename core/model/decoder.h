@@ -4,9 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "core/model/pieces.h"
 #include "core/model/transformer.h"
 #include "kernels/decode_attention/decode_attention.h"
 #include "kernels/device.h"
@@ -58,14 +61,16 @@ class Decoder {
   const Transformer& transformer() const { return *transformer_; }
 
   /// Runs the prompts and makes room for rows.size() responses of up to max_new_tokens. The result [rows, C]
-  /// holds for each row the last hidden state of its prompt, which predicts the first token.
+  /// holds for each row the last hidden state of its prompt, which predicts the first token. Stream and
+  /// weights are to outlive the steps that follow.
   std::span<const float> prefill(const kernels::Stream& on, const Weights& weights,
                                  const PackedBatch& prompts, const DecodeRows& rows,
                                  std::int64_t max_new_tokens);
 
   /// Runs the rows' newest tokens; the result [rows, C] holds the normalised hidden states that predict the
-  /// next.
-  std::span<const float> step(const kernels::Stream& on, const Weights& weights, const DecodeRows& rows);
+  /// next. On a GPU the layers are recorded for each number of rows that comes twice, and then replayed: few
+  /// numbers make quick steps.
+  std::span<const float> step(const DecodeRows& rows);
 
   /// For `prompts` prompts of `prompt_tokens` tokens together, the longest of `longest`, and `rows`
   /// responses.
@@ -73,16 +78,32 @@ class Decoder {
                             std::int64_t longest, std::int64_t rows, std::int64_t max_new_tokens);
 
  private:
+  /// What of the rows the layers read, in memory of the device.
+  struct Columns {
+    const std::int32_t *position, *prompt, *prompt_length, *slot, *own_position, *own_length;
+  };
+
   Decoder() = default;
+  /// On a GPU at the same addresses for the same number of rows.
+  Columns columns_of(const DecodeRows& rows);
+  /// From the embeddings in residual_ [n, C] to hidden_ [n, C].
+  void run_layers(std::int64_t n, const Columns& columns);
   /// Calls visit(buffer, width) for each buffer [rows, width] of a step: the one list of them.
   template <class Visit>
   void for_each_row_buffer(const ModelConfig& config, Visit&& visit);
 
   const Transformer* transformer_ = nullptr;
+  // Of the last prefill, and the steps after it.
+  const kernels::Stream* on_ = nullptr;
+  const Weights* weights_ = nullptr;
+  std::optional<Pieces> pieces_;
+  std::map<std::int64_t, kernels::Recording> recorded_;  // by the number of rows; empty after their first step
+
   Activations activations_;
   KeyValueCache prompts_, responses_;
   kernels::Buffer<float> residual_, branch_, normed_, inverse_rms_, qkv_, attended_, gate_up_, gated_,
       hidden_;
+  kernels::Buffer<std::int32_t> columns_;  // of a GPU
   kernels::Buffer<float> raw_qkv_, qk_inverse_rms_, raw_branch_;  // before norms that some models have
 };
 

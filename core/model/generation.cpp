@@ -39,6 +39,14 @@ std::int64_t share_count(const ModelConfig& config, std::int64_t weights, std::s
   return std::clamp(std::min(needed, rows / kFewestRows), std::int64_t{1}, std::ssize(prompts));
 }
 
+/// How many rows a step is to have of which `live` go on, of `most` at the beginning: on a CPU those; on a
+/// GPU one of eight numbers, so that few kinds of step are to be recorded.
+std::int64_t rows_of_step(kernels::Device device, std::int64_t live, std::int64_t most) {
+  if (device == kernels::Device::kCpu) return live;
+  const std::int64_t eighth = (most + 7) / 8;
+  return std::min((live + eighth - 1) / eighth * eighth, most);
+}
+
 void check(const ModelConfig& config, std::span<const Prompt> prompts, std::int64_t samples,
            const SamplingSettings& settings) {
   const auto require = [](bool holds, const std::string& what) {
@@ -155,7 +163,9 @@ void Generator::generate_together(Worker& worker, const kernels::Stream& on, con
   }
 
   std::span<const float> hidden = worker.decoder.prefill(on, weights, batch, rows, settings.max_new_tokens);
-  std::vector<char> alive;
+  std::vector<char> ended(static_cast<std::size_t>(rows.size()), 0);  // by slot
+  std::vector<char> kept;
+  std::int64_t live = rows.size();
   for (std::int64_t index = 0;; ++index) {
     kernels::pulse();
     const auto n = static_cast<std::size_t>(rows.size());
@@ -171,22 +181,27 @@ void Generator::generate_together(Worker& worker, const kernels::Stream& on, con
     }
     draw(worker, on, weights, hidden, settings);
 
-    alive.assign(n, 1);
     for (std::size_t row = 0; row < n; ++row) {
+      rows.token[row] = worker.token[row];
+      char& has_ended = ended[static_cast<std::size_t>(rows.slot[row])];
+      if (has_ended) continue;
       Response& response = responses[prompt_of(row)][sample_of(row)];
       response.tokens.push_back(worker.token[row]);
       response.log_probabilities.push_back(worker.log_probability[row]);
       response.log_probabilities_at_1.push_back(worker.log_probability_at_1[row]);
       response.stopped =
           std::ranges::find(settings.stop_tokens, worker.token[row]) != settings.stop_tokens.end();
-      alive[row] = !response.stopped;
-      rows.token[row] = worker.token[row];
+      has_ended = response.stopped;
+      live -= response.stopped;
     }
-    if (index + 1 == settings.max_new_tokens) break;
-    rows.compact(alive);
-    if (rows.size() == 0) break;
+    if (index + 1 == settings.max_new_tokens || live == 0) break;
+    std::int64_t idle = rows_of_step(on.device(), live, std::ssize(ended)) - live;  // ended, and taken along
+    kept.resize(n);
+    for (std::size_t row = 0; row < n; ++row)
+      kept[row] = !ended[static_cast<std::size_t>(rows.slot[row])] || idle-- > 0;
+    rows.compact(kept);
     rows.advance();
-    hidden = worker.decoder.step(on, weights, rows);
+    hidden = worker.decoder.step(rows);
   }
 }
 

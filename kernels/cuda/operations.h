@@ -69,6 +69,11 @@ struct CudaOperations {
   void (*record_event)(void* queue, void* event);
   void (*wait_for_event)(void* queue, void* event);
   void (*synchronise_event)(void* event);
+  void (*begin_recording)(void* queue);
+  void (*abandon_recording)(void* queue) noexcept;
+  void* (*end_recording)(void* queue);
+  void (*replay)(void* queue, void* recording);
+  void (*destroy_recording)(void* recording);
   EmbeddingRows<float>* embedding_forward;
   EmbeddingRows<float>* embedding_add;
   EmbeddingRows<Bfloat16>* embedding_forward_bfloat16;

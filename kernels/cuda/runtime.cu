@@ -23,14 +23,15 @@ std::string in_mebibytes(std::size_t bytes) {
   return std::to_string((bytes + (std::size_t{1} << 20) - 1) >> 20) + " MiB";
 }
 
-[[noreturn]] void refuse(std::size_t bytes) {
+/// `what` was asked for.
+[[noreturn]] void refuse(const std::string& what) {
   static_cast<void>(cudaGetLastError());  // taken note of: later launches are not to blame
   std::size_t free = 0, total = 0;
   check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
   const std::string at = phase();  // what the memory is for
   throw OutOfMemory(
-      "the GPU is out of memory" + (at.empty() ? "" : " (" + at + ")") + ": " + in_mebibytes(bytes) +
-      " asked for, " + in_mebibytes(free) + " of " + in_mebibytes(total) +
+      "the GPU is out of memory" + (at.empty() ? "" : " (" + at + ")") + ": " + what + " asked for, " +
+      in_mebibytes(free) + " of " + in_mebibytes(total) +
       " free. Less is needed with smaller micro-batches (distributed.micro_batch_prompts), "
       "memory.recompute_activations: true, shorter or fewer samples, memory.reference: bfloat16, "
       "lora, or distributed.sharding: 1 on more ranks");
@@ -77,7 +78,7 @@ void synchronise(void* queue) { check(cudaStreamSynchronize(stream_of(queue)), "
 void* allocate(void* queue, std::size_t bytes) {
   void* memory = nullptr;
   const cudaError_t status = cudaMallocAsync(&memory, bytes, stream_of(queue));
-  if (status == cudaErrorMemoryAllocation) refuse(bytes);
+  if (status == cudaErrorMemoryAllocation) refuse(in_mebibytes(bytes));
   check(status, "cudaMallocAsync");
   return memory;
 }
@@ -117,5 +118,36 @@ void wait_for_event(void* queue, void* event) {
 }
 
 void synchronise_event(void* event) { check(cudaEventSynchronize(event_of(event)), "cudaEventSynchronize"); }
+
+void begin_recording(void* queue) {
+  check(cudaStreamBeginCapture(stream_of(queue), cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+}
+
+void abandon_recording(void* queue) noexcept {
+  cudaGraph_t graph = nullptr;
+  static_cast<void>(cudaStreamEndCapture(stream_of(queue), &graph));
+  static_cast<void>(cudaGraphDestroy(graph));
+  static_cast<void>(cudaGetLastError());  // what went wrong is being thrown
+}
+
+void* end_recording(void* queue) {
+  cudaGraph_t graph = nullptr;
+  check(cudaStreamEndCapture(stream_of(queue), &graph), "cudaStreamEndCapture");
+  cudaGraphExec_t recording = nullptr;
+  const cudaError_t status = cudaGraphInstantiate(&recording, graph, 0);
+  static_cast<void>(cudaGraphDestroy(graph));
+  check(status, "cudaGraphInstantiate");
+  return recording;
+}
+
+void replay(void* queue, void* recording) {
+  const cudaError_t status = cudaGraphLaunch(static_cast<cudaGraphExec_t>(recording), stream_of(queue));
+  if (status == cudaErrorMemoryAllocation) refuse("memory for recorded work");
+  check(status, "cudaGraphLaunch");
+}
+
+void destroy_recording(void* recording) {
+  static_cast<void>(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(recording)));
+}
 
 }  // namespace infalign::kernels::cuda

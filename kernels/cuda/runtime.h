@@ -22,5 +22,10 @@ void destroy_event(void* event);
 void record_event(void* queue, void* event);
 void wait_for_event(void* queue, void* event);
 void synchronise_event(void* event);
+void begin_recording(void* queue);
+void abandon_recording(void* queue) noexcept;
+void* end_recording(void* queue);
+void replay(void* queue, void* recording);
+void destroy_recording(void* recording);
 
 }  // namespace infalign::kernels::cuda

@@ -9,6 +9,7 @@
 #include "core/model/generation.h"
 #include "core/model/test_models.h"
 #include "core/model/tiny_families.h"
+#include "support/cuda/queue.h"
 
 namespace infalign::model {
 namespace {
@@ -149,7 +150,10 @@ TEST_P(ModelOnCuda, ResponsesAreThoseOfTheCpu) {
           .generate(on, placed.weights(), prompts, 5, settings,
                     {.seed = 3, .purpose = kernels::Purpose::kPolicy});
     };
-    const auto expected = draw({}), actual = draw(gpu);
+    const auto expected = draw({});
+    const int launched = host_cuda::graph_launches();
+    const auto actual = draw(gpu);
+    EXPECT_GT(host_cuda::graph_launches(), launched) << "steps of as many rows as one before are replayed";
     for (std::size_t i = 0; i < prompts.size(); ++i)
       for (std::size_t s = 0; s < 5; ++s) {
         const Response &a = expected[i][s], &b = actual[i][s];

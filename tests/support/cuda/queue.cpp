@@ -39,8 +39,24 @@ struct Work {
 }  // namespace
 }  // namespace infalign::host_cuda
 
+/// Recorded work, and the memory that it asks for: its own from recording to destruction, as addresses are
+/// part of what is recorded.
+struct CUgraph_st {
+  std::vector<std::function<void()>> work;
+  std::vector<void*> memory, unreturned;  // of that, what has not been given back within the recording
+
+  void add(void* asked_for) {
+    memory.push_back(asked_for);
+    unreturned.push_back(asked_for);
+  }
+};
+/// A graph that can be launched owns what the graph did.
+struct CUgraphExec_st {
+  CUgraph_st graph;
+};
 struct CUstream_st {
   std::deque<infalign::host_cuda::Work> queue;
+  std::unique_ptr<CUgraph_st> recording;  // where work goes instead, from the beginning of a capture to its end
 };
 struct CUevent_st {
   std::shared_ptr<bool> done;  // null before it is recorded
@@ -64,7 +80,8 @@ class Device {
   cudaError_t last = cudaSuccess;
   Streams streams = Streams::kLazy;
   int fail_allocation = -1, fail_launch = -1;
-  bool stalled = false;  // work with an order
+  bool stalled = false;    // work with an order
+  int graph_launches = 0;
   std::size_t memory = std::size_t{1} << 30, in_use = 0;
   std::map<const char*, std::size_t> pinned;
 
@@ -92,7 +109,10 @@ class Device {
 
   std::shared_ptr<bool> queue(cudaStream_t stream, Work work) {
     auto done = work.done;
-    stream->queue.push_back(std::move(work));
+    if (stream->recording)
+      stream->recording->work.push_back(std::move(work.run));
+    else
+      stream->queue.push_back(std::move(work));
     return done;
   }
   std::uint64_t next_order() { return ++last_order_; }
@@ -141,6 +161,10 @@ class Device {
     blocks_.erase(found);
     if (under_asan()) std::free(address);
     return true;
+  }
+  void free_all(const std::vector<void*>& addresses) {
+    const Opened opened(*this);
+    for (void* address : addresses) free(address);
   }
   std::size_t size_of(void* address) const {
     const auto found = blocks_.find(static_cast<char*>(address));
@@ -270,6 +294,7 @@ std::size_t memory_in_use() {
   return device.in_use;
 }
 void set_memory(std::size_t bytes) { Device::get().memory = bytes; }
+int graph_launches() { return Device::get().graph_launches; }
 
 cudaError_t queue_kernel(cudaStream_t stream, dim3 grid, dim3 block, std::size_t shared,
                          std::function<void()> body) {
@@ -383,6 +408,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   Device& device = Device::get();
   const Guard guard(device.lock);
+  if (stream->recording) return device.note(cudaErrorStreamCaptureUnsupported);
   device.run_until_empty(stream);
   return cudaSuccess;
 }
@@ -400,14 +426,22 @@ cudaError_t cudaMallocAsync(void** address, std::size_t size, cudaStream_t strea
   *address = device.allocate(size);
   if (*address == nullptr) return device.note(cudaErrorMemoryAllocation);
   void* memory = *address;
+  if (stream->recording) stream->recording->add(memory);
   device.queue(stream, work_of([memory, size] { std::memset(memory, 0xff, size); }));
   return cudaSuccess;
 }
 cudaError_t cudaFreeAsync(void* address, cudaStream_t stream) {
   Device& device = Device::get();
   const Guard guard(device.lock);
-  if (device.size_of(address) == 0) return device.note(cudaErrorInvalidValue);
-  device.queue(stream, work_of([&device, address] { device.free(address); }));
+  const std::size_t size = device.size_of(address);
+  if (size == 0) return device.note(cudaErrorInvalidValue);
+  if (!stream->recording) {
+    device.queue(stream, work_of([&device, address] { device.free(address); }));
+  } else if (std::erase(stream->recording->unreturned, address) == 1) {
+    device.queue(stream, work_of([address, size] { std::memset(address, 0xff, size); }));
+  } else {
+    return device.note(cudaErrorStreamCaptureUnsupported);  // memory from before: once only, not at each launch
+  }
   return cudaSuccess;
 }
 cudaError_t cudaMallocHost(void** address, std::size_t size) {
@@ -434,6 +468,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t size, cudaMe
   const Guard guard(device.lock);
   const bool to_device = device.is_device(to), from_device = device.is_device(from);
   if (kind != cudaMemcpyDefault || (!to_device && !from_device)) return device.note(cudaErrorInvalidValue);
+  if (stream->recording && !(to_device && from_device)) return device.note(cudaErrorStreamCaptureUnsupported);
   if (!from_device && !device.is_pinned(from)) {  // pageable: read before the call returns
     const char* bytes = static_cast<const char*>(from);
     device.queue(stream, work_of([to, staged = std::vector<char>(bytes, bytes + size)] {
@@ -465,6 +500,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   Device& device = Device::get();
   const Guard guard(device.lock);
+  if (stream->recording) return device.note(cudaErrorStreamCaptureUnsupported);
   event->done = device.queue(stream, {});
   event->stream = stream;
   return cudaSuccess;
@@ -472,6 +508,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   Device& device = Device::get();
   const Guard guard(device.lock);
+  if (stream->recording) return device.note(cudaErrorStreamCaptureUnsupported);
   if (!event->done) return cudaSuccess;
   infalign::host_cuda::Work work;
   work.after = event->done;
@@ -483,6 +520,51 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   Device& device = Device::get();
   const Guard guard(device.lock);
   if (event->done) device.run_until(event->stream, event->done);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  Device& device = Device::get();
+  const Guard guard(device.lock);
+  if (stream->recording) return device.note(cudaErrorIllegalState);
+  stream->recording = std::make_unique<CUgraph_st>();
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  Device& device = Device::get();
+  const Guard guard(device.lock);
+  if (!stream->recording) return device.note(cudaErrorIllegalState);
+  *graph = stream->recording.release();
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* runnable, cudaGraph_t graph, unsigned long long) {
+  Device& device = Device::get();
+  const Guard guard(device.lock);
+  if (!graph->unreturned.empty()) return device.note(cudaErrorInvalidValue);  // could be launched only once
+  *runnable = new CUgraphExec_st{std::exchange(*graph, {})};
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  Device& device = Device::get();
+  const Guard guard(device.lock);
+  if (graph != nullptr) device.free_all(graph->memory);
+  delete graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t runnable, cudaStream_t stream) {
+  Device& device = Device::get();
+  const Guard guard(device.lock);
+  if (device.fail_launch >= 0 && device.fail_launch-- == 0) return device.note(cudaErrorLaunchFailure);
+  for (const auto& work : runnable->graph.work) device.queue(stream, work_of(work));
+  ++device.graph_launches;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t runnable) {
+  Device& device = Device::get();
+  const Guard guard(device.lock);
+  device.run_everything();
+  device.free_all(runnable->graph.memory);
+  delete runnable;
   return cudaSuccess;
 }
 

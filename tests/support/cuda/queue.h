@@ -22,6 +22,8 @@ void set_streams(Streams streams, std::uint64_t seed = 1);
 void fail_allocation(int calls);
 /// The same for the launch of a kernel.
 void fail_launch(int calls);
+/// How often recorded work (a CUDA graph) has been queued.
+int graph_launches();
 /// Device memory in use, in bytes.
 std::size_t memory_in_use();
 /// Device memory there is, in bytes; 1 GiB at first. Programs that call none of these are told by the

@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/language.h"
 #include "kernels/cuda/registry.h"
+#include "kernels/cuda/scratch.h"
 #include "support/cuda/block.h"
 #include "support/cuda/queue.h"
 
@@ -260,6 +261,55 @@ TEST_F(Queues, ALaunchThatFailsIsAnErrorOfThatLaunch) {
   std::vector<float> value(1);
   download(on, static_cast<const float*>(x.data()), std::span<float>(value));
   EXPECT_EQ(value[0], 2);
+}
+
+// ---- Recordings.
+
+float value_of(const Stream& stream, const Buffer<float>& x) {
+  std::vector<float> value(1);
+  download(stream, x.data(), std::span<float>(value));
+  return value[0];
+}
+
+TEST_F(Queues, ARecordingIsReplayedOnWhatStandsInMemoryThen) {
+  const std::size_t before = host_cuda::memory_in_use();
+  {
+    Buffer<float> x(on, 1), y(on, 1);
+    const Recording recording(on, [&] {
+      const cuda::Scratch<float> between(on, 1);
+      copy(on, 1, x.data(), between.data());
+      copy(on, 1, between.data(), y.data());
+    });
+    EXPECT_EQ(value_of(on, y), 0) << "recorded, not done";
+    for (const float value : {5.0f, 7.0f}) {
+      set(on, value, x.data());
+      recording.replay(on);
+      EXPECT_EQ(value_of(on, y), value);
+    }
+  }
+  EXPECT_EQ(host_cuda::memory_in_use(), before);
+}
+
+TEST_F(Queues, WhatCannotBeRecordedIsAnErrorAndLeavesTheStreamAsItWas) {
+  Buffer<float> x(on, 1);
+  const std::size_t before = host_cuda::memory_in_use();
+  const std::vector<float> host(1, 9.0f);
+  const auto refuses = [&](auto work) {
+    EXPECT_THROW(Recording(on, [&] {
+                   const cuda::Scratch<float> scratch(on, 1);
+                   work();
+                 }),
+                 std::runtime_error);
+    EXPECT_EQ(host_cuda::memory_in_use(), before);
+  };
+  refuses([&] { on.synchronise(); });
+  refuses([&] { upload(on, std::span<const float>(host), x.data()); });
+  refuses([&] {
+    host_cuda::fail_launch(0);
+    set(on, 5, x.data());
+  });
+  set(on, 7, x.data());
+  EXPECT_EQ(value_of(on, x), 7);
 }
 
 using StandInsDeathTest = StandIns;
