@@ -160,10 +160,10 @@ std::optional<double> common_target_kl(const RunFolder& run) {
 std::string preference_accuracy_html(const PreferenceAccuracy& accuracy) {
   const auto& share = accuracy.heldout_accuracy;
   if (!share.known()) return "not measured: none held out";
-  const Estimate percent{100 * share.value, 100 * share.low, 100 * share.high};
-  auto html = fmt::format("{} % right of {}", estimate_html(percent, 1), accuracy.heldout_pairs);
-  if (accuracy.training_pairs > 0) html += fmt::format(", learned from {}", accuracy.training_pairs);
-  return html;
+  auto html = fmt::format("{:.1f} % <span class=\"interval\">{:.1f} to {:.1f}, of {} held-out pairs",
+                          100 * share.value, 100 * share.low, 100 * share.high, accuracy.heldout_pairs);
+  if (accuracy.training_pairs > 0) html += fmt::format("; learned from {}", accuracy.training_pairs);
+  return html + "</span>";
 }
 
 }  // namespace
