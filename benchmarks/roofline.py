@@ -48,6 +48,8 @@ def kernels():
         ("product of gate and up in bfloat16", 2 * T * C + 4 * C * F + 8 * T * F, 4 * T * C * F, 0),
         ("attention forward, one segment, float32", 4 * T * (row + H * D), 0, 4 * pairs * H * D),
         ("attention backward, one segment, float32", 8 * T * (row + H * D), 0, 14 * pairs * H * D),
+        ("attention forward, one segment, bfloat16", 4 * T * (row + H * D), 4 * pairs * H * D, 0),
+        ("attention backward, one segment, bfloat16", 8 * T * (row + H * D), 14 * pairs * H * D, 0),
         ("decode attention, 256 rows of 2048", 8 * 256 * 2048 * K * D, 0, 4 * 256 * 2048 * H * D),
         ("SwiGLU forward", 12 * T * F, 0, 0),
         ("SwiGLU backward", 20 * T * F, 0, 0),

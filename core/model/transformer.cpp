@@ -128,14 +128,15 @@ std::int64_t Activations::bytes(const ModelConfig& config, std::int64_t T, Keep 
 Transformer::Transformer(const ModelConfig& config)
     : config_(config), layout_(config), inverse_frequency_(inverse_frequencies(config)) {}
 
-kernels::AttentionShape Transformer::attention_shape(std::int64_t layer) const {
+kernels::AttentionShape Transformer::attention_shape(std::int64_t layer, kernels::Precision products) const {
   const float usual = 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
   return {.heads = config_.heads,
           .kv_heads = config_.kv_heads,
           .head_dim = config_.head_dim,
           .scale = config_.attention_scale == 0 ? usual : config_.attention_scale,
           .window = config_.layer(layer).window,
-          .softcap = config_.attention_softcap};
+          .softcap = config_.attention_softcap,
+          .products = products};
 }
 
 void Transformer::forward(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch,
@@ -173,7 +174,7 @@ void Transformer::run(const kernels::Stream& on, const Weights& weights, const P
     Activations::Layer& layer = activations.block(i);
     const bool last = i + 1 == config_.layers;
 
-    attend(on, pieces, batch, positions.data(), i, layer, activations.kept_qkv(i).data());
+    attend(on, weights, pieces, batch, positions.data(), i, layer, activations.kept_qkv(i).data());
     const float* attended = layer.attended.data();
     const float* stream = stream_of(i);
     if (last && rows) {  // rows attend to no others from here on
@@ -196,13 +197,13 @@ void Transformer::run(const kernels::Stream& on, const Weights& weights, const P
   }
 }
 
-void Transformer::attend(const kernels::Stream& on, const Pieces& pieces, const PackedBatch& batch,
-                         const std::int32_t* positions, std::int64_t i, Activations::Layer& layer,
-                         float* qkv) const {
+void Transformer::attend(const kernels::Stream& on, const Weights& weights, const Pieces& pieces,
+                         const PackedBatch& batch, const std::int32_t* positions, std::int64_t i,
+                         Activations::Layer& layer, float* qkv) const {
   pieces.queries_keys_values(batch.size(), i, positions, layer.normed.data(),
                              {layer.raw_qkv.data(), layer.qk_inverse_rms.data()}, qkv);
-  kernels::attention_forward(on, attention_shape(i), batch.segments, qkv, layer.attended.data(),
-                             layer.log_sum_exp.data());
+  kernels::attention_forward(on, attention_shape(i, weights.precision()), batch.segments, qkv,
+                             layer.attended.data(), layer.log_sum_exp.data());
 }
 
 void Transformer::gate(const Pieces& pieces, std::int64_t T, std::int64_t i, const float* attended,
@@ -243,7 +244,7 @@ void Transformer::backward(const kernels::Stream& on, const Weights& weights, co
     // The last block's values are still there.
     if (activations.kept_ == Keep::kBlockInputs && i + 1 < config_.layers) {
       pieces.normalise(T, at.input_norm, stream, nullptr, layer.normed.data(), layer.inverse_rms.data());
-      attend(on, pieces, batch, positions.data(), i, layer, qkv);
+      attend(on, weights, pieces, batch, positions.data(), i, layer, qkv);
       gate(pieces, T, i, layer.attended.data(), stream, layer);
       if (config_.norms_after_branches)
         pieces.feed_forward_out(T, i, layer.gated.data(), raw_feed_forward, d.normed.data());
@@ -258,8 +259,9 @@ void Transformer::backward(const kernels::Stream& on, const Weights& weights, co
     pieces.attention_out_backward(T, i, d.residual.data(), layer.attended.data(),
                                   {layer.raw_attention.data(), layer.attention_inverse_rms.data()},
                                   d.raw.data(), d.attended.data(), gradient.data());
-    kernels::attention_backward(on, attention_shape(i), batch.segments, T, qkv, layer.attended.data(),
-                                layer.log_sum_exp.data(), d.attended.data(), d.qkv.data());
+    kernels::attention_backward(on, attention_shape(i, weights.precision()), batch.segments, T, qkv,
+                                layer.attended.data(), layer.log_sum_exp.data(), d.attended.data(),
+                                d.qkv.data());
     pieces.queries_keys_values_backward(T, i, positions.data(),
                                         {layer.raw_qkv.data(), layer.qk_inverse_rms.data()},
                                         layer.normed.data(), d.qkv.data(), d.normed.data(), gradient.data());

@@ -91,8 +91,9 @@ class Transformer {
 
   const ModelConfig& config() const { return config_; }
   const ParameterLayout& layout() const { return layout_; }
-  /// Of a layer: what is attended to, and how.
-  kernels::AttentionShape attention_shape(std::int64_t layer) const;
+  /// Of a layer: what is attended to, how, and in what products.
+  kernels::AttentionShape attention_shape(std::int64_t layer,
+                                          kernels::Precision products = kernels::Precision::kFloat32) const;
   /// [rotary_dim / 2]; empty for learned positions.
   std::span<const float> inverse_frequency() const { return inverse_frequency_; }
 
@@ -154,8 +155,9 @@ class Transformer {
            std::optional<std::span<const std::int32_t>> rows, Activations& activations) const;
 
   /// A block's attention, from layer.normed to layer.attended.
-  void attend(const kernels::Stream& on, const Pieces& pieces, const PackedBatch& batch,
-              const std::int32_t* positions, std::int64_t i, Activations::Layer& layer, float* qkv) const;
+  void attend(const kernels::Stream& on, const Weights& weights, const Pieces& pieces,
+              const PackedBatch& batch, const std::int32_t* positions, std::int64_t i,
+              Activations::Layer& layer, float* qkv) const;
   /// The rest of a block, for T rows of `attended` and of the stream, up to layer.gated.
   void gate(const Pieces& pieces, std::int64_t T, std::int64_t i, const float* attended, const float* stream,
             Activations::Layer& layer) const;

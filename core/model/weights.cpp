@@ -5,10 +5,11 @@
 
 namespace infalign::model {
 
-Weights::Base& Weights::own_base(const ModelConfig& config) {
+Weights::Base& Weights::own_base(const ModelConfig& config, kernels::Precision precision) {
   if (!base_ || base_.use_count() > 1) base_ = std::make_shared<Base>();
   adapter_ = nullptr;
   base_->layers = config.layers;
+  base_->precision = precision;
   base_->parameters = {};
   base_->frozen = nullptr;
   base_->gathered.reset();
@@ -33,27 +34,27 @@ void Weights::prepare_parts(const kernels::Stream& on, const ParameterLayout& la
 void Weights::prepare(const kernels::Stream& on, const ParameterLayout& layout, const ModelConfig& config,
                       std::span<const float> parameters, kernels::Use use, kernels::Precision precision) {
   if (std::ssize(parameters) != layout.size()) throw std::logic_error("Weights: not this model's parameters");
-  own_base(config).parameters = parameters;
+  own_base(config, precision).parameters = parameters;
   prepare_parts(on, layout, config, use, precision,
                 [&](std::int64_t offset) { return parameters.data() + offset; });
 }
 
 void Weights::prepare(const kernels::Stream& on, const ParameterLayout& layout, const ModelConfig& config,
                       const FrozenParameters& parameters, kernels::Use use, kernels::Precision precision) {
-  own_base(config).frozen = &parameters;
+  own_base(config, precision).frozen = &parameters;
   prepare_parts(on, layout, config, use, precision,
                 [&](std::int64_t offset) { return parameters.matrix(offset); });
 }
 
 void Weights::prepare(const kernels::Stream& on, const ParameterLayout& layout, const ModelConfig& config,
                       const Gathering& parameters, kernels::Use use, kernels::Precision precision) {
-  own_base(config).gathered.emplace(on, layout, config, parameters, nullptr, use, precision);
+  own_base(config, precision).gathered.emplace(on, layout, config, parameters, nullptr, use, precision);
 }
 
 void Weights::prepare(const kernels::Stream& on, const ParameterLayout& layout, const ModelConfig& config,
                       const FrozenParameters& vectors, const Gathering& matrices, kernels::Use use,
                       kernels::Precision precision) {
-  Base& base = own_base(config);
+  Base& base = own_base(config, precision);
   base.frozen = &vectors;
   base.gathered.emplace(on, layout, config, matrices, &vectors, use, precision);
 }

@@ -61,6 +61,8 @@ class Weights {
     if (base_->gathered) base_->gathered->hold(part, next);
   }
   bool is_gathered() const { return base_->gathered.has_value(); }
+  /// In what products with these weights are made.
+  kernels::Precision precision() const { return base_->precision; }
 
   /// Calls visit(table, rows) with a table of the model [.., width], the embedding or that of positions, in
   /// the type in which it is held, and the rows of it that `which` are, on the device.
@@ -98,6 +100,7 @@ class Weights {
  private:
   struct Base {
     std::int64_t layers = 0;
+    kernels::Precision precision = kernels::Precision::kFloat32;
     std::span<const float> parameters;                    // either these
     const FrozenParameters* frozen = nullptr;             // or these
     std::vector<PreparedPart> parts;                      // [layers + 1], unless ...
@@ -110,7 +113,7 @@ class Weights {
                            : base_->parts[static_cast<std::size_t>(number)];
   }
   /// A base that no other weights share, with nothing in it but what was prepared before.
-  Base& own_base(const ModelConfig& config);
+  Base& own_base(const ModelConfig& config, kernels::Precision precision);
 
   /// matrix_at(offset) are the values of a matrix, of either type.
   template <class MatrixAt>

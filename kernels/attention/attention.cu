@@ -1,25 +1,22 @@
 // Attention over packed segments on a GPU in the flash manner (Dao et al. 2022): scores stand only as tiles
-// of 32 by 32 in shared memory. A tile's rows and columns are keys and lanes; a lane is a (token, query head
-// of the group) pair, token-major, so that a group of heads meets each key once, whatever its size. Three
-// kernels share the same steps: rows are lanes in the forward pass and for the queries' gradients, keys for
-// the gradients of keys and values. Each row of a result has one block, which sums in a fixed order: a block
-// of keys meets its own segment and then, in their order, the segments that have it in their prefix.
+// of 32 by 32 in shared memory. A tile's rows and columns are keys and lanes (tiles.h). Three kernels share
+// the same steps: rows are lanes in the forward pass and for the queries' gradients, keys for the gradients
+// of keys and values. Each row of a result has one block, which sums in a fixed order: a block of keys meets
+// its own segment and then, in their order, the segments that have it in their prefix.
 //
-// Here factors are float32 and products run on the plain cores. Bound: arithmetic, 4 operations a score and
-// dimension forward, 10 backward (and 4 for scores made a second time). T = 8192 in one causal segment, 32
-// heads of 128: 0.55 and 1.9 TFLOP; at the 67 TFLOP/s of an H100, of which shared memory lets through about a
-// half: 17 ms and 58 ms.
+// Here factors are float32 and products run on the plain cores; attention_tensor.cu has them in bfloat16.
+// Bound: arithmetic, 4 operations a score and dimension forward, 10 backward (and 4 for scores made a second
+// time). T = 8192 in one causal segment, 32 heads of 128: 0.55 and 1.9 TFLOP; at the 67 TFLOP/s of an H100,
+// of which shared memory lets through about a half: 17 ms and 58 ms.
 #include "kernels/attention/attention.h"
 
 #include <algorithm>
-#include <stdexcept>
 #include <vector>
 
+#include "kernels/attention/tiles.h"
 #include "kernels/cuda/each.h"
-#include "kernels/cuda/reduce.h"
-#include "kernels/cuda/scratch.h"
 #include "kernels/exponential.h"
-#include "kernels/hyperbolic_tangent.h"
+#include "kernels/linear/bfloat16.h"
 #include "kernels/logarithm.h"
 
 namespace infalign::kernels::cuda {
@@ -35,71 +32,6 @@ template <int kHead>
 constexpr int kBlocks = kHead == 64    ? 3
                         : kHead == 128 ? 2
                                        : 1;
-
-/// Some 32 consecutive lanes of a segment.
-struct LaneTile {
-  Segment segment;
-  std::int32_t first_lane;
-};
-
-/// Some 32 consecutive keys, rows of the batch, and the visits [begin, end) that lanes pay them.
-struct KeyTile {
-  std::int32_t row, count, begin, end;
-};
-
-/// The lanes of a segment that come to see keys [low, high) of a tile, of which number 0 would be number
-/// `first_key` among the segment's keys: those of its prefix, then its own.
-struct Visit {
-  Segment segment;
-  std::int32_t first_key, low, high;
-};
-
-/// Where a lane of a segment lies.
-struct Lane {
-  std::int64_t row, head, position;  // row of the batch; query head; place among the segment's keys
-};
-
-struct Problem {
-  AttentionShape shape;
-  const float *qkv, *log_sum_exp, *d_out, *along;
-
-  __device__ std::int64_t group() const { return shape.heads / shape.kv_heads; }
-  __device__ Lane lane_of(const Segment& segment, std::int64_t lane, std::int64_t kv_head) const {
-    const std::int64_t token = lane / group();
-    return {segment.begin + token, kv_head * group() + lane % group(), segment.prefix_length + token};
-  }
-  __device__ const float* query(const Lane& at) const {
-    return qkv + at.row * shape.row() + at.head * shape.head_dim;
-  }
-  __device__ const float* key(std::int64_t row, std::int64_t kv_head) const {
-    return qkv + row * shape.row() + (shape.heads + kv_head) * shape.head_dim;
-  }
-  __device__ const float* value(std::int64_t row, std::int64_t kv_head) const {
-    return key(row, kv_head + shape.kv_heads);
-  }
-  __device__ const float* gradient(const Lane& at) const {
-    return d_out + (at.row * shape.heads + at.head) * shape.head_dim;
-  }
-  __device__ bool sees(std::int64_t position, std::int64_t key) const {
-    return key <= position && (shape.window == 0 || key > position - shape.window);
-  }
-  /// A score from a product of query and key; and the factor of its gradient on the way back.
-  __device__ float score(float product) const {
-    const float scaled = product * shape.scale;
-    return shape.softcap > 0 ? shape.softcap * hyperbolic_tangent(scaled / shape.softcap) : scaled;
-  }
-  __device__ float slope(float score) const {
-    if (!(shape.softcap > 0)) return shape.scale;
-    const float tangent = score / shape.softcap;
-    return shape.scale * (1.0f - tangent * tangent);
-  }
-};
-
-/// The row of the batch that holds key number `key` of a segment.
-__device__ std::int64_t row_of_key(const Segment& segment, std::int64_t key) {
-  return key < segment.prefix_length ? segment.prefix_begin + key
-                                     : segment.begin + key - segment.prefix_length;
-}
 
 /// Floats of a row of a tile of vectors: four more than its dimensions, so that the rows which a warp reads
 /// together lie in different banks.
@@ -183,30 +115,6 @@ struct Part {
   }
 };
 
-/// join of a value of the four threads of a row.
-template <class Join>
-__device__ float row_reduce(float value, Join join) {
-  value = join(value, __shfl_xor_sync(kAllLanes, value, 1));
-  return join(value, __shfl_xor_sync(kAllLanes, value, 2));
-}
-
-/// The keys [begin, end) that any lane of a tile sees.
-struct KeyRange {
-  std::int64_t begin, end;
-  __device__ KeyRange(const Problem& problem, const LaneTile& tile, std::int64_t lanes) {
-    const Lane first = problem.lane_of(tile.segment, tile.first_lane, 0);
-    const Lane last = problem.lane_of(tile.segment, tile.first_lane + lanes - 1, 0);
-    const std::int64_t window = problem.shape.window;
-    begin = window > 0 && first.position >= window ? first.position - window + 1 : 0;
-    end = last.position + 1;
-  }
-};
-
-__device__ std::int64_t lanes_of(const Problem& problem, const LaneTile& tile) {
-  const std::int64_t left = tile.segment.length * problem.group() - tile.first_lane;
-  return left < kTile ? left : kTile;
-}
-
 /// The keys and values [first, first + count) that a segment sees.
 template <int kHead>
 __device__ void load_keys_values(const Problem& problem, const Segment& segment, std::int64_t first,
@@ -226,7 +134,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
   float* weights = values + kTile * kRow<kHead>;  // [kTile, kScoreRow]
   const LaneTile tile = tiles[blockIdx.x];
   const std::int64_t kv_head = blockIdx.y, D = problem.shape.head_dim;
-  const std::int64_t lanes = lanes_of(problem, tile);
+  const std::int64_t lanes = lanes_of(problem, tile, kTile);
   const int r = threadIdx.x / kToRow, quarter = threadIdx.x % kToRow;
   const Lane own = problem.lane_of(tile.segment, tile.first_lane + r, kv_head);
   float* weight = weights + r * kScoreRow;
@@ -276,15 +184,20 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
   if (quarter == 0) log_sum_exp[own.row * problem.shape.heads + own.head] = most + logarithm(sum);
 }
 
-/// along [T, heads] = sum over d of out d_out: what the softmax's gradient subtracts. A warp a head.
+/// along [T, heads] = sum over d of out d_out: what the softmax's gradient subtracts. A warp a head. d_out is
+/// rounded where it is in the products.
 __global__ void __launch_bounds__(kEachThreads)
-    sum_along(std::int64_t items, std::int64_t head_dim, const float* out, const float* d_out, float* along) {
+    sum_along(std::int64_t items, std::int64_t head_dim, Precision products, const float* out,
+              const float* d_out, float* along) {
   const std::int64_t item = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
   const unsigned lane = threadIdx.x % kWarp;
   if (item >= items) return;  // the whole warp
   float sum = 0;
-  for (std::int64_t d = lane; d < head_dim; d += kWarp)
-    sum += out[item * head_dim + d] * d_out[item * head_dim + d];
+  for (std::int64_t d = lane; d < head_dim; d += kWarp) {
+    const float gradient = d_out[item * head_dim + d];
+    sum += out[item * head_dim + d] *
+           (products == Precision::kBfloat16 ? from_bfloat16(to_bfloat16(gradient)) : gradient);
+  }
   sum = warp_reduce(sum, Sum());
   if (lane == 0) along[item] = sum;
 }
@@ -298,7 +211,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
   float *values = keys + kVectors, *d_scores = values + kVectors;  // the last [kTile, kScoreRow]
   const LaneTile tile = tiles[blockIdx.x];
   const std::int64_t kv_head = blockIdx.y, D = problem.shape.head_dim;
-  const std::int64_t lanes = lanes_of(problem, tile);
+  const std::int64_t lanes = lanes_of(problem, tile, kTile);
   const int r = threadIdx.x / kToRow, quarter = threadIdx.x % kToRow;
   const Lane own = problem.lane_of(tile.segment, tile.first_lane + r, kv_head);
   const std::int64_t item = own.row * problem.shape.heads + own.head;
@@ -346,7 +259,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
   float *gradients = queries + kVectors, *weights = gradients + kVectors;
   float* d_scores = weights + kTile * kScoreRow;  // both [kTile, kScoreRow]
   const KeyTile tile = tiles[blockIdx.x];
-  const std::int64_t kv_head = blockIdx.y, D = problem.shape.head_dim, group = problem.group();
+  const std::int64_t kv_head = blockIdx.y, D = problem.shape.head_dim;
   const int r = threadIdx.x / kToRow, quarter = threadIdx.x % kToRow;
   float *weight = weights + r * kScoreRow, *d_score = d_scores + r * kScoreRow;
 
@@ -359,15 +272,9 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
   for (std::int32_t v = tile.begin; v < tile.end; ++v) {
     const Visit visit = visits[v];
     const Segment& segment = visit.segment;
-    // Tokens before the first key see none of them, nor do those a window beyond the last.
-    const std::int64_t before = visit.first_key + visit.low - segment.prefix_length;
-    const std::int64_t beyond =
-        visit.first_key + visit.high - 1 + problem.shape.window - segment.prefix_length;
-    const std::int64_t begin = (before > 0 ? before : 0) * group;
-    const std::int64_t end =
-        (problem.shape.window > 0 && beyond < segment.length ? beyond : segment.length) * group;
-    for (std::int64_t first = begin; first < end; first += kTile) {
-      const std::int64_t count = end - first < kTile ? end - first : kTile;
+    const LaneRange range(problem, visit);
+    for (std::int64_t first = range.begin; first < range.end; first += kTile) {
+      const std::int64_t count = range.end - first < kTile ? range.end - first : kTile;
       const auto lane = [&](int i) { return problem.lane_of(segment, first + i, kv_head); };
       if (!first_tile) __syncthreads();  // the lanes before have been read
       first_tile = false;
@@ -404,27 +311,51 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
   d_value.store(to + problem.shape.kv_heads * D, D);
 }
 
-std::vector<LaneTile> lane_tiles(const AttentionShape& shape, std::span<const Segment> segments) {
+void forward_on_plain_cores(const Stream& on, const Problem& problem, std::span<const Segment> segments,
+                            float* out, float* log_sum_exp) {
+  const AttentionShape& shape = problem.shape;
+  const std::vector<LaneTile> list = lane_tiles(shape, segments, kTile);
+  const Uploaded<LaneTile> tiles(on, list);
+  for_head<64, 128, 256>(shape.head_dim, [&]<int kHead>() {
+    launch(on, attention_forward_tile<kHead>, dim3(as_grid(std::ssize(list)), as_grid(shape.kv_heads)),
+           kThreads, shared_bytes<kHead>(3, 1), problem, tiles.data(), out, log_sum_exp);
+  });
+}
+
+void backward_on_plain_cores(const Stream& on, const Problem& problem, std::span<const Segment> segments,
+                             std::int64_t T, float* d_qkv) {
+  const AttentionShape& shape = problem.shape;
+  const std::vector<LaneTile> lanes = lane_tiles(shape, segments, kTile);
+  const KeyWork keys = key_work(segments, T, kTile);
+  const Uploaded<LaneTile> lane_list(on, lanes);
+  const Uploaded<KeyTile> key_list(on, keys.tiles);
+  const Uploaded<Visit> visits(on, keys.visits);
+  for_head<64, 128, 256>(shape.head_dim, [&]<int kHead>() {
+    launch(on, attention_backward_queries<kHead>, dim3(as_grid(std::ssize(lanes)), as_grid(shape.kv_heads)),
+           kThreads, shared_bytes<kHead>(4, 1), problem, lane_list.data(), d_qkv);
+    launch(on, attention_backward_keys<kHead>, dim3(as_grid(std::ssize(keys.tiles)), as_grid(shape.kv_heads)),
+           kThreads, shared_bytes<kHead>(4, 2), problem, key_list.data(), visits.data(), d_qkv);
+  });
+}
+
+}  // namespace
+
+std::vector<LaneTile> lane_tiles(const AttentionShape& shape, std::span<const Segment> segments,
+                                 std::int32_t lanes) {
   const std::int64_t group = shape.heads / shape.kv_heads;
   std::vector<LaneTile> tiles;
   for (const Segment& segment : segments)
-    for (std::int64_t lane = 0; lane < segment.length * group; lane += kTile)
+    for (std::int64_t lane = 0; lane < segment.length * group; lane += lanes)
       tiles.push_back({segment, static_cast<std::int32_t>(lane)});
   return tiles;
 }
 
-struct KeyWork {
-  std::vector<KeyTile> tiles;
-  std::vector<Visit> visits;
-};
-
-/// Tiles of the keys of all segments, and who visits them: segments in their order.
-KeyWork key_work(std::span<const Segment> segments, std::int64_t T) {
+KeyWork key_work(std::span<const Segment> segments, std::int64_t T, std::int32_t keys) {
   KeyWork work;
   std::vector<std::size_t> tile_of(static_cast<std::size_t>(T));
   for (const Segment& segment : segments)
-    for (std::int32_t at = 0; at < segment.length; at += kTile) {
-      const std::int32_t count = std::min(kTile, segment.length - at), row = segment.begin + at;
+    for (std::int32_t at = 0; at < segment.length; at += keys) {
+      const std::int32_t count = std::min(keys, segment.length - at), row = segment.begin + at;
       std::fill_n(tile_of.begin() + row, count, work.tiles.size());
       work.tiles.push_back({row, count, 0, 0});
     }
@@ -452,44 +383,12 @@ KeyWork key_work(std::span<const Segment> segments, std::int64_t T) {
   return work;
 }
 
-/// A list made on the CPU, on the device for the length of an operation.
-template <class T>
-class Uploaded {
- public:
-  Uploaded(const Stream& on, const std::vector<T>& from) : on_device_(on, std::ssize(from)) {
-    kernels::upload(on, std::span<const T>(from), on_device_.data());
-  }
-  const T* data() const { return on_device_.data(); }
-
- private:
-  Scratch<T> on_device_;
-};
-
-/// run.template operator()<kHead>() for the smallest kHead that holds the head's dimensions.
-template <class Run>
-void for_head(std::int64_t head_dim, Run run) {
-  if (head_dim <= 64)
-    run.template operator()<64>();
-  else if (head_dim <= 128)
-    run.template operator()<128>();
-  else if (head_dim <= 256)
-    run.template operator()<256>();
-  else
-    throw std::invalid_argument("attention on a GPU: heads of " + std::to_string(head_dim) +
-                                " dimensions, more than 256");
-}
-
-}  // namespace
-
 void attention_forward(const Stream& on, const AttentionShape& shape, std::span<const Segment> segments,
                        const float* qkv, float* out, float* log_sum_exp) {
-  const std::vector<LaneTile> list = lane_tiles(shape, segments);
-  const Uploaded<LaneTile> tiles(on, list);
   const Problem problem{shape, qkv, nullptr, nullptr, nullptr};
-  for_head(shape.head_dim, [&]<int kHead>() {
-    launch(on, attention_forward_tile<kHead>, dim3(as_grid(std::ssize(list)), as_grid(shape.kv_heads)),
-           kThreads, shared_bytes<kHead>(3, 1), problem, tiles.data(), out, log_sum_exp);
-  });
+  const auto forward =
+      shape.products == Precision::kBfloat16 ? forward_on_tensor_cores : forward_on_plain_cores;
+  forward(on, problem, segments, out, log_sum_exp);
 }
 
 void attention_backward(const Stream& on, const AttentionShape& shape, std::span<const Segment> segments,
@@ -498,19 +397,11 @@ void attention_backward(const Stream& on, const AttentionShape& shape, std::span
   const std::int64_t items = T * shape.heads;
   const Scratch<float> along(on, items);
   launch(on, sum_along, as_grid(pieces(items * kWarp, kEachThreads)), kEachThreads, 0, items, shape.head_dim,
-         out, d_out, along.data());
-  const std::vector<LaneTile> lanes = lane_tiles(shape, segments);
-  const KeyWork keys = key_work(segments, T);
-  const Uploaded<LaneTile> lane_list(on, lanes);
-  const Uploaded<KeyTile> key_list(on, keys.tiles);
-  const Uploaded<Visit> visits(on, keys.visits);
+         shape.products, out, d_out, along.data());
   const Problem problem{shape, qkv, log_sum_exp, d_out, along.data()};
-  for_head(shape.head_dim, [&]<int kHead>() {
-    launch(on, attention_backward_queries<kHead>, dim3(as_grid(std::ssize(lanes)), as_grid(shape.kv_heads)),
-           kThreads, shared_bytes<kHead>(4, 1), problem, lane_list.data(), d_qkv);
-    launch(on, attention_backward_keys<kHead>, dim3(as_grid(std::ssize(keys.tiles)), as_grid(shape.kv_heads)),
-           kThreads, shared_bytes<kHead>(4, 2), problem, key_list.data(), visits.data(), d_qkv);
-  });
+  const auto backward =
+      shape.products == Precision::kBfloat16 ? backward_on_tensor_cores : backward_on_plain_cores;
+  backward(on, problem, segments, T, d_qkv);
 }
 
 }  // namespace infalign::kernels::cuda

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "kernels/device.h"
+#include "kernels/precision.h"
 
 namespace infalign::kernels {
 
@@ -28,6 +29,9 @@ struct AttentionShape {
   float scale = 0;          // usually 1 / sqrt(head_dim)
   std::int64_t window = 0;  // a query sees itself and window - 1 positions before (Mistral, 2023); 0: all
   float softcap = 0;        // scaled scores s become softcap * tanh(s / softcap) (Gemma 2); 0: they do not
+  /// In what the factors of the products with queries, keys, values and their gradients are: bfloat16 goes
+  /// through a GPU's tensor cores, with sums in float32; a CPU multiplies float32 always.
+  Precision products = Precision::kFloat32;
   constexpr std::int64_t row() const {
     return (heads + 2 * kv_heads) * head_dim;
   }  // width of a packed q-k-v row

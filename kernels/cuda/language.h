@@ -3,7 +3,8 @@
 //   - no early return before a later barrier or shuffle; shuffles name all 32 lanes;
 //   - whatever one thread hands to another through shared memory has a barrier between, within a warp too;
 //   - reductions in a fixed order, no atomic additions of floats: the same bits from run to run;
-//   - bfloat16 is storage: values are converted and computed with in float32;
+//   - bfloat16 is storage: values are converted and computed with in float32, but for the factors of products
+//     in tensor cores;
 //   - instructions that C++ has no word for stand in tensor_cores.h alone.
 // So the same source can be read by any C++ compiler that is given these few words in another sense.
 #pragma once

@@ -20,14 +20,16 @@ using Tokens = std::vector<std::int32_t>;
 /// A model's parameters on a device, prepared for every pass.
 class Placed {
  public:
-  Placed(const Model& model, const kernels::Stream& on)
-      : parameters_(on, model.parameters.size()), weights_(prepared(model, on)) {}
+  Placed(const Model& model, const kernels::Stream& on,
+         kernels::Precision precision = kernels::Precision::kFloat32)
+      : parameters_(on, model.parameters.size()), weights_(prepared(model, on, precision)) {}
   const Weights& weights() const { return weights_; }
 
  private:
-  Weights prepared(const Model& model, const kernels::Stream& on) {
+  Weights prepared(const Model& model, const kernels::Stream& on, kernels::Precision precision) {
     kernels::upload(on, std::span<const float>(model.parameters), parameters_.data());
-    return model.transformer.prepare(on, std::as_const(parameters_).span(), kernels::Use::kTraining);
+    return model.transformer.prepare(on, std::as_const(parameters_).span(), kernels::Use::kTraining,
+                                     precision);
   }
   kernels::Buffer<float> parameters_;
   Weights weights_;
@@ -53,8 +55,9 @@ struct Outcome {
   std::vector<float> hidden, log_probabilities, gradient;
 };
 
-Outcome pass(const kernels::Stream& on, const Model& model, Keep keep) {
-  const Placed placed(model, on);
+Outcome pass(const kernels::Stream& on, const Model& model, Keep keep,
+             kernels::Precision precision = kernels::Precision::kFloat32) {
+  const Placed placed(model, on, precision);
   Targets targets;
   const PackedBatch batch = packed(targets);
   std::vector<float> loss_weight;
@@ -105,6 +108,16 @@ TEST_P(ModelOnCuda, BothPassesAreThoseOfTheCpu) {
     expect_near(expected.log_probabilities, actual.log_probabilities, 1e-5, "log-probability");
     expect_near(expected.gradient, actual.gradient, 5e-5, "gradient");
   }
+}
+
+// Factors are rounded by up to 2^-9 of their size, in some ten products one after the other.
+TEST_P(ModelOnCuda, BothPassesInBfloat16AreNearThoseOfTheCpu) {
+  const Model model = testing::random_model(GetParam().config, 7);
+  const Outcome expected = pass({}, model, Keep::kEverything);
+  const Outcome actual = pass(gpu, model, Keep::kEverything, kernels::Precision::kBfloat16);
+  expect_near(expected.hidden, actual.hidden, 0.04, "hidden");
+  expect_near(expected.log_probabilities, actual.log_probabilities, 0.03, "log-probability");
+  expect_near(expected.gradient, actual.gradient, 0.15, "gradient");
 }
 
 TEST_P(ModelOnCuda, RewardsAndTheirGradientAreThoseOfTheCpu) {

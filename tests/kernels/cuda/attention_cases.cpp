@@ -5,6 +5,7 @@
 
 #include "kernels/attention/attention.h"
 #include "kernels/decode_attention/decode_attention.h"
+#include "kernels/linear/bfloat16.h"
 #include "kernels/support.h"
 
 namespace infalign::kernels::testing {
@@ -44,6 +45,18 @@ std::vector<Packed> packed_batches() {
 
 constexpr std::int64_t kHeadDims[] = {1, 5, 16, 64, 80, 96, 128, 256};
 
+/// Those beside them that tiles of 128 lanes (64 of wide heads), 64 keys and, on their other side, 32 take.
+std::vector<Packed> more_packed_batches() {
+  return {
+      {"exactly a tile of lanes", 8, 2, 0, 0, {{0, 32, 0, 0}}},
+      {"a lane and a key more than a tile", 3, 1, 0, 0, {{0, 43, 0, 0}, {43, 22, 0, 43}}},
+      {"a tile of keys and one key", 1, 1, 0, 0, {{0, 65, 0, 0}}},
+      {"a response before a long prefix", 6, 2, 0, 2.5f, {{0, 1, 1, 33}, {1, 33, 0, 0}, {34, 30, 1, 33}}},
+      {"263 tokens and their responses", 2, 1, 0, 0, {{0, 263, 0, 0}, {263, 67, 0, 263}, {330, 13, 0, 263}}},
+      {"1,031 tokens with a window", 2, 1, 97, 0, {{0, 1031, 0, 0}}},
+  };
+}
+
 AttentionShape shape_of(const Packed& batch, std::int64_t head_dim) {
   return {.heads = batch.heads,
           .kv_heads = batch.kv_heads,
@@ -53,36 +66,64 @@ AttentionShape shape_of(const Packed& batch, std::int64_t head_dim) {
           .softcap = batch.softcap};
 }
 
+/// Both passes over a batch, as cases of `forward` and `backward`. Of products in bfloat16 the CPU, which
+/// multiplies float32, is given the factors rounded.
+void add_cases(const Packed& batch, const AttentionShape& shape, Operation& forward, Operation& backward) {
+  const std::vector<Segment> segments = batch.segments;
+  std::int64_t rows = 0;
+  for (const Segment& segment : segments) rows = std::max<std::int64_t>(rows, segment.begin + segment.length);
+  const std::int64_t T = rows, outputs = T * shape.heads * shape.head_dim;
+  const auto factors = [products = shape.products](Device device, std::int64_t n, std::uint32_t seed) {
+    Floats values = normal(n, seed);
+    if (products == Precision::kBfloat16 && device == Device::kCpu)
+      for (float& value : values) value = from_bfloat16(to_bfloat16(value));
+    return values;
+  };
+  const std::string name = batch.name + ", heads of " + std::to_string(shape.head_dim);
+  forward.cases.push_back(
+      {name, [=](Trial& t) {
+         attention_forward(t.on, shape, segments, t.in(factors(t.on.device(), T * shape.row(), 1)),
+                           t.out("out", Floats(static_cast<std::size_t>(outputs), 7.0f)),
+                           t.out("log_sum_exp", Floats(static_cast<std::size_t>(T * shape.heads), 7.0f)));
+       }});
+  backward.cases.push_back(
+      {name, [=](Trial& t) {
+         // The forward pass's results, the CPU's for both devices.
+         const Floats qkv = factors(Device::kCpu, T * shape.row(), 1);
+         Floats out(static_cast<std::size_t>(outputs)),
+             log_sum_exp(static_cast<std::size_t>(T * shape.heads));
+         attention_forward({}, shape, segments, qkv.data(), out.data(), log_sum_exp.data());
+         attention_backward(t.on, shape, segments, T, t.in(factors(t.on.device(), T * shape.row(), 1)),
+                            t.in(out), t.in(log_sum_exp), t.in(factors(t.on.device(), outputs, 2)),
+                            t.out("d_qkv", Floats(qkv.size(), 77.0f)));
+       }});
+}
+
 std::vector<Operation> packed_rows() {
   Operation forward{"attention_forward", 3e-6, {}}, backward{"attention_backward", 5e-6, {}};
   for (const Packed& batch : packed_batches())
     for (const std::int64_t head_dim : kHeadDims) {
       const std::int64_t last = batch.segments.back().begin + batch.segments.back().length;
       if ((head_dim > 64 && last > 60) || (head_dim > 5 && last > 1000)) continue;  // slow
-      const AttentionShape shape = shape_of(batch, head_dim);
-      const std::vector<Segment> segments = batch.segments;
-      std::int64_t rows = 0;
-      for (const Segment& segment : segments)
-        rows = std::max<std::int64_t>(rows, segment.begin + segment.length);
-      const std::int64_t T = rows;
-      const std::string name = batch.name + ", heads of " + std::to_string(head_dim);
-      forward.cases.push_back(
-          {name, [=](Trial& t) {
-             attention_forward(
-                 t.on, shape, segments, t.in(normal(T * shape.row(), 1)),
-                 t.out("out", Floats(static_cast<std::size_t>(T * shape.heads * head_dim), 7.0f)),
-                 t.out("log_sum_exp", Floats(static_cast<std::size_t>(T * shape.heads), 7.0f)));
-           }});
-      backward.cases.push_back(
-          {name, [=](Trial& t) {
-             // The forward pass's results, the CPU's for both devices.
-             const Floats qkv = normal(T * shape.row(), 1);
-             const Floats d_out = normal(T * shape.heads * head_dim, 2);
-             Floats out(d_out.size()), log_sum_exp(static_cast<std::size_t>(T * shape.heads));
-             attention_forward({}, shape, segments, qkv.data(), out.data(), log_sum_exp.data());
-             attention_backward(t.on, shape, segments, T, t.in(qkv), t.in(out), t.in(log_sum_exp),
-                                t.in(d_out), t.out("d_qkv", Floats(qkv.size(), 77.0f)));
-           }});
+      add_cases(batch, shape_of(batch, head_dim), forward, backward);
+    }
+  return {forward, backward};
+}
+
+/// Through tensor cores. The tolerance is of weights and their gradients, which are rounded too, by up to
+/// 2^-9 of their size; a number in the place of another is off by as much as there is.
+std::vector<Operation> packed_rows_in_bfloat16() {
+  Operation forward{"attention_forward in bfloat16", 2.5e-3, {}},
+      backward{"attention_backward in bfloat16", 4e-3, {}};
+  std::vector<Packed> batches = packed_batches();
+  for (const Packed& batch : more_packed_batches()) batches.push_back(batch);
+  for (const Packed& batch : batches)
+    for (const std::int64_t head_dim : {1, 5, 64, 80, 90, 96, 128, 256}) {
+      const std::int64_t last = batch.segments.back().begin + batch.segments.back().length;
+      if ((head_dim != 64 && last > 70) || last > 2000) continue;  // slow
+      AttentionShape shape = shape_of(batch, head_dim);
+      shape.products = Precision::kBfloat16;
+      add_cases(batch, shape, forward, backward);
     }
   return {forward, backward};
 }
@@ -168,7 +209,8 @@ std::vector<Operation> decoding_rows() {
 
 std::vector<Operation> attention_rows() {
   std::vector<Operation> rows = packed_rows();
-  for (const Operation& row : decoding_rows()) rows.push_back(row);
+  for (const auto& more : {packed_rows_in_bfloat16(), decoding_rows()})
+    rows.insert(rows.end(), more.begin(), more.end());
   return rows;
 }
 

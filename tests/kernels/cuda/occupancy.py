@@ -19,6 +19,22 @@ def vectors(head, tiles, scores):
     return 4 * (tiles * 32 * (head + 4) + scores * 32 * 33)
 
 
+def narrow(head, row_tiles, rows):
+    """The same of attention_tensor.cu, with two tiles of 32 columns."""
+    return 2 * (row_tiles * rows + 2 * 32) * (head + 8)
+
+
+def tensor(head):
+    """What is intended of attention_tensor.cu's kernels at so many dimensions of a head."""
+    warps = 8 if head <= 80 else 6 if head <= 128 else 4
+    backward = 2 if head <= 128 else 1
+    return [
+        (f"tensor_forward<{head}>", 32 * warps, narrow(head, 1, 16 * warps), 2),
+        (f"tensor_backward_queries<{head}>", 32 * warps, narrow(head, 2, 16 * warps), backward),
+        (f"tensor_backward_keys<{head}>", 128, narrow(head, 2, 64), backward),
+    ]
+
+
 # What a kernel's name begins with: threads of a block, its dynamic shared memory, blocks that a multiprocessor is to hold.
 INTENDED = [
     ("attention_forward_tile<64>", 128, vectors(64, 3, 1), 3),
@@ -30,6 +46,7 @@ INTENDED = [
     ("attention_backward_keys<64>", 128, vectors(64, 4, 2), 3),
     ("attention_backward_keys<128>", 128, vectors(128, 4, 2), 2),
     ("attention_backward_keys<256>", 128, vectors(256, 4, 2), 1),
+    *(row for head in (64, 80, 96, 128, 256) for row in tensor(head)),
     ("attend_to_block", 256, 4 * 8 * 128, 4),
     ("log_probability_row", 512, 0, 3),
     ("sample_row", 256, 8 * 1002, 4),

@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "kernels/cuda/language.h"
 #include "kernels/cuda/registry.h"
 #include "kernels/cuda/scratch.h"
+#include "kernels/cuda/tensor_cores.h"
 #include "support/cuda/block.h"
 #include "support/cuda/queue.h"
 
@@ -140,6 +142,91 @@ TEST_F(Blocks, AMissingBarrierShowsInSomeOrder) {
     for (std::size_t i = 0; i < 64; ++i) shown = shown || values[i] != static_cast<float>((i + 32) % 64);
   }
   EXPECT_TRUE(shown);
+}
+
+// ---- Tensor cores, by the PTX ISA's description of mma.m16n8k16 and ldmatrix.
+
+using TensorCores = StandIns;
+
+__global__ void load_four(bool transposed, const Bfloat16* from, std::uint32_t* to) {
+  INFALIGN_SHARED(Bfloat16, rows, [32 * 8]);
+  for (unsigned i = 0; i < 8; ++i) rows[8 * threadIdx.x + i] = from[8 * threadIdx.x + i];
+  __syncwarp();
+  std::uint32_t matrices[4];
+  if (transposed)
+    cuda::load_transposed(rows + 8 * threadIdx.x, matrices);
+  else
+    cuda::load_matrices(rows + 8 * threadIdx.x, matrices);
+  for (unsigned i = 0; i < 4; ++i) to[4 * threadIdx.x + i] = matrices[i];
+}
+
+TEST_F(TensorCores, MatricesLieInRegistersAsTheInstructionSetSays) {
+  for (const bool transposed : {false, true}) {
+    Buffer<Bfloat16> from(on, 256);
+    Buffer<std::uint32_t> to(on, 128);
+    std::vector<Bfloat16> places(256);  // of four matrices, one after the other
+    std::iota(places.begin(), places.end(), Bfloat16{0});
+    upload(on, std::span<const Bfloat16>(places), from.data());
+    cuda::launch(on, load_four, dim3(1), dim3(32), 0, transposed, from.data(), to.data());
+    std::vector<std::uint32_t> registers(128);
+    download(on, static_cast<const std::uint32_t*>(to.data()), std::span<std::uint32_t>(registers));
+    for (unsigned lane = 0; lane < 32; ++lane)
+      for (unsigned matrix = 0; matrix < 4; ++matrix) {
+        const unsigned group = lane / 4, pair = lane % 4 * 2, begin = 64 * matrix;
+        const unsigned lower = begin + (transposed ? 8 * pair + group : 8 * group + pair);
+        const unsigned upper = lower + (transposed ? 8 : 1);
+        EXPECT_EQ(registers[4 * lane + matrix], lower | upper << 16) << lane << " " << matrix;
+      }
+  }
+}
+
+/// sum [16, 8] += left [16, 16] x right [16, 8].
+__global__ void multiply_once(const Bfloat16* left, const Bfloat16* right, float* sum) {
+  const unsigned group = threadIdx.x / 4, pair = threadIdx.x % 4 * 2;
+  const auto both = [](Bfloat16 lower, Bfloat16 upper) { return lower | std::uint32_t{upper} << 16; };
+  const auto of_left = [&](unsigned row, unsigned column) {
+    return both(left[16 * row + column], left[16 * row + column + 1]);
+  };
+  const auto of_right = [&](unsigned row, unsigned column) {
+    return both(right[8 * row + column], right[8 * (row + 1) + column]);
+  };
+  const std::uint32_t a[4] = {of_left(group, pair), of_left(group + 8, pair), of_left(group, pair + 8),
+                              of_left(group + 8, pair + 8)};
+  float* const upper = sum + 8 * group + pair;
+  float* const lower = upper + 8 * 8;
+  float c[4] = {upper[0], upper[1], lower[0], lower[1]};
+  cuda::multiply_add(a, of_right(pair, group), of_right(pair + 8, group), c);
+  upper[0] = c[0];
+  upper[1] = c[1];
+  lower[0] = c[2];
+  lower[1] = c[3];
+}
+
+TEST_F(TensorCores, AProductIsThePlainOne) {
+  std::vector<Bfloat16> left, right;
+  std::vector<float> sum(16 * 8), expected;  // of small whole numbers, which lose nothing
+  for (unsigned i = 0; i < 16 * 16; ++i) left.push_back(to_bfloat16(static_cast<float>(i * 7 % 23) - 11));
+  for (unsigned i = 0; i < 16 * 8; ++i) right.push_back(to_bfloat16(static_cast<float>(i * 5 % 19) - 9));
+  for (std::size_t i = 0; i < sum.size(); ++i) sum[i] = static_cast<float>(i);
+  for (std::size_t row = 0; row < 16; ++row)
+    for (std::size_t column = 0; column < 8; ++column) {
+      expected.push_back(sum[8 * row + column]);
+      for (std::size_t k = 0; k < 16; ++k)
+        expected.back() += from_bfloat16(left[16 * row + k]) * from_bfloat16(right[8 * k + column]);
+    }
+  Buffer<Bfloat16> a(on, left.size()), b(on, right.size());
+  Buffer<float> c(on, sum.size());
+  upload(on, std::span<const Bfloat16>(left), a.data());
+  upload(on, std::span<const Bfloat16>(right), b.data());
+  upload(on, std::span<const float>(sum), c.data());
+  cuda::launch(on, multiply_once, dim3(1), dim3(32), 0, a.data(), b.data(), c.data());
+  download(on, static_cast<const float*>(c.data()), std::span<float>(sum));
+  EXPECT_EQ(sum, expected);
+}
+
+TEST_F(TensorCores, PairsAreRoundedTheFirstBelow) {
+  EXPECT_EQ(cuda::bfloat16_pair(1.0f, -2.0f), 0xc0003f80u);
+  EXPECT_EQ(cuda::bfloat16_pair(1.00390625f, 1.01171875f), 0x3f823f80u);  // ties, to even
 }
 
 // ---- Streams.
