@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/stages/model_folder.h"
 #include "core/storage/durable.h"
+#include "core/stages/storyteller.h"
 #include "support/scratch_folder.h"
 
 namespace infalign::stages {
@@ -20,7 +21,6 @@ namespace {
 using nlohmann::json;
 using testing::HasSubstr;
 
-const std::filesystem::path kStoryteller = std::filesystem::path(INFALIGN_SOURCE_DIR) / "data/storyteller";
 
 class AdapterFolder : public testing::Test {
  protected:

@@ -19,12 +19,12 @@ namespace infalign::stages {
 namespace {
 
 constexpr std::int64_t kResponses = 256;
-constexpr std::int64_t kPrompts = 4;
+constexpr std::int64_t kPromptCount = 4;
 
 /// Rewards of prompt p: distinct, in shuffled order, on a scale of the prompt's own.
 std::vector<std::vector<float>> reward_tables() {
   std::vector<std::vector<float>> tables;
-  for (std::int64_t p = 0; p < kPrompts; ++p) {
+  for (std::int64_t p = 0; p < kPromptCount; ++p) {
     auto& row = tables.emplace_back();
     for (const auto rank : permutation(5, kResponses, p))
       row.push_back(static_cast<float>(
@@ -53,7 +53,7 @@ WinRates measure(const TabularProblem& problem, const std::vector<std::vector<fl
                  const alignment::Calibration& calibration, const alignment::Deployment& deployment,
                  std::span<const float> parameters) {
   WinRates mean;
-  for (std::int64_t prompt = 0; prompt < kPrompts; ++prompt) {
+  for (std::int64_t prompt = 0; prompt < kPromptCount; ++prompt) {
     const auto p = problem.probabilities(parameters, prompt);
     std::vector<double> by_rank(kResponses);
     for (std::size_t i = 0; i < p.size(); ++i)
@@ -65,9 +65,9 @@ WinRates measure(const TabularProblem& problem, const std::vector<std::vector<fl
       const double above = std::min(1.0, G + by_rank[i]);
       for (const auto& [share, policy, opponent] : deployment.matchups()) {
         const double mass = policy.cumulative(above) - policy.cumulative(G);
-        mean.inference += share * mass * (opponent.cumulative(u0) + opponent.cumulative(u1)) / 2 / kPrompts;
+        mean.inference += share * mass * (opponent.cumulative(u0) + opponent.cumulative(u1)) / 2 / kPromptCount;
       }
-      mean.standard += by_rank[i] * (u0 + u1) / 2 / kPrompts;
+      mean.standard += by_rank[i] * (u0 + u1) / 2 / kPromptCount;
       G = above;
     }
   }
@@ -84,7 +84,7 @@ experiment::Experiment tabular_experiment(const std::string& name, const experim
   std::filesystem::create_directories(experiment.output);
   experiment.inference = inference;
   experiment.alignment.steps = steps;
-  experiment.alignment.prompts_per_step = kPrompts;
+  experiment.alignment.prompts_per_step = kPromptCount;
   experiment.alignment.samples_per_prompt = 128;
   experiment.checkpoint.every = 1 << 30;
   experiment.checkpoint.keep = 1;

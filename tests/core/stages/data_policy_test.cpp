@@ -28,16 +28,16 @@ TEST(DataPolicy, WhatIsHeldOutStaysSoWhenTheShareGrows) {
 
 /// The chance that one of the shares is off by 4 standard deviations is below 2e-4; the seed is fixed.
 TEST(DataPolicy, TheSplitsAreUniformAndIndependent) {
-  constexpr int kPrompts = 4000;
+  constexpr int kTexts = 4000;
   int upper_left = 0, left = 0, upper = 0;
-  for (int i = 0; i < kPrompts; ++i) {
+  for (int i = 0; i < kTexts; ++i) {
     const auto prompt = "prompt " + std::to_string(i);
     const bool is_left = split_position(prompt, 0) < 0.5, is_upper = split_position(prompt, 1) < 0.5;
     left += is_left, upper += is_upper, upper_left += is_left && is_upper;
   }
-  EXPECT_NEAR(left, kPrompts / 2, 127);
-  EXPECT_NEAR(upper, kPrompts / 2, 127);
-  EXPECT_NEAR(upper_left, kPrompts / 4, 110);
+  EXPECT_NEAR(left, kTexts / 2, 127);
+  EXPECT_NEAR(upper, kTexts / 2, 127);
+  EXPECT_NEAR(upper_left, kTexts / 4, 110);
 }
 
 TEST(DataPolicy, CountsInWords) {

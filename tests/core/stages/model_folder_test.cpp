@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/stages/reward_source.h"
 #include "core/storage/durable.h"
+#include "core/stages/storyteller.h"
 #include "support/scratch_folder.h"
 
 namespace infalign::stages {
@@ -19,7 +20,6 @@ using nlohmann::json;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-const std::filesystem::path kStoryteller = std::filesystem::path(INFALIGN_SOURCE_DIR) / "data/storyteller";
 
 class RewardFolder : public testing::Test {
  protected:

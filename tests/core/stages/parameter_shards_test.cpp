@@ -16,6 +16,7 @@
 #include "core/storage/durable.h"
 #include "distributed/sharded_optimizer.h"
 #include "kernels/pages.h"
+#include "core/stages/storyteller.h"
 #include "support/scratch_folder.h"
 
 namespace infalign::stages {
@@ -24,7 +25,6 @@ namespace {
 using distributed::Communicator;
 using distributed::Interval;
 
-const std::filesystem::path kStoryteller = std::filesystem::path(INFALIGN_SOURCE_DIR) / "data/storyteller";
 constexpr std::int64_t kPage = 4096;
 
 std::vector<float> whole_of(const ModelFolder& folder) {

@@ -8,12 +8,12 @@
 #include "core/error.h"
 #include "core/stages/prompt_set.h"
 #include "core/text/chat_template.h"
+#include "core/stages/storyteller.h"
 #include "support/scratch_folder.h"
 
 namespace infalign::stages {
 namespace {
 
-const std::filesystem::path kModel = std::filesystem::path(INFALIGN_SOURCE_DIR) / "data/storyteller";
 
 class PromptSetTest : public testing::Test {
  protected:
@@ -29,9 +29,9 @@ class PromptSetTest : public testing::Test {
 
 PromptSets read_sets(const experiment::Prompts& settings, const std::string& chat_template = "",
                      std::int64_t room = 100) {
-  const auto tokenizer = text::Tokenizer::load(kModel);
+  const auto tokenizer = text::Tokenizer::load(kStoryteller);
   return read_prompt_sets(
-      settings, tokenizer, [&] { return text::ChatTemplate::load(kModel, chat_template); }, room, 10);
+      settings, tokenizer, [&] { return text::ChatTemplate::load(kStoryteller, chat_template); }, room, 10);
 }
 
 PromptSet read(const std::filesystem::path& file, const std::string& chat_template, std::int64_t room = 100) {
@@ -47,7 +47,7 @@ TEST_F(PromptSetTest, WritesMessagesByTheTemplate) {
   const auto set = read(file, "transcript");
   ASSERT_EQ(set.text.size(), 2u);
   EXPECT_EQ(set.text[1], "\n\nHuman: Tell me of a fox.\n\nAssistant:");
-  const auto tokenizer = text::Tokenizer::load(kModel);
+  const auto tokenizer = text::Tokenizer::load(kStoryteller);
   EXPECT_EQ(set.tokens[0], tokenizer.encode("Once upon a time"));
   EXPECT_EQ(set.tokens[1], tokenizer.encode(set.text[1], false));
   EXPECT_NE(set.id[0], set.id[1]);
@@ -90,7 +90,7 @@ TEST_F(PromptSetTest, LongPromptsKeepTheirEndAndTheBeginningMark) {
   settings.max_tokens = 4;
   settings.too_long = "truncate_left";
   const auto sets = read_sets(settings);
-  const auto tokenizer = text::Tokenizer::load(kModel);
+  const auto tokenizer = text::Tokenizer::load(kStoryteller);
   const auto whole = tokenizer.encode("Once upon a time there was a fox");
   ASSERT_EQ(sets.train.tokens.size(), 2u);
   const std::vector<std::int32_t> kept = {whole[0], whole.end()[-3], whole.end()[-2], whole.end()[-1]};

@@ -83,7 +83,7 @@ TEST(Conclusion, OneVariantIsMeasuredAgainstOneHalf) {
   EXPECT_THAT(conclusion(evaluation), HasSubstr("not to be told apart"));
 }
 
-nlohmann::json estimate(double value) {
+nlohmann::json json_of(double value) {
   return {{"value", value}, {"low", value - 0.01}, {"high", value + 0.01}};
 }
 
@@ -93,9 +93,9 @@ nlohmann::json two_variants(const std::string& procedure) {
   for (const char* name : {"raw", "a_longer_name"}) {
     json["variants"].push_back({{"name", name},
                                 {"transform", "identity"},
-                                {"kl", estimate(0.5)},
-                                {"inference_win_rate", estimate(0.75)},
-                                {"standard_win_rate", estimate(0.66)},
+                                {"kl", json_of(0.5)},
+                                {"inference_win_rate", json_of(0.75)},
+                                {"standard_win_rate", json_of(0.66)},
                                 {"predicted", {{"inference_win_rate", 0.8}}}});
   }
   return json;

@@ -18,7 +18,6 @@ namespace {
 
 using Tokens = std::vector<std::int32_t>;
 
-const kernels::Stream kStream;
 
 class SmolLm2 : public ::testing::Test {
  protected:
@@ -32,7 +31,7 @@ class SmolLm2 : public ::testing::Test {
     parameters_ = kernels::Buffer<float>(static_cast<std::size_t>(transformer_->layout().size()));
     rounded_ =
         read_weights(folder, *transformer_, Require::kAll, parameters_.span()) != storage::DataType::kFloat32;
-    weights_ = transformer_->prepare(kStream, parameters_.span(), kernels::Use::kSampling);
+    weights_ = transformer_->prepare({}, parameters_.span(), kernels::Use::kSampling);
   }
 
   nlohmann::json golden_;
@@ -50,8 +49,8 @@ TEST_F(SmolLm2, FindsTextsAsLikelyAsPyTorchDoes) {
     targets.add_sequence(batch, batch.add(text.at("ids").get<Tokens>()));
     model::Activations activations;
     model::TokenLogProbabilities head;
-    transformer_->forward(kStream, weights_, batch, model::Keep::kNothing, activations);
-    head.forward(kStream, *transformer_, weights_, activations, targets, 1);
+    transformer_->forward({}, weights_, batch, model::Keep::kNothing, activations);
+    head.forward({}, *transformer_, weights_, activations, targets, 1);
     const auto nll = text.at("nll").get<std::vector<double>>();
     ASSERT_EQ(head.values().size(), nll.size());
     double mean = 0;
@@ -74,7 +73,7 @@ TEST_F(SmolLm2, SaysWhatPyTorchSays) {
     const model::SamplingSettings settings{
         .greedy = true, .max_new_tokens = golden_.at("new_tokens"), .stop_tokens = {2}};
     const std::vector<model::Prompt> prompts = {{chat.at("prompt_ids").get<Tokens>(), 0}};
-    auto said = model::Generator(*transformer_).generate(kStream, weights_, prompts, 1, settings, {})[0][0];
+    auto said = model::Generator(*transformer_).generate({}, weights_, prompts, 1, settings, {})[0][0];
     if (rounded_) said.tokens.resize(std::min(said.tokens.size(), expected.size()));
     EXPECT_EQ(said.tokens, expected);
   }
