@@ -41,14 +41,14 @@ void keep_only(Interval held, std::span<std::uint16_t> buffer) { give_back_outsi
 
 ShardedOptimizer::ShardedOptimizer(Communicator& communicator, std::int64_t parameters, SumMode mode,
                                    std::vector<Interval> decayed, Sharding sharding, std::int64_t bucket,
-                                   const Place& place, Communicator* copies)
+                                   const Place& place, Communicator* copies, std::vector<GradientPart> parts)
     : communicator_(&communicator),
       copies_(copies),
       sharding_(sharding),
       on_(place.on),
       intervals_(parameter_shares(parameters, communicator.size())),
       block_intervals_(shares(blocks_in(parameters), communicator.size())),
-      sum_(communicator, parameters, intervals_, mode, sharding, bucket, place),
+      sum_(communicator, parameters, intervals_, mode, sharding, bucket, place, std::move(parts)),
       first_moment_(on_, static_cast<std::size_t>(held().size())),
       second_moment_(on_, static_cast<std::size_t>(held().size())),
       block_squares_(static_cast<std::size_t>(blocks_in(parameters))) {
@@ -65,11 +65,12 @@ ShardedOptimizer::ShardedOptimizer(Communicator& communicator, std::int64_t para
   add_piece(parameters, false);
 }
 
-OptimizerBytes ShardedOptimizer::bytes(std::int64_t parameters, int ranks, SumMode mode, Sharding sharding) {
+OptimizerBytes ShardedOptimizer::bytes(std::int64_t parameters, int ranks, SumMode mode, Sharding sharding,
+                                       std::span<const GradientPart> parts) {
   std::int64_t share = 0;
   for (const Interval& interval : parameter_shares(parameters, ranks))
     share = std::max(share, interval.size());
-  const auto sum = GradientSum::bytes(parameters, ranks, mode, sharding);
+  const auto sum = GradientSum::bytes(parameters, ranks, mode, sharding, parts);
   const std::int64_t held = sharding == Sharding::kNothing ? parameters : share;
   return {.gradient = sum.gradient,
           .sums = sum.sums + blocks_in(parameters) * static_cast<std::int64_t>(sizeof(double)),

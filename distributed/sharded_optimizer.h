@@ -44,21 +44,25 @@ struct OptimizerBytes {
 
 class ShardedOptimizer {
  public:
+  /// `parts`: as in GradientSum.
   static OptimizerBytes bytes(std::int64_t parameters, int ranks, SumMode mode,
-                              Sharding sharding = Sharding::kOptimizer);
+                              Sharding sharding = Sharding::kOptimizer,
+                              std::span<const GradientPart> parts = {});
 
   /// For a flat buffer of `parameters` values, P in the shapes below. `decayed` are the intervals to which
   /// weight decay applies. All memory, that of parameters too, is that of `place`. In stage 3 `copies` are
   /// the ranks that hold the same part of the parameters, and follow one another in `communicator`; null
-  /// where each holds its own interval (ShardGroups). Errors: std::invalid_argument if the intervals overlap
-  /// or leave the buffer; as GradientSum.
+  /// where each holds its own interval (ShardGroups). `parts`: as in GradientSum. Errors:
+  /// std::invalid_argument if the intervals overlap or leave the buffer; as GradientSum.
   ShardedOptimizer(Communicator& communicator, std::int64_t parameters, SumMode mode,
                    std::vector<Interval> decayed, Sharding sharding = Sharding::kOptimizer,
-                   std::int64_t bucket = kBucket, const Place& place = {}, Communicator* copies = nullptr);
+                   std::int64_t bucket = kBucket, const Place& place = {}, Communicator* copies = nullptr,
+                   std::vector<GradientPart> parts = {});
 
-  /// Where a micro-batch's gradient is accumulated, [P]: added to what is there. Zeroed by step, and in
-  /// reproducible mode by end_micro_batch.
+  /// Where a micro-batch's gradient is accumulated, [P], or from an offset on: added to what is there. Zeroed
+  /// by step, and in reproducible mode by end_micro_batch. As GradientSum has them.
   std::span<float> gradient() { return sum_.gradient(); }
+  float* gradient_at(std::int64_t offset) { return sum_.gradient_at(offset); }
 
   /// As GradientSum has them. In reproducible mode a gradient's entries are to stay below
   /// 2^19 / micro_batches in magnitude; one beyond counts as not finite.

@@ -130,7 +130,7 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
       {"align", variant.name, settings.steps, variant.optimizer, experiment.checkpoint_folder(variant.name),
        alignment_fingerprint(run, problem, variant), settings.max_skipped_steps,
        micro_batch_count(settings.prompts_per_step, experiment.distributed.micro_batch_prompts),
-       problem.shards_policies()},
+       problem.shards_policies(), problem.gradient_parts()},
       problem.tensors(), parameters.span());
   TransformedReward transformed_reward(deployment, variant, calibration.rollouts(), n);
   const TrainingWinRate training_win_rate(deployment, calibration.rollouts(), n);
@@ -189,7 +189,7 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
         for (const double a : advantage) coefficient.push_back(-a / samples_per_step);
         if (training_win_rate.known()) win_rates.push_back(training_win_rate(samples));
       }
-      gap = std::max(gap, problem.accumulate_gradient(rollouts, coefficient, training.optimizer().gradient(),
+      gap = std::max(gap, problem.accumulate_gradient(rollouts, coefficient, training.gradient(),
                                                       training.complete_from()));
       training.optimizer().end_micro_batch(static_cast<std::int64_t>(batches.size()));
     }

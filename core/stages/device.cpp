@@ -49,9 +49,9 @@ RunDevice open_device(const experiment::Experiment& experiment, distributed::Com
   if (!lack.empty() && is_asked_for)
     throw ConfigurationError("device: cuda: " + lack + "; start as many ranks on a machine as it has GPUs");
   if (!lack.empty()) return {.words = "CPU (device: auto; " + lack + ")"};
-  if (experiment.distributed.sharding > 1)
+  if (experiment.distributed.sharding > 2)
     throw ConfigurationError("distributed.sharding: " + std::to_string(experiment.distributed.sharding) +
-                             " is not there on GPUs; use 0 or 1, or device: cpu");
+                             " is not there on GPUs; use 0 to 2, or device: cpu");
   RunDevice device{.on = kernels::Stream(kernels::Device::kCuda, index),
                    .words = ranks.size() == 1 ? "GPU" : "a GPU each"};
   if (!is_asked_for) device.words += " (device: auto)";

@@ -202,7 +202,7 @@ void LanguageProblem::score_reference(Rollouts& rollouts) {
 }
 
 double LanguageProblem::accumulate_gradient(const Rollouts& rollouts, std::span<const double> coefficient,
-                                            std::span<float> gradient,
+                                            const model::GradientPlace& gradient,
                                             const model::CompleteFrom& complete_from) {
   const kernels::Span span("gradient");
   const auto packed = pack(rollouts);

@@ -35,6 +35,10 @@ class LanguageProblem final : public Problem {
   distributed::Interval held() const override {
     return shards_policies() ? shards_->held(parameter_count()) : Problem::held();
   }
+  std::vector<distributed::GradientPart> gradient_parts() const override {
+    if (adapter_) return {};
+    return stages::gradient_parts(reference_.transformer.layout());
+  }
   void start(std::span<float> parameters) const override;
   std::int64_t prompt_count(Split split) const override;
   std::vector<std::string> notes() const override { return prompts_.notes; }
@@ -47,7 +51,8 @@ class LanguageProblem final : public Problem {
   void score(Rollouts& rollouts, bool judge) override;
   void score_reference(Rollouts& rollouts) override;
   double accumulate_gradient(const Rollouts& rollouts, std::span<const double> coefficient,
-                             std::span<float> gradient, const model::CompleteFrom& complete_from) override;
+                             const model::GradientPlace& gradient,
+                             const model::CompleteFrom& complete_from) override;
   std::string reference_fingerprint() const override { return reference_fingerprint_; }
   std::string reward_fingerprint() const override { return reward_fingerprint_; }
 

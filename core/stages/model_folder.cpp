@@ -299,6 +299,19 @@ std::vector<storage::TensorPlace> tensor_places(const std::vector<model::Paramet
   return places;
 }
 
+std::vector<distributed::GradientPart> gradient_parts(const model::ParameterLayout& layout) {
+  const auto begin_of = [&](std::int64_t i) {
+    return i < layout.layers() ? layout.layer(i).input_norm.weight : layout.final_norm().weight;
+  };
+  // A head that is the embedding has its gradient from the pass's beginning to its end.
+  const std::size_t under = 2, above = layout.head() == layout.embedding() ? 3 : under;
+  std::vector<distributed::GradientPart> parts = {{{0, begin_of(0)}, under}};
+  for (std::int64_t i = 0; i < layout.layers(); ++i)
+    parts.push_back({{begin_of(i), begin_of(i + 1)}, static_cast<std::size_t>(i % 2)});
+  parts.push_back({{begin_of(layout.layers()), layout.size()}, above});
+  return parts;
+}
+
 std::vector<distributed::Interval> decayed_intervals(const std::vector<storage::TensorPlace>& tensors) {
   std::vector<distributed::Interval> intervals;
   for (const auto& tensor : tensors)

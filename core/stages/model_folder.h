@@ -15,6 +15,7 @@
 #include "core/storage/safetensors.h"
 #include "core/text/tokenizer.h"
 #include "distributed/communicator.h"
+#include "distributed/gradient_sum.h"
 
 namespace infalign::stages {
 
@@ -102,5 +103,8 @@ std::string fingerprint_folder(const std::filesystem::path& path);
 /// The layout in the terms of storage and of distributed.
 std::vector<storage::TensorPlace> tensor_places(const std::vector<model::ParameterView>& views);
 std::vector<distributed::Interval> decayed_intervals(const std::vector<storage::TensorPlace>& tensors);
+/// The parts in which a backward pass computes the gradient of all parameters: what lies under the layers,
+/// which take turns in two slots, each layer, and what stands on them.
+std::vector<distributed::GradientPart> gradient_parts(const model::ParameterLayout& layout);
 
 }  // namespace infalign::stages

@@ -197,6 +197,7 @@ class Planner {
   struct TrainedParameters {
     std::int64_t count = 0, prepared = 0;  // parameters; bytes of what is prepared of them
     bool adapter = false;
+    std::vector<distributed::GradientPart> gradient_parts = {};  // on a GPU
 
     model::Trained kind() const { return adapter ? model::Trained::kAdapter : model::Trained::kAll; }
   };
@@ -241,7 +242,8 @@ class Planner {
     auto sharding = static_cast<distributed::Sharding>(e_.distributed.sharding);
     if (sharding == distributed::Sharding::kParameters && trained.adapter)
       sharding = distributed::Sharding::kOptimizer;
-    const auto bytes = distributed::ShardedOptimizer::bytes(count, plan_.ranks, mode, sharding);
+    const auto bytes =
+        distributed::ShardedOptimizer::bytes(count, plan_.ranks, mode, sharding, trained.gradient_parts);
     memory.parts.push_back({"gradients", bytes.gradient});
     memory.parts.push_back(
         {e_.distributed.reproducible ? "reproducible accumulators" : "accumulators", bytes.sums});
@@ -403,7 +405,9 @@ class Planner {
                                const experiment::Lora& lora) const {
     if (const auto adapter = make_adapter(path, config, lora))
       return {adapter->size(), adapter->prepared_bytes(plan_.device), true};
-    return {parameters(config), prepared_bytes(config, Use::kTraining), false};
+    TrainedParameters all{parameters(config), prepared_bytes(config, Use::kTraining)};
+    if (on_gpu()) all.gradient_parts = gradient_parts(model::ParameterLayout(config));
+    return all;
   }
 
   /// Of a stage that trains one model: parameters, optimizer, prepared matrices.

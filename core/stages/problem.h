@@ -15,6 +15,7 @@
 #include "core/model/transformer.h"
 #include "core/storage/checkpoint.h"
 #include "distributed/communicator.h"
+#include "distributed/gradient_sum.h"
 #include "kernels/device.h"
 #include "kernels/random/philox.h"
 
@@ -65,6 +66,8 @@ class Problem {
   virtual bool shards_policies() const { return false; }
   /// What this rank holds of the buffer, which it addresses whole.
   virtual distributed::Interval held() const { return {0, parameter_count()}; }
+  /// The parts in which passes compute their gradient; none where it is all one.
+  virtual std::vector<distributed::GradientPart> gradient_parts() const { return {}; }
   /// The parameters [parameter_count()] with which the policy is pi_ref, where training starts.
   virtual void start(std::span<float> parameters) const = 0;
 
@@ -95,7 +98,8 @@ class Problem {
   /// [B, n]. Returns the largest distance between the log-probability of a token here and the sampler's, in
   /// nats. `complete_from` is told as by Transformer::backward.
   virtual double accumulate_gradient(const Rollouts& rollouts, std::span<const double> coefficient,
-                                     std::span<float> gradient, const model::CompleteFrom& complete_from) = 0;
+                                     const model::GradientPlace& gradient,
+                                     const model::CompleteFrom& complete_from) = 0;
 
   /// Fingerprints of what decides the samples and of what decides the rewards.
   virtual std::string reference_fingerprint() const = 0;

@@ -48,7 +48,8 @@ class TabularProblem : public Problem {
   void score(Rollouts& rollouts, bool judge) override;
   void score_reference(Rollouts& rollouts) override;
   double accumulate_gradient(const Rollouts& rollouts, std::span<const double> coefficient,
-                             std::span<float> gradient, const model::CompleteFrom& complete_from) override;
+                             const model::GradientPlace& gradient,
+                             const model::CompleteFrom& complete_from) override;
   std::string reference_fingerprint() const override { return "uniform"; }
   std::string reward_fingerprint() const override { return fingerprint_; }
   const Tables& tables() const { return tables_; }

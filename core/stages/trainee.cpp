@@ -44,6 +44,11 @@ std::vector<storage::TensorPlace> Trainee::tensors() const {
   return tensor_places(adapter_ ? adapter_->views() : folder_.transformer.layout().views());
 }
 
+std::vector<distributed::GradientPart> Trainee::gradient_parts() const {
+  if (adapter_) return {};
+  return stages::gradient_parts(folder_.transformer.layout());
+}
+
 std::span<float> Trainee::parameters() { return adapter_ ? values_.span() : folder_.parameters.span(); }
 
 const model::Weights& Trainee::prepare() {

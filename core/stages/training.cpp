@@ -65,12 +65,12 @@ Training::Training(Run& run, TrainingPlan plan, std::vector<storage::TensorPlace
       plan_(std::move(plan)),
       tensors_(std::move(tensors)),
       parameters_(parameters),
-      optimizer_(plan_.sharded ? run.groups.owners() : run.ranks,
-                 static_cast<std::int64_t>(parameters.size()),
-                 run.experiment.distributed.reproducible ? distributed::SumMode::kReproducible
-                                                         : distributed::SumMode::kFast,
-                 decayed_intervals(tensors_), sharding(run, plan_), distributed::kBucket,
-                 {run.on, run.collectives}, plan_.sharded ? run.groups.copies() : nullptr),
+      optimizer_(
+          plan_.sharded ? run.groups.owners() : run.ranks, static_cast<std::int64_t>(parameters.size()),
+          run.experiment.distributed.reproducible ? distributed::SumMode::kReproducible
+                                                  : distributed::SumMode::kFast,
+          decayed_intervals(tensors_), sharding(run, plan_), distributed::kBucket, {run.on, run.collectives},
+          plan_.sharded ? run.groups.copies() : nullptr, plan_.gradient_parts),
       checkpoints_(run, plan_.checkpoints, tensors_, own_intervals(run, optimizer_)) {
   resume();
 }

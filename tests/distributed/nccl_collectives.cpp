@@ -167,7 +167,7 @@ void optimizer(Communicator& ranks, DeviceCollectives& collectives, const kernel
       const auto alone = testing::whole_run(*make_local(), plain, {on});
       const auto on_cpu = testing::whole_run(*make_local(), plain);
       expect(ranks, near(alone.parameters, on_cpu.parameters), "a GPU's optimizer is the CPU's");
-      for (const Sharding stage : {Sharding::kNothing, Sharding::kOptimizer})
+      for (const Sharding stage : {Sharding::kNothing, Sharding::kOptimizer, Sharding::kGradients})
         for (const bool in_layers : {false, true}) {
           testing::OptimizerRun sharded = plain;
           sharded.sharding = stage;
@@ -194,6 +194,21 @@ void optimizer(Communicator& ranks, DeviceCollectives& collectives, const kernel
   expect(ranks, !refuses.step({}, 0, parameters.span()).applied, "what is not a number is not applied");
   if (ranks.root()) refuses.end_micro_batch(1);
   expect(ranks, refuses.step({}, 0, parameters.span()).applied, "the next step is sound again");
+}
+
+/// In stage 2 a GPU holds its share of what is added up, and of the gradient two layers.
+void optimizer_memory(Communicator& ranks, DeviceCollectives& collectives, const kernels::Stream& on) {
+  constexpr std::int64_t kParameters = 200'000;
+  const auto parts = testing::gradient_parts(kParameters);
+  const auto bytes =
+      ShardedOptimizer::bytes(kParameters, ranks.size(), SumMode::kReproducible, Sharding::kGradients, parts);
+  const std::size_t before = host_cuda::memory_in_use();
+  const ShardedOptimizer optimizer(ranks, kParameters, SumMode::kReproducible, {}, Sharding::kGradients,
+                                   kBucket, {on, &collectives}, nullptr, parts);
+  const auto held = static_cast<std::int64_t>(host_cuda::memory_in_use() - before);
+  expect(ranks, held <= bytes.gradient + bytes.sums + bytes.moments, "a GPU holds no more than is planned");
+  expect(ranks, bytes.gradient == 2 * testing::kLayer * 4, "the gradient of two layers");
+  expect(ranks, held < kParameters * 20 / ranks.size() + 1'100'000, "what is added up is divided");
 }
 
 /// A step whose sum never comes ends, too.
@@ -223,6 +238,7 @@ void run(Communicator& ranks) {
   gathers(ranks, *collectives, on);
   across_streams(ranks, *collectives);
   optimizer(ranks, *collectives, on);
+  optimizer_memory(ranks, *collectives, on);
   bool refused = false;
   try {
     collectives->all_gather(on, nullptr, std::vector<Interval>(static_cast<std::size_t>(ranks.size()) + 1));

@@ -3,6 +3,7 @@
 // mpirun (mpi_collectives.cpp).
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <functional>
@@ -12,6 +13,7 @@
 
 #include "distributed/communicator.h"
 #include "distributed/sharded_optimizer.h"
+#include "kernels/bias/bias.h"
 
 namespace infalign::distributed::testing {
 
@@ -31,7 +33,7 @@ struct OptimizerRun {
   SumMode mode = SumMode::kReproducible;
   Sharding sharding = Sharding::kOptimizer;
   int group = 0;           // in stage 3: ranks that hold one copy of the parameters; 0: all
-  bool in_layers = false;  // told of micro-batches and of parts of the gradient as they are complete
+  bool in_layers = false;  // told of micro-batches and of layers of the gradient as they are complete
   double max_norm = 20;    // below the norm of most of these gradients
   kernels::AdamWStep hyper{.learning_rate = 0.01f, .weight_decay = 0.1f};
   std::vector<Interval> decayed{{0, 700}, {1500, 1501}, {2047, 4099}};
@@ -50,6 +52,16 @@ struct OptimizerRun {
     return result;
   }
 };
+
+inline constexpr std::int64_t kLayer = 1500;
+
+/// Layers of a gradient, counted from its end, which take turns in two slots.
+inline std::vector<GradientPart> gradient_parts(std::int64_t parameters) {
+  std::vector<GradientPart> parts;
+  for (std::int64_t end = parameters; end > 0; end -= std::min(end, kLayer))
+    parts.insert(parts.begin(), {{end - std::min(end, kLayer), end}, parts.size() % 2});
+  return parts;
+}
 
 /// What a run leaves: everything whole, as a checkpoint would hold it.
 struct OptimizerState {
@@ -74,10 +86,11 @@ using Meddle = std::function<void(std::int64_t step, std::int64_t micro_batch, s
 /// the same on all ranks. A rank begins with its own part of what is not replicated, and is wrong elsewhere.
 inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, OptimizerState state,
                             const Meddle& meddle = {}, const Place& place = {}) {
-  constexpr std::int64_t kSmallBucket = 2048, kLayer = 1500;
+  constexpr std::int64_t kSmallBucket = 2048;
   const ShardGroups groups(ranks, run.group);
   ShardedOptimizer optimizer(groups.owners(), run.parameters, run.mode, run.decayed_here(), run.sharding,
-                             kSmallBucket, place, groups.copies());
+                             kSmallBucket, place, groups.copies(),
+                             run.in_layers ? gradient_parts(run.parameters) : std::vector<GradientPart>());
   const Interval own = optimizer.own(), held = optimizer.held(), kept = optimizer.held_parameters();
   const auto part = [](std::vector<float>& values, const Interval& interval) {
     return std::span(values).subspan(static_cast<std::size_t>(interval.begin),
@@ -97,16 +110,16 @@ inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, Optimi
   for (std::int64_t step = state.steps; step < run.steps; ++step) {
     if (told) optimizer.begin_step(run.micro_batches, mine.size());
     for (std::int64_t micro_batch = mine.begin; micro_batch < mine.end; ++micro_batch) {
-      const std::span<float> gradient = optimizer.gradient();
       const std::int64_t layer = run.in_layers ? kLayer : run.parameters;
       for (std::int64_t end = run.parameters; end > 0; end -= std::min(end, layer)) {  // backwards
         const std::int64_t begin = end - std::min(end, layer);
         std::vector<float> of_layer(static_cast<std::size_t>(end - begin));
-        kernels::download<float>(place.on, gradient.data() + begin, of_layer);
         for (std::int64_t i = begin; i < end; ++i)
-          of_layer[static_cast<std::size_t>(i - begin)] += run.gradient(step, micro_batch, i);
-        kernels::upload<float>(place.on, of_layer, gradient.data() + begin);
-        if (meddle) meddle(step, micro_batch, gradient);
+          of_layer[static_cast<std::size_t>(i - begin)] = run.gradient(step, micro_batch, i);
+        const kernels::Mirror<float> added(place.on,
+                                           of_layer);  // as a pass adds it: the CPU waits for nothing
+        kernels::bias_forward(place.on, 1, end - begin, added.data(), optimizer.gradient_at(begin));
+        if (meddle) meddle(step, micro_batch, optimizer.gradient());
         if (run.in_layers) optimizer.complete_from(begin);
       }
       optimizer.end_micro_batch(run.micro_batches);

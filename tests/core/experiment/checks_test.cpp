@@ -264,9 +264,9 @@ TEST_F(Checks, GroupsOfRanksDivideParameters) {
 TEST_F(Checks, WhatIsNotBuiltIsRefused) {
 #ifndef INFALIGN_CUDA
   EXPECT_EQ(
-      refusal(good(), {"device=cuda", "distributed.sharding=2"}),
-      "--set distributed.sharding: on GPUs gradients and parameters are whole on each rank so far; use 0 or "
-      "1, or device: cpu");
+      refusal(good(), {"device=cuda", "distributed.sharding=3"}),
+      "--set distributed.sharding: on GPUs parameters are whole on each rank so far; use 0 to 2, or device: "
+      "cpu");
 #endif
 }
 
