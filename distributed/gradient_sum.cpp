@@ -157,7 +157,7 @@ float* GradientSum::gradient_at(std::int64_t offset) {
     throw std::logic_error("GradientSum: two parts at once in one slot");
   if (slot.holds == nullptr) on_.wait(slot.summed);
   slot.holds = &part;
-  return slot.values.data() + offset - part.interval.begin;
+  return slot.values.data() + (offset - part.interval.begin);
 }
 
 const GradientPart& GradientSum::part_with(std::int64_t offset) const {

@@ -24,11 +24,6 @@
 
 namespace infalign::distributed {
 
-/// Gives back the memory of a flat buffer outside of an interval: there it reads as zero from here on, and
-/// takes none until it is written to again (kernels/pages.h).
-void keep_only(Interval held, std::span<float> buffer);
-void keep_only(Interval held, std::span<std::uint16_t> buffer);
-
 struct OptimizerResult {
   double gradient_norm = 0;  // before clipping; not finite where the step was not applied
   bool applied = true;       // false: a gradient was not finite (or beyond fixed point), nothing was changed
@@ -70,8 +65,8 @@ class ShardedOptimizer {
   void complete_from(std::int64_t offset) { sum_.complete_from(offset); }
   void end_micro_batch(std::int64_t micro_batches) { sum_.end_micro_batch(micro_batches); }
 
-  /// Reduces, clips to global norm `max_norm` (0: no clipping), applies AdamW and gathers `parameters` [P] on
-  /// all ranks; in stage 3 only what they hold is read and written, and all ranks' are written on return.
+  /// Reduces, clips to global norm `max_norm` (0: no clipping), applies AdamW and gathers `parameters`, those
+  /// of held_parameters(), on all ranks. What is computed after it comes after the update on all ranks, too.
   /// Of `hyper`, step and gradient_scale are set here. All ranks get the same result. In both modes the sum
   /// starts again at zero, whether applied or not. Errors: as GradientSum::finish.
   OptimizerResult step(kernels::AdamWStep hyper, double max_norm, std::span<float> parameters);
@@ -81,7 +76,8 @@ class ShardedOptimizer {
   Interval own() const;
   /// Of the moments this rank has those of held(): all in stage 0, else its own; to be stored and restored.
   Interval held() const;
-  /// Of the parameters those of held_parameters(): all, in stage 3 this rank's part.
+  /// Of the parameters those of held_parameters(): all, in stage 3 this rank's part; on one of several GPUs
+  /// the ranks that hold the same have collectives of their own, `place.of_copies`.
   Interval held_parameters() const;
   std::span<float> first_moment() { return first_moment_.span(); }
   std::span<float> second_moment() { return second_moment_.span(); }
@@ -111,6 +107,7 @@ class ShardedOptimizer {
 
   Communicator* communicator_;
   Communicator* copies_;  // null: there are none
+  DeviceCollectives* of_copies_;
   Sharding sharding_;
   kernels::Stream on_;
   std::vector<Interval> intervals_;

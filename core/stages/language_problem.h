@@ -39,6 +39,7 @@ class LanguageProblem final : public Problem {
     if (adapter_) return {};
     return stages::gradient_parts(reference_.transformer.layout());
   }
+  std::span<float> room() override;
   void start(std::span<float> parameters) const override;
   std::int64_t prompt_count(Split split) const override;
   std::vector<std::string> notes() const override { return prompts_.notes; }
@@ -87,7 +88,9 @@ class LanguageProblem final : public Problem {
   std::uint64_t seed_;
   std::optional<model::AdapterLayout> adapter_;
   model::Weights policy_weights_;
-  model::Gathering policy_;  // of sharded policies
+  kernels::Buffer<float> policy_;    // the policy's parameters, unless ...
+  model::Gathering sharded_policy_;  // ... they are sharded
+  bool may_be_gathered_ = false;     // of these: all ranks have written what they hold
   std::vector<storage::TensorPlace> tensors_;
   std::unique_ptr<RewardSource> reward_, judge_, reranker_;  // judge and reranker may be null
   std::optional<Answers> answers_;

@@ -309,7 +309,8 @@ class Planner {
   void add_prepared(std::int64_t& bytes, const model::ModelConfig& config, kernels::Use use,
                     kernels::Precision stored = kernels::Precision::kFloat32) const {
     if (divides_parameters())
-      bytes = std::max(bytes, model::GatheredParameters::bytes(config, use, precision(e_), stored));
+      bytes =
+          std::max(bytes, model::GatheredParameters::bytes(config, use, precision(e_), stored, plan_.device));
     else
       bytes += prepared_bytes(config, use, stored);
   }
@@ -414,7 +415,7 @@ class Planner {
   void add_trained(StageMemory& memory, const std::string& what, const model::ModelConfig& config,
                    const TrainedParameters& trained) const {
     memory.parts.push_back({"parameters: " + what, share(parameters(config)) * kFloat});
-    add_reading(memory, parameters(config) * kFloat);
+    add_reading(memory, share(parameters(config)) * kFloat);
     if (trained.adapter) memory.parts.push_back({"parameters: adapter", trained.count * kFloat});
     add_optimizer(memory, trained);
     std::int64_t prepared = trained.adapter ? trained.prepared : 0;

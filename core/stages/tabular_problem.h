@@ -29,6 +29,10 @@ class TabularProblem : public Problem {
       : TabularProblem(Tables{std::move(rewards), {}}) {}
 
   const std::vector<storage::TensorPlace>& tensors() const override { return tensors_; }
+  std::span<float> room() override {
+    room_ = kernels::Buffer<float>(reference_.size());
+    return room_.span();
+  }
   void start(std::span<float> parameters) const override {
     std::copy(reference_.begin(), reference_.end(), parameters.begin());
   }
@@ -63,6 +67,7 @@ class TabularProblem : public Problem {
   std::string fingerprint_;
   std::vector<storage::TensorPlace> tensors_;
   std::vector<float> reference_;  // logits [prompts, responses], all zero
+  kernels::Buffer<float> room_;
   std::span<const float> policy_;
 };
 

@@ -32,7 +32,7 @@ class Trainee {
           const experiment::Lora& lora, std::uint64_t seed, kernels::Precision precision);
 
   std::vector<storage::TensorPlace> tensors() const;
-  /// What is trained.
+  /// What is trained, or what this rank holds of it.
   std::span<float> parameters();
   /// Weights with the parameters as they are now.
   const model::Weights& prepare();

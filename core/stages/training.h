@@ -48,8 +48,9 @@ std::string to_text(const experiment::OptimizerSettings& settings);
 
 class Training {
  public:
-  /// `parameters`, on the run's device, hold the starting point on all ranks, where they are sharded each
-  /// rank's interval of it; they are replaced by the newest checkpoint of the same fingerprint, if any.
+  /// `parameters`, on the run's device, are the starting point, on all ranks alike or, where they are
+  /// sharded, what each holds of it; they are replaced by the newest checkpoint of the same fingerprint, if
+  /// any.
   Training(Run& run, TrainingPlan plan, std::vector<storage::TensorPlace> tensors,
            std::span<float> parameters);
 

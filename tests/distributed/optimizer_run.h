@@ -4,9 +4,11 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <stdexcept>
 #include <vector>
@@ -85,9 +87,15 @@ using Meddle = std::function<void(std::int64_t step, std::int64_t micro_batch, s
 /// Goes on from `state` to `run.steps` steps in all, with contiguous shares of micro-batches, and gives back
 /// the same on all ranks. A rank begins with its own part of what is not replicated, and is wrong elsewhere.
 inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, OptimizerState state,
-                            const Meddle& meddle = {}, const Place& place = {}) {
+                            const Meddle& meddle = {}, Place place = {}) {
   constexpr std::int64_t kSmallBucket = 2048;
   const ShardGroups groups(ranks, run.group);
+  std::unique_ptr<DeviceCollectives> of_owners, of_copies;
+  if (place.on.device() == kernels::Device::kCuda && groups.copies() != nullptr) {
+    constexpr std::chrono::seconds kLimit(60);
+    place.collectives = (of_owners = make_nccl(groups.owners(), kLimit)).get();
+    place.of_copies = (of_copies = make_nccl(*groups.copies(), kLimit)).get();
+  }
   ShardedOptimizer optimizer(groups.owners(), run.parameters, run.mode, run.decayed_here(), run.sharding,
                              kSmallBucket, place, groups.copies(),
                              run.in_layers ? gradient_parts(run.parameters) : std::vector<GradientPart>());
@@ -98,12 +106,8 @@ inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, Optimi
   };
   kernels::upload<float>(place.on, part(state.first_moment, held), optimizer.first_moment().data());
   kernels::upload<float>(place.on, part(state.second_moment, held), optimizer.second_moment().data());
-  if (run.sharding == Sharding::kParameters) {
-    for (std::int64_t i = 0; i < run.parameters; ++i)
-      if (i < kept.begin || i >= kept.end) state.parameters[static_cast<std::size_t>(i)] = NAN;
-  }
-  kernels::Buffer<float> parameters(place.on, state.parameters.size());
-  kernels::upload<float>(place.on, state.parameters, parameters.data());
+  kernels::Buffer<float> parameters(place.on, static_cast<std::size_t>(kept.size()));
+  kernels::upload<float>(place.on, part(state.parameters, kept), parameters.data());
   optimizer.set_steps(state.steps);
   const bool told = run.in_layers || run.sharding >= Sharding::kGradients;
   const Interval mine = shares(run.micro_batches, ranks.size())[static_cast<std::size_t>(ranks.rank())];
@@ -128,7 +132,8 @@ inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, Optimi
     ranks.all_reduce_max(std::span(&one, 1));
     state.norms.push_back(optimizer.step(run.hyper, run.max_norm, parameters.span()).gradient_norm);
   }
-  kernels::download<float>(place.on, parameters.data(), state.parameters);
+  std::ranges::fill(state.parameters, NAN);
+  kernels::download<float>(place.on, parameters.data(), part(state.parameters, kept));
   state.steps = optimizer.steps();
   const auto whole = [&](std::span<const float> values, std::int64_t begin) {
     std::vector<float> of_rank(static_cast<std::size_t>(own.size()));
@@ -139,7 +144,7 @@ inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, Optimi
     const auto shares = groups.shares(run.parameters);
     std::vector<float> copy = state.parameters;
     groups.group().all_gather(std::span(copy), shares);
-    state.parameters = whole(state.parameters, 0);
+    state.parameters = whole(parameters.span(), kept.begin);
     if (copy != state.parameters) throw std::logic_error("a copy of the parameters is not as the others");
   }
   state.first_moment = whole(optimizer.first_moment(), held.begin);
