@@ -36,6 +36,7 @@ class HostExchange final : public Exchange {
     const Timed timed(gathered_);
     ranks_.all_gather(values, intervals);
   }
+  void meet() override { ranks_.barrier(); }
 
   double exposed_seconds() const override { return courier_.waited_seconds() + gathered_; }
   double exchange_seconds() const override { return reduced_ + gathered_; }
@@ -108,6 +109,10 @@ class DeviceExchange final : public Exchange {
     if (collectives_ != nullptr) collectives_->all_gather(computing_, values.data(), intervals);
   }
 
+  void meet() override {
+    if (collectives_ != nullptr) collectives_->all_reduce_sum(computing_, 1, met_.data());
+  }
+
   double exposed_seconds() const override { return 0; }
   double exchange_seconds() const override { return 0; }
 
@@ -125,6 +130,7 @@ class DeviceExchange final : public Exchange {
   bool overlaps_;
   kernels::Stream stream_;
   kernels::Event computed_, done_;
+  kernels::Buffer<std::uint64_t> met_{computing_, 1};  // 0: no rank's is done before all ranks are there
 };
 
 }  // namespace

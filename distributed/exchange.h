@@ -20,6 +20,7 @@ namespace infalign::distributed {
 struct Place {
   kernels::Stream on{};
   DeviceCollectives* collectives = nullptr;
+  DeviceCollectives* of_copies = nullptr;  // among the ranks that hold the same parameters, if there are such
 };
 
 /// Jobs are done one after the other in the order in which they are given. Memory is that of the place, and
@@ -54,6 +55,10 @@ class Exchange {
   /// Between computations, no job being under way: each rank gives its interval of `values`; afterwards all
   /// have the whole.
   virtual void all_gather(std::span<float> values, std::span<const Interval> intervals) = 0;
+
+  /// Between computations: what is computed from here on comes after what all ranks have computed so far. On
+  /// a GPU the CPU does not wait for that.
+  virtual void meet() = 0;
 
   /// Seconds so far that the caller has waited for jobs and gathers, and that ranks' exchange has taken. Zero
   /// on a GPU, where the caller does not wait for each.

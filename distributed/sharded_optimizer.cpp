@@ -5,7 +5,6 @@
 #include <limits>
 #include <string>
 
-#include "kernels/pages.h"
 #include "kernels/reproducible_sum/reproducible_sum.h"
 #include "kernels/trace.h"
 
@@ -28,30 +27,24 @@ std::vector<Interval> sorted_disjoint(std::vector<Interval> intervals, std::int6
   return intervals;
 }
 
-template <class T>
-void give_back_outside(Interval held, std::span<T> buffer) {
-  kernels::give_back(buffer.first(static_cast<std::size_t>(held.begin)));
-  kernels::give_back(buffer.subspan(static_cast<std::size_t>(held.end)));
-}
-
 }  // namespace
-
-void keep_only(Interval held, std::span<float> buffer) { give_back_outside(held, buffer); }
-void keep_only(Interval held, std::span<std::uint16_t> buffer) { give_back_outside(held, buffer); }
 
 ShardedOptimizer::ShardedOptimizer(Communicator& communicator, std::int64_t parameters, SumMode mode,
                                    std::vector<Interval> decayed, Sharding sharding, std::int64_t bucket,
-                                   const Place& place, Communicator* copies)
+                                   const Place& place, Communicator* copies, std::vector<GradientPart> parts)
     : communicator_(&communicator),
       copies_(copies),
+      of_copies_(place.of_copies),
       sharding_(sharding),
       on_(place.on),
       intervals_(parameter_shares(parameters, communicator.size())),
       block_intervals_(shares(blocks_in(parameters), communicator.size())),
-      sum_(communicator, parameters, intervals_, mode, sharding, bucket, place),
+      sum_(communicator, parameters, intervals_, mode, sharding, bucket, place, std::move(parts)),
       first_moment_(on_, static_cast<std::size_t>(held().size())),
       second_moment_(on_, static_cast<std::size_t>(held().size())),
       block_squares_(static_cast<std::size_t>(blocks_in(parameters))) {
+  if (copies_ != nullptr && on_.device() == kernels::Device::kCuda && of_copies_ == nullptr)
+    throw std::invalid_argument("ShardedOptimizer: copies of parameters on GPUs without their collectives");
   std::int64_t done = held().begin;
   const auto add_piece = [&](std::int64_t end, bool decays) {
     end = std::clamp(end, done, held().end);
@@ -65,11 +58,12 @@ ShardedOptimizer::ShardedOptimizer(Communicator& communicator, std::int64_t para
   add_piece(parameters, false);
 }
 
-OptimizerBytes ShardedOptimizer::bytes(std::int64_t parameters, int ranks, SumMode mode, Sharding sharding) {
+OptimizerBytes ShardedOptimizer::bytes(std::int64_t parameters, int ranks, SumMode mode, Sharding sharding,
+                                       std::span<const GradientPart> parts) {
   std::int64_t share = 0;
   for (const Interval& interval : parameter_shares(parameters, ranks))
     share = std::max(share, interval.size());
-  const auto sum = GradientSum::bytes(parameters, ranks, mode, sharding);
+  const auto sum = GradientSum::bytes(parameters, ranks, mode, sharding, parts);
   const std::int64_t held = sharding == Sharding::kNothing ? parameters : share;
   return {.gradient = sum.gradient,
           .sums = sum.sums + blocks_in(parameters) * static_cast<std::int64_t>(sizeof(double)),
@@ -93,9 +87,9 @@ Interval ShardedOptimizer::held_parameters() const {
 
 OptimizerResult ShardedOptimizer::step(kernels::AdamWStep hyper, double max_norm,
                                        std::span<float> parameters) {
-  if (std::ssize(parameters) != intervals_.back().end)
+  if (std::ssize(parameters) != held_parameters().size())
     throw std::invalid_argument("ShardedOptimizer: " + std::to_string(parameters.size()) +
-                                " parameters, not " + std::to_string(intervals_.back().end));
+                                " parameters, not " + std::to_string(held_parameters().size()));
   OptimizerResult result{.gradient_norm = std::numeric_limits<double>::quiet_NaN(), .applied = false};
   const kernels::Span span("optimizer");
   if (sum_.finish()) {
@@ -136,7 +130,7 @@ void ShardedOptimizer::apply(const kernels::AdamWStep& hyper, std::span<float> p
   update(hyper, sum_.own(), parameters);
   if (sharding_ != Sharding::kParameters) return gather(parameters);
   if (copies_ != nullptr) gather_held(parameters);
-  communicator_->barrier();  // from here on, all parameters are those of the next step
+  sum_.exchange().meet();  // from here on, all parameters are those of the next step
 }
 
 void ShardedOptimizer::gather_held(std::span<float> parameters) {
@@ -144,9 +138,10 @@ void ShardedOptimizer::gather_held(std::span<float> parameters) {
   const auto first = intervals_.begin() + (communicator_->rank() - copies_->rank());
   std::vector<Interval> of_copies(first, first + copies_->size());
   for (Interval& interval : of_copies) interval = {interval.begin - part.begin, interval.end - part.begin};
-  copies_->all_gather(
-      parameters.subspan(static_cast<std::size_t>(part.begin), static_cast<std::size_t>(part.size())),
-      of_copies);
+  if (on_.device() == kernels::Device::kCuda)
+    of_copies_->all_gather(on_, parameters.data(), of_copies);
+  else
+    copies_->all_gather(parameters, of_copies);
 }
 
 void ShardedOptimizer::update(const kernels::AdamWStep& hyper, std::span<const float> gradient,
@@ -156,8 +151,8 @@ void ShardedOptimizer::update(const kernels::AdamWStep& hyper, std::span<const f
     if (!piece.decays) here.weight_decay = 0;
     const std::int64_t offset = piece.interval.begin - held().begin;
     kernels::adamw(on_, here, piece.interval.size(), gradient.data() + offset,
-                   parameters.data() + piece.interval.begin, first_moment_.data() + offset,
-                   second_moment_.data() + offset);
+                   parameters.data() + (piece.interval.begin - held_parameters().begin),
+                   first_moment_.data() + offset, second_moment_.data() + offset);
   }
 }
 

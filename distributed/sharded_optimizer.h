@@ -24,11 +24,6 @@
 
 namespace infalign::distributed {
 
-/// Gives back the memory of a flat buffer outside of an interval: there it reads as zero from here on, and
-/// takes none until it is written to again (kernels/pages.h).
-void keep_only(Interval held, std::span<float> buffer);
-void keep_only(Interval held, std::span<std::uint16_t> buffer);
-
 struct OptimizerResult {
   double gradient_norm = 0;  // before clipping; not finite where the step was not applied
   bool applied = true;       // false: a gradient was not finite (or beyond fixed point), nothing was changed
@@ -44,21 +39,25 @@ struct OptimizerBytes {
 
 class ShardedOptimizer {
  public:
+  /// `parts`: as in GradientSum.
   static OptimizerBytes bytes(std::int64_t parameters, int ranks, SumMode mode,
-                              Sharding sharding = Sharding::kOptimizer);
+                              Sharding sharding = Sharding::kOptimizer,
+                              std::span<const GradientPart> parts = {});
 
   /// For a flat buffer of `parameters` values, P in the shapes below. `decayed` are the intervals to which
   /// weight decay applies. All memory, that of parameters too, is that of `place`. In stage 3 `copies` are
   /// the ranks that hold the same part of the parameters, and follow one another in `communicator`; null
-  /// where each holds its own interval (ShardGroups). Errors: std::invalid_argument if the intervals overlap
-  /// or leave the buffer; as GradientSum.
+  /// where each holds its own interval (ShardGroups). `parts`: as in GradientSum. Errors:
+  /// std::invalid_argument if the intervals overlap or leave the buffer; as GradientSum.
   ShardedOptimizer(Communicator& communicator, std::int64_t parameters, SumMode mode,
                    std::vector<Interval> decayed, Sharding sharding = Sharding::kOptimizer,
-                   std::int64_t bucket = kBucket, const Place& place = {}, Communicator* copies = nullptr);
+                   std::int64_t bucket = kBucket, const Place& place = {}, Communicator* copies = nullptr,
+                   std::vector<GradientPart> parts = {});
 
-  /// Where a micro-batch's gradient is accumulated, [P]: added to what is there. Zeroed by step, and in
-  /// reproducible mode by end_micro_batch.
+  /// Where a micro-batch's gradient is accumulated, [P], or from an offset on: added to what is there. Zeroed
+  /// by step, and in reproducible mode by end_micro_batch. As GradientSum has them.
   std::span<float> gradient() { return sum_.gradient(); }
+  float* gradient_at(std::int64_t offset) { return sum_.gradient_at(offset); }
 
   /// As GradientSum has them. In reproducible mode a gradient's entries are to stay below
   /// 2^19 / micro_batches in magnitude; one beyond counts as not finite.
@@ -66,8 +65,8 @@ class ShardedOptimizer {
   void complete_from(std::int64_t offset) { sum_.complete_from(offset); }
   void end_micro_batch(std::int64_t micro_batches) { sum_.end_micro_batch(micro_batches); }
 
-  /// Reduces, clips to global norm `max_norm` (0: no clipping), applies AdamW and gathers `parameters` [P] on
-  /// all ranks; in stage 3 only what they hold is read and written, and all ranks' are written on return.
+  /// Reduces, clips to global norm `max_norm` (0: no clipping), applies AdamW and gathers `parameters`, those
+  /// of held_parameters(), on all ranks. What is computed after it comes after the update on all ranks, too.
   /// Of `hyper`, step and gradient_scale are set here. All ranks get the same result. In both modes the sum
   /// starts again at zero, whether applied or not. Errors: as GradientSum::finish.
   OptimizerResult step(kernels::AdamWStep hyper, double max_norm, std::span<float> parameters);
@@ -77,7 +76,8 @@ class ShardedOptimizer {
   Interval own() const;
   /// Of the moments this rank has those of held(): all in stage 0, else its own; to be stored and restored.
   Interval held() const;
-  /// Of the parameters those of held_parameters(): all, in stage 3 this rank's part.
+  /// Of the parameters those of held_parameters(): all, in stage 3 this rank's part; on one of several GPUs
+  /// the ranks that hold the same have collectives of their own, `place.of_copies`.
   Interval held_parameters() const;
   std::span<float> first_moment() { return first_moment_.span(); }
   std::span<float> second_moment() { return second_moment_.span(); }
@@ -107,6 +107,7 @@ class ShardedOptimizer {
 
   Communicator* communicator_;
   Communicator* copies_;  // null: there are none
+  DeviceCollectives* of_copies_;
   Sharding sharding_;
   kernels::Stream on_;
   std::vector<Interval> intervals_;

@@ -89,9 +89,10 @@ int run_on(distributed::Communicator& ranks, std::optional<distributed::StartLim
   try {
     run.watchdog = &watchdog.emplace(ranks, experiment.distributed.watchdog_seconds);
     start_limit.reset();
-    device = stages::open_device(experiment, ranks);
+    device = stages::open_device(experiment, ranks, run.groups);
     run.on = device.on;
     run.collectives = device.collectives.get();
+    run.of_copies = device.of_copies.get();
     kernels::follow_this_thread();  // memory that a GPU lacks is told with what it is for
     if (run.root())
       for (const auto& warning : experiment.warnings) spdlog::warn("{}", warning);

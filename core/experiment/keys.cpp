@@ -372,7 +372,7 @@ Section describe(Distributed& d) {
           {"shard_ranks", &d.shard_ranks, at_least(0),
            "With `sharding: 3`: so many ranks that follow one another, those of a host as a rule, hold one "
            "copy of the parameters among them, and the next ones another (hybrid sharding); 0: all hold one. "
-           "It divides the number of ranks, or is no less."},
+           "It divides the number of ranks, or is no less. On GPUs these ranks are on one machine."},
           {"reproducible", &d.reproducible, anything(),
            "The same bits on any number of ranks, for a little time."},
           {"micro_batch_prompts", &d.micro_batch_prompts, at_least(1),

@@ -105,8 +105,8 @@ std::int64_t AdapterLayout::prepared_bytes(kernels::Device device) const {
   return bytes;
 }
 
-void initialise(const ParameterLayout& layout, const AdapterLayout& adapter, std::uint64_t seed,
-                std::span<const float> parameters, std::span<float> values) {
+void initialise(const AdapterLayout& adapter, std::uint64_t seed, std::span<const float> score,
+                std::span<float> values) {
   const kernels::RandomKey key{seed, kernels::Purpose::kAdapter};
   std::ranges::fill(values, 0.0f);
   for (const ParameterView& view : adapter.views()) {
@@ -116,24 +116,37 @@ void initialise(const ParameterLayout& layout, const AdapterLayout& adapter, std
       values[static_cast<std::size_t>(i)] = static_cast<float>(
           bound * (2 * kernels::random_uniform(key, static_cast<std::uint64_t>(i), 0, 0) - 1));
   }
-  if (adapter.score() != kAbsent)
-    std::copy(parameters.begin() + layout.score(), parameters.end(), values.begin() + adapter.score());
+  if (adapter.score() != kAbsent) std::ranges::copy(score, values.begin() + adapter.score());
 }
 
 void merge(const kernels::Stream& on, const ParameterLayout& layout, const AdapterLayout& adapter,
            std::span<const float> values, std::span<float> parameters, std::optional<ParameterRange> part) {
+  const ParameterRange held = part.value_or(ParameterRange{0, layout.size()});
+  const auto place_of = [&](std::int64_t offset) { return parameters.data() + (offset - held.offset); };
   kernels::LowRank update;
+  kernels::Buffer<float> whole;  // a matrix of which a part is held
   for (std::int64_t i = 0; i < layout.layers(); ++i)
     for (const Matrix which : kMatrices) {
-      const std::int64_t offset = layout.layer(i).matrix[which].weight;
       const auto& [parts, n, k, a, b] = adapter.update(i, which);
-      if (parts.empty() || (part && !part->meets({offset, n * k}))) continue;
+      const ParameterRange matrix{layout.layer(i).matrix[which].weight, n * k};
+      if (parts.empty() || !held.meets(matrix)) continue;
       adapter.prepare(on, i, which, values, update);
-      update.add_to(on, parameters.data() + offset);
+      const auto [offset, size] = held.common(matrix);
+      if (size == matrix.size) {
+        update.add_to(on, place_of(offset));
+        continue;
+      }
+      whole.reserve(on, static_cast<std::size_t>(matrix.size));
+      float* const piece = whole.data() + (offset - matrix.offset);
+      kernels::copy<float>(on, size, place_of(offset), piece);
+      update.add_to(on, whole.data());
+      kernels::copy<float>(on, size, piece, place_of(offset));
     }
-  if (adapter.score() != kAbsent)
-    kernels::copy(on, adapter.size() - adapter.score(), values.data() + adapter.score(),
-                  parameters.data() + layout.score());
+  if (adapter.score() == kAbsent) return;
+  const ParameterRange score{layout.score(), adapter.size() - adapter.score()};
+  if (!held.meets(score)) return;
+  const auto [offset, size] = held.common(score);
+  kernels::copy(on, size, values.data() + adapter.score() + (offset - score.offset), place_of(offset));
 }
 
 }  // namespace infalign::model

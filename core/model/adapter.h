@@ -70,13 +70,11 @@ class AdapterLayout {
 };
 
 /// An adapter that changes nothing: A uniform within 1 / sqrt(k) as PEFT draws it, counter-based, so the same
-/// on every rank; B zero. A score head is that of `parameters`, the model's own, which are not read without
-/// one. All in the CPU's memory.
-void initialise(const ParameterLayout& layout, const AdapterLayout& adapter, std::uint64_t seed,
-                std::span<const float> parameters, std::span<float> values);
+/// on every rank; B zero. A score head is the model's own, `score` [C]. All in the CPU's memory.
+void initialise(const AdapterLayout& adapter, std::uint64_t seed, std::span<const float> score,
+                std::span<float> values);
 
-/// Adds the updates to the model's own parameters. With `part`, which is then all that is right, to the
-/// matrices that have values in it.
+/// Adds the updates to the model's own parameters, of which `parameters` are all, or this part.
 void merge(const kernels::Stream& on, const ParameterLayout& layout, const AdapterLayout& adapter,
            std::span<const float> values, std::span<float> parameters,
            std::optional<ParameterRange> part = std::nullopt);

@@ -147,8 +147,8 @@ Decoder::Columns Decoder::columns_of(const DecodeRows& rows) {
     return {rows.position.data(), rows.prompt.data(),       rows.prompt_length.data(),
             rows.slot.data(),     rows.own_position.data(), rows.own_length.data()};
   std::vector<std::int32_t> all;  // one copy in the place of six
-  for (const auto* column : {&rows.position, &rows.prompt, &rows.prompt_length, &rows.slot,
-                             &rows.own_position, &rows.own_length})
+  for (const auto* column :
+       {&rows.position, &rows.prompt, &rows.prompt_length, &rows.slot, &rows.own_position, &rows.own_length})
     all.insert(all.end(), column->begin(), column->end());
   kernels::upload(*on_, std::span<const std::int32_t>(all), columns_.data());
   const std::int64_t n = rows.size();

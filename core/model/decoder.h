@@ -97,13 +97,14 @@ class Decoder {
   const kernels::Stream* on_ = nullptr;
   const Weights* weights_ = nullptr;
   std::optional<Pieces> pieces_;
-  std::map<std::int64_t, kernels::Recording> recorded_;  // by the number of rows; empty after their first step
+  std::map<std::int64_t, kernels::Recording>
+      recorded_;  // by the number of rows; empty after their first step
 
   Activations activations_;
   KeyValueCache prompts_, responses_;
   kernels::Buffer<float> residual_, branch_, normed_, inverse_rms_, qkv_, attended_, gate_up_, gated_,
       hidden_;
-  kernels::Buffer<std::int32_t> columns_;  // of a GPU
+  kernels::Buffer<std::int32_t> columns_;                         // of a GPU
   kernels::Buffer<float> raw_qkv_, qk_inverse_rms_, raw_branch_;  // before norms that some models have
 };
 

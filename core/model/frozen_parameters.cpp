@@ -25,14 +25,17 @@ void FrozenParameters::set(const kernels::Stream& on, const ParameterView& view,
 }
 
 void FrozenParameters::copy_to(const kernels::Stream& on, const ParameterLayout& layout,
-                               std::span<float> parameters, std::int64_t begin, std::int64_t end) const {
+                               const ParameterRange& part, std::span<const kernels::Bfloat16> matrices,
+                               std::span<float> to) const {
   for (const ParameterView& view : layout.views()) {
-    const std::int64_t first = std::max(begin, view.offset), last = std::min(end, view.offset + view.size);
-    if (first >= last) continue;
+    const ParameterRange tensor{view.offset, view.size};
+    if (!part.meets(tensor)) continue;
+    const auto [first, size] = part.common(tensor);
+    float* const values = to.data() + (first - part.offset);
     if (is_narrow(view))
-      kernels::widen_bfloat16(on, last - first, matrix(first), parameters.data() + first);
+      kernels::widen_bfloat16(on, size, matrices.data() + (first - part.offset), values);
     else
-      kernels::copy(on, last - first, vector(view.offset) + first - view.offset, parameters.data() + first);
+      kernels::copy(on, size, vector(view.offset) + (first - view.offset), values);
   }
 }
 

@@ -19,7 +19,7 @@ class FrozenParameters {
   /// Room for the parameters of a layout, all 0.
   explicit FrozenParameters(const ParameterLayout& layout);
 
-  bool empty() const { return matrices_.size() == 0; }
+  bool empty() const { return vectors_.size() == 0; }
 
   /// Whether a tensor is held in bfloat16; a score head, one row, is not.
   static bool is_narrow(const ParameterView& view) { return view.shape.size() >= 2 && view.shape[0] > 1; }
@@ -32,19 +32,22 @@ class FrozenParameters {
 
   /// The values [view.size] of a tensor, a matrix's rounded.
   void set(const kernels::Stream& on, const ParameterView& view, std::span<const float> values);
-  /// All of them as float32, into `parameters` [layout.size()] on the same device, or those in [begin, end)
-  /// of it.
+  /// All of them as float32, into `parameters` [layout.size()] on the same device.
   void copy_to(const kernels::Stream& on, const ParameterLayout& layout, std::span<float> parameters) const {
-    copy_to(on, layout, parameters, 0, layout.size());
+    copy_to(on, layout, {0, layout.size()}, matrices(), parameters);
   }
-  void copy_to(const kernels::Stream& on, const ParameterLayout& layout, std::span<float> parameters,
-               std::int64_t begin, std::int64_t end) const;
+  /// Those of a part into `to` [part.size], where `matrices` [part.size] hold the matrices there.
+  void copy_to(const kernels::Stream& on, const ParameterLayout& layout, const ParameterRange& part,
+               std::span<const kernels::Bfloat16> matrices, std::span<float> to) const;
   /// A tensor as float32; where it is a matrix, of these values, which may come from elsewhere.
   void copy_to(const kernels::Stream& on, const ParameterView& view,
                std::span<const kernels::Bfloat16> matrix, std::span<float> to) const;
   /// What holds the matrices, [layout.size()].
   std::span<kernels::Bfloat16> matrices() { return matrices_.span(); }
   std::span<const kernels::Bfloat16> matrices() const { return matrices_.span(); }
+
+  /// The matrices are held elsewhere from here on; what is read of them here is gone.
+  void drop_matrices() { matrices_ = {}; }
 
   /// Brings all of them to the stream's device, from the CPU, where set() and readers of files left them.
   void move_to(const kernels::Stream& on);

@@ -50,20 +50,23 @@ GatherSpace::Slot& GatheredParameters::slot(std::int64_t part) const {
 
 void GatheredParameters::hold(std::int64_t part, std::optional<std::int64_t> next) {
   begin(part);
-  if (slot(part).under_way) {
-    const kernels::Span span("wait for parameters");
-    from_.source->wait();
-    for (auto* there : {&from_.space->layers_[0], &from_.space->layers_[1], &from_.space->top_})
-      there->under_way = false;
-  }
+  if (slot(part).under_way) wait();
   if (next) begin(*next);
   prepare(part);
   held_ = part;
 }
 
+void GatheredParameters::wait() {
+  const kernels::Span span("wait for parameters");
+  from_.source->wait();
+  for (auto* there : {&from_.space->layers_[0], &from_.space->layers_[1], &from_.space->top_})
+    there->under_way = false;
+}
+
 void GatheredParameters::begin(std::int64_t part) {
   GatherSpace::Slot& to = slot(part);
   if (to.tag == GatherSpace::Tag{owner_, part}) return;
+  if (to.under_way) wait();  // what nobody came to need is not to arrive later than what comes now
   const auto ranges = ranges_of(layout_, config_, part);
   const auto size = static_cast<std::size_t>(values_in(ranges));
   for (auto* prepared : {&from_.space->layer_, &from_.space->on_top_})  // of what is overwritten
@@ -157,7 +160,8 @@ template GatheredRows<kernels::Bfloat16> GatheredParameters::rows(std::int64_t, 
                                                                   std::span<const std::int32_t>);
 
 std::int64_t GatheredParameters::bytes(const ModelConfig& config, kernels::Use use,
-                                       kernels::Precision precision, kernels::Precision stored) {
+                                       kernels::Precision precision, kernels::Precision stored,
+                                       kernels::Device device) {
   const ParameterLayout layout(config);
   std::int64_t values = values_in(ranges_of(layout, config, config.layers)), largest = 0;
   for (std::int64_t i = 0; i < config.layers; ++i)
@@ -167,10 +171,10 @@ std::int64_t GatheredParameters::bytes(const ModelConfig& config, kernels::Use u
   std::int64_t bytes = values * static_cast<std::int64_t>(narrow ? sizeof(kernels::Bfloat16) : sizeof(float));
   for (const Matrix which : kMatrices) {
     const MatrixParts parts = parts_of(config, which);
-    bytes += kernels::Linear::bytes(parts.rows(), parts.in, precision, use, stored);
+    bytes += kernels::Linear::bytes(parts.rows(), parts.in, precision, use, stored, device);
   }
   if (!config.score_head)
-    bytes += kernels::Linear::bytes(config.vocab_size, config.hidden_size, precision, use, stored);
+    bytes += kernels::Linear::bytes(config.vocab_size, config.hidden_size, precision, use, stored, device);
   return bytes;
 }
 

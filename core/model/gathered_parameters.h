@@ -22,13 +22,15 @@
 
 namespace infalign::model {
 
-/// Brings values of a flat buffer from where they are held.
+/// Brings values of a flat buffer from where they are held, into memory of the device of the passes.
 class ParameterSource {
  public:
   virtual ~ParameterSource() = default;
-  /// Begins to copy ranges, one after the other, into `to`, as they are held. They are there after wait().
+  /// Begins to copy ranges, one after the other, into `to`, as they are held, once what was queued before is
+  /// done with that memory. They are there after wait().
   virtual void begin(std::vector<ParameterRange> ranges, std::span<std::byte> to) = 0;
-  /// Waits for all that was begun. Errors: std::runtime_error where they cannot be had.
+  /// Waits for all that was begun, or has what is queued from here on wait for it. Errors:
+  /// std::runtime_error where they cannot be had.
   virtual void wait() = 0;
 };
 
@@ -61,6 +63,12 @@ class GatherSpace {
 struct Gathering {
   std::shared_ptr<ParameterSource> source;
   std::shared_ptr<GatherSpace> space;
+  std::span<std::byte> held = {};  // this process's own part, as long as the source is there
+
+  template <class T>
+  std::span<T> own() const {
+    return {reinterpret_cast<T*>(held.data()), held.size() / sizeof(T)};
+  }
 };
 
 /// Rows of a table: those asked for, each once, and which of them is which.
@@ -94,7 +102,8 @@ class GatheredParameters {
 
   /// Memory of a space for one model that is held in `stored`.
   static std::int64_t bytes(const ModelConfig& config, kernels::Use use, kernels::Precision precision,
-                            kernels::Precision stored = kernels::Precision::kFloat32);
+                            kernels::Precision stored = kernels::Precision::kFloat32,
+                            kernels::Device device = kernels::Device::kCpu);
 
  private:
   bool is_top(std::int64_t part) const { return part == config_.layers; }
@@ -103,6 +112,7 @@ class GatheredParameters {
   template <class T>
   const T* find(const kernels::Buffer<T>& values, std::int64_t part, std::int64_t offset) const;
   void begin(std::int64_t part);
+  void wait();
   void prepare(std::int64_t part);
 
   kernels::Stream on_;

@@ -63,12 +63,12 @@ void TokenLogProbabilities::forward_backward(const kernels::Stream& on, const Tr
                                              const Weights& weights, const Activations& activations,
                                              const Targets& targets, float temperature,
                                              std::span<const float> d_values, std::span<float> d_hidden,
-                                             std::span<float> gradient) {
+                                             const GradientPlace& gradient) {
   hold_head(transformer, weights);
   const std::int64_t C = transformer.config().hidden_size;
   gather(on, transformer, activations, targets);
   d_gathered_.reserve(on, static_cast<std::size_t>(count_ * C));
-  float* d_head = weights.adapter() == nullptr ? gradient.data() + transformer.layout().head() : nullptr;
+  float* d_head = weights.adapter() == nullptr ? gradient.at(transformer.layout().head()) : nullptr;
   const kernels::Mirror<std::int32_t> tokens(on, targets.tokens);
   const kernels::Mirror<float> coefficients(on, d_values);
   kernels::Returned<float> values(on, values_);
@@ -102,11 +102,11 @@ std::vector<float> score_rows(const kernels::Stream& on, const Transformer& tran
 void score_rows_backward(const kernels::Stream& on, const Transformer& transformer, const Weights& weights,
                          const Activations& activations, std::span<const std::int32_t> rows,
                          std::span<const float> d_reward, std::span<float> d_hidden,
-                         std::span<float> gradient) {
+                         const GradientPlace& gradient) {
   const std::int64_t C = transformer.config().hidden_size, n = std::ssize(rows);
   const float* weight = score_weight(transformer, weights);
   const AdapterLayout* adapter = weights.adapter();
-  float* d_weight = gradient.data() + (adapter ? adapter->score() : transformer.layout().score());
+  float* d_weight = gradient.at(adapter ? adapter->score() : transformer.layout().score());
   const kernels::Mirror<std::int32_t> chosen(on, rows);
   const kernels::Mirror<float> d_score(on, d_reward);
   kernels::Buffer<float> gathered, d_gathered(on, static_cast<std::size_t>(n * C));

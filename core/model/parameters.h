@@ -3,6 +3,7 @@
 // buffer.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -41,6 +42,11 @@ struct ParameterRange {
   std::int64_t offset = 0, size = 0;
   bool meets(const ParameterRange& other) const {
     return offset < other.offset + other.size && other.offset < offset + size;
+  }
+  /// The values of both, where they meet.
+  ParameterRange common(const ParameterRange& other) const {
+    const std::int64_t begin = std::max(offset, other.offset);
+    return {begin, std::min(offset + size, other.offset + other.size) - begin};
   }
 };
 

@@ -56,14 +56,14 @@ void Pieces::embed(std::span<const std::int32_t> tokens, std::span<const std::in
 }
 
 void Pieces::embed_backward(std::int64_t T, const std::int32_t* tokens, const std::int32_t* positions,
-                            float* d_out, float* gradient) const {
+                            float* d_out, const GradientPlace& gradient) const {
   const ParameterLayout& layout = transformer_.layout();
   const std::int64_t C = config_.hidden_size;
   if (weights_.adapter() != nullptr) return;  // nothing below is trained
   if (config_.learned_positions)
-    kernels::embedding_backward(on_, T, C, positions, d_out, gradient + layout.positions());
+    kernels::embedding_backward(on_, T, C, positions, d_out, gradient.at(layout.positions()));
   if (config_.embedding_scale != 1) kernels::embedding_scale(on_, T * C, config_.embedding_scale, d_out);
-  kernels::embedding_backward(on_, T, C, tokens, d_out, gradient + layout.embedding());
+  kernels::embedding_backward(on_, T, C, tokens, d_out, gradient.at(layout.embedding()));
 }
 
 void Pieces::normalise(std::int64_t T, const NormOffsets& norm, float* residual, const float* branch,
@@ -80,7 +80,7 @@ void Pieces::normalise(std::int64_t T, const NormOffsets& norm, float* residual,
 
 void Pieces::normalise_backward(std::int64_t T, const NormOffsets& norm, const float* d_out,
                                 const float* residual, const float* inverse_rms, float* d_residual,
-                                float* gradient) const {
+                                const GradientPlace& gradient) const {
   const std::int64_t C = config_.hidden_size;
   if (config_.norm == Norm::kLayer) {
     kernels::layer_norm_backward(on_, T, C, d_out, residual, weights_.at(norm.weight), inverse_rms,
@@ -99,18 +99,19 @@ void Pieces::linear(std::int64_t T, std::int64_t layer, Matrix which, const floa
 }
 
 void Pieces::linear_backward(std::int64_t T, std::int64_t layer, Matrix which, const float* d_out,
-                             const float* in, float* d_in, float* gradient) const {
+                             const float* in, float* d_in, const GradientPlace& gradient) const {
   const kernels::Linear& matrix = weights_.matrix(layer, which);
   const LinearOffsets& at = transformer_.layout().layer(layer).matrix[which];
   matrix.backward_input(on_, T, d_out, d_in);
   if (const AdapterLayout* adapter = weights_.adapter()) {
     const AdapterLayout::Update& update = adapter->update(layer, which);
-    weights_.update(layer, which).backward(on_, T, d_out, in, d_in, gradient + update.a, gradient + update.b);
+    weights_.update(layer, which)
+        .backward(on_, T, d_out, in, d_in, gradient.at(update.a), gradient.at(update.b));
     return;
   }
-  matrix.backward_weight(on_, T, d_out, in, gradient + at.weight);
+  matrix.backward_weight(on_, T, d_out, in, gradient.at(at.weight));
   if (at.bias != kAbsent)
-    kernels::bias_backward(on_, T, parts_of(config_, which).rows(), d_out, gradient + at.bias);
+    kernels::bias_backward(on_, T, parts_of(config_, which).rows(), d_out, gradient.at(at.bias));
 }
 
 void Pieces::rotate(kernels::Rotation rotation, std::int64_t T, std::int64_t layer,
@@ -133,7 +134,7 @@ void Pieces::queries_keys_values(std::int64_t T, std::int64_t layer, const std::
 
 void Pieces::queries_keys_values_backward(std::int64_t T, std::int64_t layer, const std::int32_t* positions,
                                           const BeforeNorm& raw, const float* in, float* d_qkv, float* d_in,
-                                          float* gradient) const {
+                                          const GradientPlace& gradient) const {
   const LayerOffsets& at = transformer_.layout().layer(layer);
   rotate(kernels::Rotation::kBackward, T, layer, positions, d_qkv);
   if (config_.qk_norms) {
@@ -153,7 +154,7 @@ void Pieces::end_branch(std::int64_t T, std::int64_t layer, Matrix which, const 
 
 void Pieces::end_branch_backward(std::int64_t T, std::int64_t layer, Matrix which, const NormOffsets& norm,
                                  const float* d_out, const float* in, const BeforeNorm& raw, float* d_raw,
-                                 float* d_in, float* gradient) const {
+                                 float* d_in, const GradientPlace& gradient) const {
   if (norm.weight != kAbsent) {
     kernels::fill_zero(on_, T * config_.hidden_size, d_raw);
     normalise_backward(T, norm, d_out, raw.rows, raw.inverse_rms, d_raw, gradient);
@@ -170,7 +171,7 @@ void Pieces::attention_out(std::int64_t T, std::int64_t layer, const float* atte
 
 void Pieces::attention_out_backward(std::int64_t T, std::int64_t layer, const float* d_out,
                                     const float* attended, const BeforeNorm& raw, float* d_raw,
-                                    float* d_attended, float* gradient) const {
+                                    float* d_attended, const GradientPlace& gradient) const {
   end_branch_backward(T, layer, Matrix::kAttentionOut,
                       transformer_.layout().layer(layer).attention_after_norm, d_out, attended, raw, d_raw,
                       d_attended, gradient);
@@ -191,7 +192,7 @@ void Pieces::feed_forward_out(std::int64_t T, std::int64_t layer, const float* g
 void Pieces::feed_forward_backward(std::int64_t T, std::int64_t layer, const float* d_out, const float* in,
                                    const float* gate_up, const float* gated, const BeforeNorm& raw,
                                    float* d_raw, float* d_gated, float* d_gate_up, float* d_in,
-                                   float* gradient) const {
+                                   const GradientPlace& gradient) const {
   end_branch_backward(T, layer, Matrix::kDown, transformer_.layout().layer(layer).feed_forward_after_norm,
                       d_out, gated, raw, d_raw, d_gated, gradient);
   activate_backward(on_, config_, T, gate_up, d_gated, d_gate_up);

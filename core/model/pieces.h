@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include "core/model/gradient_place.h"
 #include "core/model/transformer.h"
 #include "kernels/rotary/rotary.h"
 
@@ -51,19 +52,21 @@ class Pieces {
   // `gradient`. `d_raw` [T, C] is scratch where norms follow branches.
 
   void normalise_backward(std::int64_t T, const NormOffsets& norm, const float* d_out, const float* residual,
-                          const float* inverse_rms, float* d_residual, float* gradient) const;
+                          const float* inverse_rms, float* d_residual, const GradientPlace& gradient) const;
   void feed_forward_backward(std::int64_t T, std::int64_t layer, const float* d_out, const float* in,
                              const float* gate_up, const float* gated, const BeforeNorm& raw, float* d_raw,
-                             float* d_gated, float* d_gate_up, float* d_in, float* gradient) const;
+                             float* d_gated, float* d_gate_up, float* d_in,
+                             const GradientPlace& gradient) const;
   void attention_out_backward(std::int64_t T, std::int64_t layer, const float* d_out, const float* attended,
-                              const BeforeNorm& raw, float* d_raw, float* d_attended, float* gradient) const;
+                              const BeforeNorm& raw, float* d_raw, float* d_attended,
+                              const GradientPlace& gradient) const;
   /// d_qkv is changed on the way.
   void queries_keys_values_backward(std::int64_t T, std::int64_t layer, const std::int32_t* positions,
                                     const BeforeNorm& raw, const float* in, float* d_qkv, float* d_in,
-                                    float* gradient) const;
+                                    const GradientPlace& gradient) const;
   /// d_out is changed on the way.
   void embed_backward(std::int64_t T, const std::int32_t* tokens, const std::int32_t* positions, float* d_out,
-                      float* gradient) const;
+                      const GradientPlace& gradient) const;
 
  private:
   void rotate(kernels::Rotation rotation, std::int64_t T, std::int64_t layer, const std::int32_t* positions,
@@ -71,16 +74,16 @@ class Pieces {
   /// out [T, n] = in times a matrix of the layer, with its update and its bias.
   void linear(std::int64_t T, std::int64_t layer, Matrix which, const float* in, float* out) const;
   void linear_backward(std::int64_t T, std::int64_t layer, Matrix which, const float* d_out, const float* in,
-                       float* d_in, float* gradient) const;
+                       float* d_in, const GradientPlace& gradient) const;
   /// The end of a branch: a product, and its norm if there is one.
   void end_branch(std::int64_t T, std::int64_t layer, Matrix which, const NormOffsets& norm, const float* in,
                   const BeforeNorm& raw, float* out) const;
   void end_branch_backward(std::int64_t T, std::int64_t layer, Matrix which, const NormOffsets& norm,
                            const float* d_out, const float* in, const BeforeNorm& raw, float* d_raw,
-                           float* d_in, float* gradient) const;
+                           float* d_in, const GradientPlace& gradient) const;
   /// Where the gradient of the model's own parameter at `offset` goes: nowhere, null, where it is frozen.
-  float* own(float* gradient, std::int64_t offset) const {
-    return weights_.adapter() == nullptr ? gradient + offset : nullptr;
+  float* own(const GradientPlace& gradient, std::int64_t offset) const {
+    return weights_.adapter() == nullptr ? gradient.at(offset) : nullptr;
   }
 
   const kernels::Stream& on_;

@@ -217,7 +217,7 @@ void Transformer::gate(const Pieces& pieces, std::int64_t T, std::int64_t i, con
 
 void Transformer::backward(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch,
                            Activations& activations, std::span<const float> d_hidden,
-                           std::span<float> gradient, const CompleteFrom& complete_from) const {
+                           const GradientPlace& gradient, const CompleteFrom& complete_from) const {
   const std::int64_t T = batch.size();
   if (!keeps_block_inputs(activations.kept_) || activations.tokens_ != T) {
     throw std::logic_error(
@@ -232,7 +232,7 @@ void Transformer::backward(const kernels::Stream& on, const Weights& weights, co
   kernels::fill_zero(on, T * config_.hidden_size, d.residual.data());
   weights.hold(config_.layers, config_.layers - 1);
   pieces.normalise_backward(T, layout_.final_norm(), d_hidden.data(), activations.residual_.data(),
-                            activations.inverse_rms_.data(), d.residual.data(), gradient.data());
+                            activations.inverse_rms_.data(), d.residual.data(), gradient);
   for (std::int64_t i = config_.layers - 1; i >= 0; --i) {
     kernels::pulse();
     weights.hold(i, i > 0 ? std::optional(i - 1) : std::nullopt);
@@ -252,25 +252,25 @@ void Transformer::backward(const kernels::Stream& on, const Weights& weights, co
 
     pieces.feed_forward_backward(T, i, d.residual.data(), layer.mid_normed.data(), layer.gate_up.data(),
                                  layer.gated.data(), raw_feed_forward, d.raw.data(), d.gated.data(),
-                                 d.gate_up.data(), d.normed.data(), gradient.data());
+                                 d.gate_up.data(), d.normed.data(), gradient);
     pieces.normalise_backward(T, at.feed_forward_norm, d.normed.data(), layer.residual_mid.data(),
-                              layer.mid_inverse_rms.data(), d.residual.data(), gradient.data());
+                              layer.mid_inverse_rms.data(), d.residual.data(), gradient);
 
     pieces.attention_out_backward(T, i, d.residual.data(), layer.attended.data(),
                                   {layer.raw_attention.data(), layer.attention_inverse_rms.data()},
-                                  d.raw.data(), d.attended.data(), gradient.data());
+                                  d.raw.data(), d.attended.data(), gradient);
     kernels::attention_backward(on, attention_shape(i, weights.precision()), batch.segments, T, qkv,
                                 layer.attended.data(), layer.log_sum_exp.data(), d.attended.data(),
                                 d.qkv.data());
     pieces.queries_keys_values_backward(T, i, positions.data(),
                                         {layer.raw_qkv.data(), layer.qk_inverse_rms.data()},
-                                        layer.normed.data(), d.qkv.data(), d.normed.data(), gradient.data());
+                                        layer.normed.data(), d.qkv.data(), d.normed.data(), gradient);
     pieces.normalise_backward(T, at.input_norm, d.normed.data(), stream, layer.inverse_rms.data(),
-                              d.residual.data(), gradient.data());
+                              d.residual.data(), gradient);
     if (complete_from && weights.adapter() == nullptr)
       complete_from(at.input_norm.weight);  // a layer's first tensor
   }
-  pieces.embed_backward(T, tokens.data(), positions.data(), d.residual.data(), gradient.data());
+  pieces.embed_backward(T, tokens.data(), positions.data(), d.residual.data(), gradient);
 }
 
 }  // namespace infalign::model

@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "core/model/gradient_place.h"
 #include "core/model/model_config.h"
 #include "core/model/packed_batch.h"
 #include "core/model/parameters.h"
@@ -146,7 +147,7 @@ class Transformer {
   /// layer `complete_from(offset)`, if there is one, is told that nothing more will be added to `gradient`
   /// from there to its end; not where an adapter is trained.
   void backward(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch,
-                Activations& activations, std::span<const float> d_hidden, std::span<float> gradient,
+                Activations& activations, std::span<const float> d_hidden, const GradientPlace& gradient,
                 const CompleteFrom& complete_from = {}) const;
 
  private:
@@ -181,7 +182,7 @@ class TokenLogProbabilities {
   void forward_backward(const kernels::Stream& on, const Transformer& transformer, const Weights& weights,
                         const Activations& activations, const Targets& targets, float temperature,
                         std::span<const float> d_values, std::span<float> d_hidden,
-                        std::span<float> gradient);
+                        const GradientPlace& gradient);
 
   /// Memory in use for n targets, logits included, after a forward pass or (training) a backward pass too.
   static std::int64_t bytes(const ModelConfig& config, std::int64_t n, bool training);
@@ -205,6 +206,6 @@ std::vector<float> score_rows(const kernels::Stream& on, const Transformer& tran
 void score_rows_backward(const kernels::Stream& on, const Transformer& transformer, const Weights& weights,
                          const Activations& activations, std::span<const std::int32_t> rows,
                          std::span<const float> d_reward, std::span<float> d_hidden,
-                         std::span<float> gradient);
+                         const GradientPlace& gradient);
 
 }  // namespace infalign::model

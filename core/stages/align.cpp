@@ -70,12 +70,6 @@ class TrainingWinRate {
   bool known_;
 };
 
-/// For the parameters of the chosen policies.
-void make_room(const Run& run, const Problem& problem, kernels::Buffer<float>& parameters) {
-  parameters = {};  // first given back
-  parameters = kernels::Buffer<float>(run.on, static_cast<std::size_t>(problem.parameter_count()));
-}
-
 std::uint64_t subset_seed(std::uint64_t seed, std::uint64_t prompt, std::int64_t step) {
   return kernels::random_bits({seed, kernels::Purpose::kSubsets}, prompt, static_cast<std::uint32_t>(step),
                               0);
@@ -113,8 +107,8 @@ std::string alignment_fingerprint(const Run& run, const Problem& problem,
   return fingerprint.hex();
 }
 
-void align_variant(Run& run, Problem& problem, const alignment::Calibration& calibration,
-                   const experiment::Variant& variant, kernels::Buffer<float>& parameters) {
+std::span<const float> align_variant(Run& run, Problem& problem, const alignment::Calibration& calibration,
+                                     const experiment::Variant& variant) {
   const auto& experiment = run.experiment;
   const auto& settings = experiment.alignment;
   const auto n = settings.samples_per_prompt;
@@ -123,15 +117,15 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
   const double samples_per_step = static_cast<double>(settings.prompts_per_step * n);
 
   problem.choose_policies(variant);
-  make_room(run, problem, parameters);
-  problem.start(parameters.span());
+  const std::span<float> parameters = problem.room();
+  problem.start(parameters);
   Training training(
       run,
       {"align", variant.name, settings.steps, variant.optimizer, experiment.checkpoint_folder(variant.name),
        alignment_fingerprint(run, problem, variant), settings.max_skipped_steps,
        micro_batch_count(settings.prompts_per_step, experiment.distributed.micro_batch_prompts),
-       problem.shards_policies()},
-      problem.tensors(), parameters.span());
+       problem.shards_policies(), problem.gradient_parts()},
+      problem.tensors(), parameters);
   TransformedReward transformed_reward(deployment, variant, calibration.rollouts(), n);
   const TrainingWinRate training_win_rate(deployment, calibration.rollouts(), n);
   alignment::KlController controller(transformed_reward.initial_beta(calibration),
@@ -143,7 +137,7 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
   double step_kl = 0;
   const auto step_gradients = [&](std::int64_t step) {
     transformed_reward.set_beta(beta());
-    problem.set_policy(parameters.span());
+    problem.set_policy(parameters);
     const auto prompts = shuffled_batch(experiment.seed, problem.prompt_count(Split::kTrain),
                                         settings.prompts_per_step, step - 1);
     const auto batches = micro_batches(prompts, experiment.distributed.micro_batch_prompts);
@@ -189,7 +183,7 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
         for (const double a : advantage) coefficient.push_back(-a / samples_per_step);
         if (training_win_rate.known()) win_rates.push_back(training_win_rate(samples));
       }
-      gap = std::max(gap, problem.accumulate_gradient(rollouts, coefficient, training.optimizer().gradient(),
+      gap = std::max(gap, problem.accumulate_gradient(rollouts, coefficient, training.gradient(),
                                                       training.complete_from()));
       training.optimizer().end_micro_batch(static_cast<std::int64_t>(batches.size()));
     }
@@ -232,6 +226,7 @@ void align_variant(Run& run, Problem& problem, const alignment::Calibration& cal
     const double value = beta();
     training.state()["beta"] = to_text(std::span(&value, 1));
   });
+  return parameters;
 }
 
 storage::CheckpointReader open_aligned(const Run& run, Problem& problem, const experiment::Variant& variant) {
@@ -249,27 +244,24 @@ storage::CheckpointReader open_aligned(const Run& run, Problem& problem, const e
   return reader;
 }
 
-void load_aligned(const Run& run, Problem& problem, const experiment::Variant& variant,
-                  kernels::Buffer<float>& parameters, double* beta) {
+std::span<const float> load_aligned(const Run& run, Problem& problem, const experiment::Variant& variant,
+                                    double* beta) {
   const auto reader = open_aligned(run, problem, variant);
-  make_room(run, problem, parameters);
+  const std::span<float> parameters = problem.room();
   const auto held = problem.held();
-  kernels::fill_by_cpu(
-      run.on,
-      parameters.span().subspan(static_cast<std::size_t>(held.begin), static_cast<std::size_t>(held.size())),
-      [&](std::span<float> values) {
-        reader.read("model", problem.tensors(), {held.begin, held.end}, values);
-      });
+  kernels::fill_by_cpu(run.on, parameters, [&](std::span<float> values) {
+    reader.read("model", problem.tensors(), {held.begin, held.end}, values);
+  });
   if (beta != nullptr) *beta = from_text(reader.info().state.at("beta")).at(0);
+  return parameters;
 }
 
 void align(Run& run) {
   const auto made = make_problem(run);
   Problem& problem = *made;
   const auto calibration = load_calibration(run, problem);
-  kernels::Buffer<float> parameters;
   for (const auto& variant : run.experiment.alignment.variants)
-    align_variant(run, problem, calibration, variant, parameters);
+    align_variant(run, problem, calibration, variant);
 }
 
 }  // namespace infalign::stages

@@ -33,6 +33,16 @@ std::string shortage(distributed::Communicator& ranks, int& index) {
              : "";
 }
 
+/// Collective.
+void require_one_machine(distributed::Communicator& ranks, distributed::Communicator& group) {
+  std::array<double, 1> apart{distributed::rank_on_machine(group) == group.rank() ? 0.0 : 1.0};
+  ranks.all_reduce_max(apart);
+  if (apart[0] > 0)
+    throw ConfigurationError(
+        "distributed.sharding: 3: GPUs that hold a model among them read each other's memory, so they have "
+        "to be on one machine; set distributed.shard_ranks to the ranks of a machine, or use sharding: 2");
+}
+
 }  // namespace
 
 kernels::Stream open_device(const std::string& device) {
@@ -41,7 +51,8 @@ kernels::Stream open_device(const std::string& device) {
   return on_gpu ? kernels::Stream(kernels::Device::kCuda) : kernels::Stream();
 }
 
-RunDevice open_device(const experiment::Experiment& experiment, distributed::Communicator& ranks) {
+RunDevice open_device(const experiment::Experiment& experiment, distributed::Communicator& ranks,
+                      const distributed::ShardGroups& groups) {
   if (experiment.device == "cpu" || experiment.synthetic) return {.words = "CPU"};
   int index = 0;
   const std::string lack = shortage(ranks, index);
@@ -49,13 +60,12 @@ RunDevice open_device(const experiment::Experiment& experiment, distributed::Com
   if (!lack.empty() && is_asked_for)
     throw ConfigurationError("device: cuda: " + lack + "; start as many ranks on a machine as it has GPUs");
   if (!lack.empty()) return {.words = "CPU (device: auto; " + lack + ")"};
-  if (experiment.distributed.sharding > 1)
-    throw ConfigurationError("distributed.sharding: " + std::to_string(experiment.distributed.sharding) +
-                             " is not there on GPUs; use 0 or 1, or device: cpu");
+  if (experiment.distributed.sharding > 2) require_one_machine(ranks, groups.group());
   RunDevice device{.on = kernels::Stream(kernels::Device::kCuda, index),
                    .words = ranks.size() == 1 ? "GPU" : "a GPU each"};
   if (!is_asked_for) device.words += " (device: auto)";
-  if (ranks.size() > 1) device.collectives = distributed::make_nccl(ranks, kLongestWait);
+  if (ranks.size() > 1) device.collectives = distributed::make_nccl(groups.owners(), kLongestWait);
+  if (groups.copies() != nullptr) device.of_copies = distributed::make_nccl(*groups.copies(), kLongestWait);
   return device;
 }
 

@@ -296,7 +296,6 @@ void evaluate(Run& run) {
       sample_answerer(run, problem, Answerer::kReference, kernels::Purpose::kEvaluationReference);
   progress.update(1);
   std::vector<PolicySamples> policies;
-  kernels::Buffer<float> parameters;
   std::vector<const PolicySamples*> previous;
   policies.reserve(variants.size());
   OrderedJson entries = OrderedJson::array();
@@ -304,8 +303,7 @@ void evaluate(Run& run) {
   for (const auto& variant : variants) {
     run.at("stage evaluate (variant " + variant.name + ")");
     double beta = 0;
-    load_aligned(run, problem, variant, parameters, &beta);
-    problem.set_policy(parameters.span());
+    problem.set_policy(load_aligned(run, problem, variant, &beta));
     policies.push_back(sample_answerer(run, problem, Answerer::kPolicy, kernels::Purpose::kEvaluationPolicy));
     entries.push_back(evaluate_variant(run, variant, beta, policies.back(), reference, previous));
     previous.push_back(&policies.back());

@@ -153,7 +153,7 @@ void finetune(Run& run) {
        run.experiment.output / "checkpoints" / ".finetune", fingerprint.hex(),
        TrainingPlan().max_skipped_steps,
        micro_batch_count(settings.sequences_per_step, run.experiment.distributed.micro_batch_prompts),
-       trainee.is_sharded()},
+       trainee.is_sharded(), trainee.gradient_parts()},
       trainee.tensors(), trainee.parameters());
   model::Activations activations;
   model::TokenLogProbabilities log_probabilities;
@@ -177,10 +177,10 @@ void finetune(Run& run) {
           d_hidden.reserve(run.on, values);
           const auto d = d_hidden.span().first(values);
           log_probabilities.forward_backward(run.on, transformer, weights, activations, targets, 1, d_values,
-                                             d, training.optimizer().gradient());
+                                             d, training.gradient());
           sums.push_back(
               -std::accumulate(log_probabilities.values().begin(), log_probabilities.values().end(), 0.0));
-          transformer.backward(run.on, weights, batch, activations, d, training.optimizer().gradient(),
+          transformer.backward(run.on, weights, batch, activations, d, training.gradient(),
                                training.complete_from());
           training.optimizer().end_micro_batch(batches);
         });

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "core/error.h"
 #include "core/stages/adapter_folder.h"
@@ -102,15 +103,27 @@ const model::Weights& LanguageProblem::reference_weights(kernels::Use use) {
 void LanguageProblem::choose_policies(const experiment::Variant& variant) {
   policy_weights_ = {};
   policy_ = {};
+  sharded_policy_ = {};
   adapter_ = make_adapter("alignment.lora", reference_.transformer.config(), variant.lora);
   tensors_ = tensor_places(adapter_ ? adapter_->views() : reference_.transformer.layout().views());
 }
 
+std::span<float> LanguageProblem::room() {
+  policy_ = {};  // first given back
+  sharded_policy_ = {};
+  may_be_gathered_ = false;
+  if (shards_policies()) {
+    sharded_policy_ = shards_->hold<float>(parameter_count());
+    return sharded_policy_.own<float>();
+  }
+  policy_ = kernels::Buffer<float>(on_, static_cast<std::size_t>(parameter_count()));
+  return policy_.span();
+}
+
 void LanguageProblem::start(std::span<float> parameters) const {
   if (!adapter_) return reference_.copy_to(on_, parameters);
-  kernels::fill_by_cpu(on_, parameters, [this](std::span<float> values) {
-    model::initialise(reference_.transformer.layout(), *adapter_, seed_, {}, values);
-  });
+  kernels::fill_by_cpu(on_, parameters,
+                       [this](std::span<float> values) { model::initialise(*adapter_, seed_, {}, values); });
 }
 
 void LanguageProblem::set_policy(std::span<const float> parameters) {
@@ -120,8 +133,9 @@ void LanguageProblem::set_policy(std::span<const float> parameters) {
   else if (!shards_)
     reference_.transformer.prepare(on_, parameters, kernels::Use::kTraining, precision_, policy_weights_);
   else {
-    if (!policy_.source) policy_ = shards_->publish(parameters);
-    policy_weights_ = reference_.transformer.prepare(on_, policy_, kernels::Use::kTraining, precision_);
+    if (!std::exchange(may_be_gathered_, true)) shards_->meet();
+    policy_weights_ =
+        reference_.transformer.prepare(on_, sharded_policy_, kernels::Use::kTraining, precision_);
   }
 }
 
@@ -202,7 +216,7 @@ void LanguageProblem::score_reference(Rollouts& rollouts) {
 }
 
 double LanguageProblem::accumulate_gradient(const Rollouts& rollouts, std::span<const double> coefficient,
-                                            std::span<float> gradient,
+                                            const model::GradientPlace& gradient,
                                             const model::CompleteFrom& complete_from) {
   const kernels::Span span("gradient");
   const auto packed = pack(rollouts);

@@ -35,6 +35,11 @@ class LanguageProblem final : public Problem {
   distributed::Interval held() const override {
     return shards_policies() ? shards_->held(parameter_count()) : Problem::held();
   }
+  std::vector<distributed::GradientPart> gradient_parts() const override {
+    if (adapter_) return {};
+    return stages::gradient_parts(reference_.transformer.layout());
+  }
+  std::span<float> room() override;
   void start(std::span<float> parameters) const override;
   std::int64_t prompt_count(Split split) const override;
   std::vector<std::string> notes() const override { return prompts_.notes; }
@@ -47,7 +52,8 @@ class LanguageProblem final : public Problem {
   void score(Rollouts& rollouts, bool judge) override;
   void score_reference(Rollouts& rollouts) override;
   double accumulate_gradient(const Rollouts& rollouts, std::span<const double> coefficient,
-                             std::span<float> gradient, const model::CompleteFrom& complete_from) override;
+                             const model::GradientPlace& gradient,
+                             const model::CompleteFrom& complete_from) override;
   std::string reference_fingerprint() const override { return reference_fingerprint_; }
   std::string reward_fingerprint() const override { return reward_fingerprint_; }
 
@@ -82,7 +88,9 @@ class LanguageProblem final : public Problem {
   std::uint64_t seed_;
   std::optional<model::AdapterLayout> adapter_;
   model::Weights policy_weights_;
-  model::Gathering policy_;  // of sharded policies
+  kernels::Buffer<float> policy_;    // the policy's parameters, unless ...
+  model::Gathering sharded_policy_;  // ... they are sharded
+  bool may_be_gathered_ = false;     // of these: all ranks have written what they hold
   std::vector<storage::TensorPlace> tensors_;
   std::unique_ptr<RewardSource> reward_, judge_, reranker_;  // judge and reranker may be null
   std::optional<Answers> answers_;

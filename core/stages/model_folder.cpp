@@ -10,7 +10,6 @@
 #include "core/stages/model_weights.h"
 #include "core/storage/durable.h"
 #include "core/storage/json_object.h"
-#include "distributed/sharded_optimizer.h"
 
 namespace infalign::stages {
 namespace {
@@ -73,14 +72,21 @@ model::ModelConfig as_reward_model(model::ModelConfig backbone) {
 
 void ModelFolder::shard(ParameterShards* shards) {
   if (shards == nullptr) return;
-  held = shards->held(transformer.layout().size());
-  if (frozen.empty()) {
-    distributed::keep_only(held, parameters.span());
-    gathering = shards->publish(std::as_const(parameters).span());
-  } else {
-    distributed::keep_only(held, frozen.matrices());
-    gathering = shards->publish(std::as_const(frozen).matrices());
-  }
+  const std::int64_t size = transformer.layout().size();
+  held = shards->held(size);
+  const auto divide = [&]<class T>(std::span<const T> all) {
+    gathering = shards->hold<T>(size);
+    kernels::upload(shards->stream(),
+                    all.subspan(static_cast<std::size_t>(held.begin), static_cast<std::size_t>(held.size())),
+                    gathering.own<T>().data());
+  };
+  if (frozen.empty())
+    divide(std::as_const(parameters).span());
+  else
+    divide(std::as_const(frozen).matrices());
+  parameters = {};
+  frozen.drop_matrices();
+  shards->meet();
 }
 
 ModelFolder ModelFolder::load(const std::filesystem::path& path, const std::filesystem::path& adapter,
@@ -161,32 +167,30 @@ void ModelFolder::prepare(const kernels::Stream& on, kernels::Use use, kernels::
 
 void ModelFolder::merge(const kernels::Stream& on, const model::AdapterLayout& adapter,
                         std::span<const float> values) {
-  const auto part = is_sharded() ? held : distributed::Interval{0, transformer.layout().size()};
-  model::merge(on, transformer.layout(), adapter, values, parameters.span(),
-               model::ParameterRange{part.begin, part.size()});
-  if (is_sharded()) distributed::keep_only(held, parameters.span());
+  model::merge(on, transformer.layout(), adapter, values, own(), part());
+  if (is_sharded()) on.synchronise();  // before ranks meet
 }
 
-void ModelFolder::copy_to(const kernels::Stream& on, std::span<float> all) const {
-  const auto part = is_sharded() ? held : distributed::Interval{0, transformer.layout().size()};
+void ModelFolder::copy_to(const kernels::Stream& on, std::span<float> to) const {
   if (frozen.empty())
-    kernels::copy(on, part.size(), parameters.data() + part.begin, all.data() + part.begin);
+    kernels::copy(on, part().size, own().data(), to.data());
   else
-    frozen.copy_to(on, transformer.layout(), all, part.begin, part.end);
+    frozen.copy_to(on, transformer.layout(), part(),
+                   is_sharded() ? gathering.own<kernels::Bfloat16>() : frozen.matrices(), to);
 }
 
 void ModelFolder::gather_to(const kernels::Stream& on, std::span<float> all) const {
   if (!is_sharded()) return copy_to(on, all);
   const auto& layout = transformer.layout();
   if (frozen.empty()) return gather(gathering, {0, layout.size()}, all);
-  std::vector<std::uint16_t> matrix;  // a tensor at a time
+  kernels::Buffer<kernels::Bfloat16> matrix;  // a tensor at a time
   for (const auto& view : layout.views()) {
     const auto size = static_cast<std::size_t>(view.size);
     if (model::FrozenParameters::is_narrow(view)) {
-      matrix.resize(size);
-      gather(gathering, {view.offset, view.offset + view.size}, std::span(matrix));
+      matrix.reserve(on, size);
+      gather(gathering, {view.offset, view.offset + view.size}, matrix.span().first(size));
     }
-    frozen.copy_to(on, view, matrix, all.subspan(static_cast<std::size_t>(view.offset), size));
+    frozen.copy_to(on, view, matrix.span(), all.subspan(static_cast<std::size_t>(view.offset), size));
   }
 }
 
@@ -194,22 +198,15 @@ ValuesOf ModelFolder::values(const kernels::Stream& on) const {
   if (!is_sharded() && on.device() == kernels::Device::kCpu) return values_in(parameters.span());
   return [this, on, tensor = std::vector<float>()](const model::ParameterView& view) mutable {
     tensor.resize(static_cast<std::size_t>(view.size));
-    if (is_sharded())
-      gather(gathering, {view.offset, view.offset + view.size}, std::span(tensor));
-    else
+    if (!is_sharded()) {
       kernels::download(on, parameters.data() + view.offset, std::span(tensor));
+    } else {
+      kernels::Returned<float> there(on, tensor);
+      gather(gathering, {view.offset, view.offset + view.size}, std::span(there.data(), tensor.size()));
+      there.fetch();
+    }
     return std::span<const float>(tensor);
   };
-}
-
-void ModelFolder::complete(std::int64_t begin, std::int64_t end) {
-  if (!is_sharded()) return;
-  for (const auto& [first, last] : {distributed::Interval{begin, std::min(end, held.begin)},
-                                    distributed::Interval{std::max(begin, held.end), end}})
-    if (first < last)
-      gather(
-          gathering, {first, last},
-          parameters.span().subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first)));
 }
 
 ModelFolder ModelFolder::fresh(const std::filesystem::path& path, std::uint64_t seed,
@@ -297,6 +294,19 @@ std::vector<storage::TensorPlace> tensor_places(const std::vector<model::Paramet
   std::vector<storage::TensorPlace> places;
   for (const auto& view : views) places.push_back({view.name, view.shape, view.offset, view.size});
   return places;
+}
+
+std::vector<distributed::GradientPart> gradient_parts(const model::ParameterLayout& layout) {
+  const auto begin_of = [&](std::int64_t i) {
+    return i < layout.layers() ? layout.layer(i).input_norm.weight : layout.final_norm().weight;
+  };
+  // A head that is the embedding has its gradient from the pass's beginning to its end.
+  const std::size_t under = 2, above = layout.head() == layout.embedding() ? 3 : under;
+  std::vector<distributed::GradientPart> parts = {{{0, begin_of(0)}, under}};
+  for (std::int64_t i = 0; i < layout.layers(); ++i)
+    parts.push_back({{begin_of(i), begin_of(i + 1)}, static_cast<std::size_t>(i % 2)});
+  parts.push_back({{begin_of(layout.layers()), layout.size()}, above});
+  return parts;
 }
 
 std::vector<distributed::Interval> decayed_intervals(const std::vector<storage::TensorPlace>& tensors) {

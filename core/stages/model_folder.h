@@ -15,6 +15,7 @@
 #include "core/storage/safetensors.h"
 #include "core/text/tokenizer.h"
 #include "distributed/communicator.h"
+#include "distributed/gradient_sum.h"
 
 namespace infalign::stages {
 
@@ -22,12 +23,12 @@ namespace infalign::stages {
 struct ModelFolder {
   std::filesystem::path path;
   model::Transformer transformer;
-  kernels::Buffer<float> parameters;  // [transformer.layout().size()]
+  kernels::Buffer<float> parameters;  // [transformer.layout().size()]; none where they are sharded
   text::Tokenizer tokenizer;
   storage::DataType data_type = storage::DataType::kFloat32;  // in which the files store the weights
   model::FrozenParameters frozen = {};  // in the place of `parameters` where they are held in bfloat16
-  // Where they are sharded, how the rest of them is gathered; else empty. Matrices in bfloat16, or all in
-  // float32, are then held in part: this rank's interval.
+  // Where they are sharded, this rank's interval of them (of matrices in bfloat16, or of all in float32), and
+  // how the rest is gathered; else empty.
   model::Gathering gathering = {};
   distributed::Interval held = {};
 
@@ -45,7 +46,7 @@ struct ModelFolder {
                                  const std::filesystem::path& adapter = {}, ParameterShards* shards = nullptr,
                                  const kernels::Stream& on = {});
 
-  /// Brings the weights from the CPU to the device of `on`.
+  /// Brings the weights from the CPU to the device of `on`; what is sharded is there from the beginning.
   void move_to(const kernels::Stream& on);
 
   /// The folder's configuration and tokenizer with weights drawn anew; it need not hold any.
@@ -53,6 +54,14 @@ struct ModelFolder {
                            ParameterShards* shards = nullptr);
 
   bool is_sharded() const { return gathering.source != nullptr; }
+  /// What this rank holds, all where they are not sharded.
+  model::ParameterRange part() const {
+    return is_sharded() ? model::ParameterRange{held.begin, held.size()}
+                        : model::ParameterRange{0, transformer.layout().size()};
+  }
+  /// Its values [part().size] of float32 parameters.
+  std::span<float> own() { return is_sharded() ? gathering.own<float>() : parameters.span(); }
+  std::span<const float> own() const { return is_sharded() ? gathering.own<float>() : parameters.span(); }
   /// Weights for passes, in whichever way they are held.
   model::Weights prepare(const kernels::Stream& on, kernels::Use use, kernels::Precision precision) const;
   /// The same into `weights`, whose memory is used again.
@@ -60,19 +69,18 @@ struct ModelFolder {
                model::Weights& weights) const;
   /// Adds an adapter to what is held of float32 parameters.
   void merge(const kernels::Stream& on, const model::AdapterLayout& adapter, std::span<const float> values);
-  /// What is held of the parameters, as float32, to its places in [transformer.layout().size()].
-  void copy_to(const kernels::Stream& on, std::span<float> all) const;
-  /// All parameters, gathered where they are sharded.
+  /// What is held of the parameters, as float32, to `to` [part().size].
+  void copy_to(const kernels::Stream& on, std::span<float> to) const;
+  /// All parameters, gathered where they are sharded, into memory of the device.
   void gather_to(const kernels::Stream& on, std::span<float> all) const;
-  /// The values of float32 `parameters` one tensor after another, whoever holds them.
+  /// The values of float32 parameters one tensor after another, whoever holds them, for the CPU.
   ValuesOf values(const kernels::Stream& on) const;
-  /// The values at [begin, end) of `parameters` are to be there, whoever holds them.
-  void complete(std::int64_t begin, std::int64_t end);
 
  private:
   friend ModelFolder load_as_reward_model(const std::filesystem::path&, std::uint64_t, std::int64_t,
                                           ParameterShards*);
-  /// Divides what was loaded: keeps this rank's own part and lets the others read it. Collective.
+  /// Divides what was loaded: brings this rank's own part to where all ranks read it, and leaves the rest.
+  /// Collective.
   void shard(ParameterShards* shards);
 };
 
@@ -102,5 +110,8 @@ std::string fingerprint_folder(const std::filesystem::path& path);
 /// The layout in the terms of storage and of distributed.
 std::vector<storage::TensorPlace> tensor_places(const std::vector<model::ParameterView>& views);
 std::vector<distributed::Interval> decayed_intervals(const std::vector<storage::TensorPlace>& tensors);
+/// The parts in which a backward pass computes the gradient of all parameters: what lies under the layers,
+/// which take turns in two slots, each layer, and what stands on them.
+std::vector<distributed::GradientPart> gradient_parts(const model::ParameterLayout& layout);
 
 }  // namespace infalign::stages

@@ -1,7 +1,7 @@
 // Stage 3 of sharding: each rank holds its interval of a model's flat buffer, and passes gather the rest of a
-// layer from the ranks that hold it. The buffer is addressed whole and held in part, so that what trains,
-// stores and loads it needs no other addresses. All models of a rank compute one after the other, so they
-// share the memory into which layers are gathered, and the thread that fetches them.
+// layer from the ranks that hold it: on the CPU a thread fetches it, on a GPU a stream beside that of the
+// passes copies it from the other GPUs' memory. All models of a rank compute one after the other, so they
+// share the memory into which layers are gathered, and what fetches them.
 #pragma once
 
 #include <cstddef>
@@ -13,6 +13,7 @@
 #include "core/stages/run.h"
 #include "distributed/communicator.h"
 #include "distributed/courier.h"
+#include "distributed/device_published.h"
 #include "distributed/shard_groups.h"
 
 namespace infalign::stages {
@@ -22,31 +23,39 @@ class ParameterShards {
   /// Among the ranks of each group, which has to outlive this. `time` is added to.
   explicit ParameterShards(const distributed::ShardGroups& groups,
                            std::shared_ptr<FetchTime> time = std::make_shared<FetchTime>());
+  /// The same on the GPUs of these ranks, of which `publisher` has to outlive what is held.
+  ParameterShards(const distributed::ShardGroups& groups, distributed::DevicePublisher& publisher,
+                  const kernels::Stream& on);
 
   /// What this rank holds of a buffer of `parameters` values: what it updates, and what its copies do.
   distributed::Interval held(std::int64_t parameters) const {
     return groups_.shares(parameters)[static_cast<std::size_t>(groups_.group().rank())];
   }
 
-  /// Lets all ranks gather what each holds of a buffer, its own part of it. The buffer stays where it is,
-  /// and is changed only between two collectives of all ranks. What is returned, and the buffer, go only
-  /// after a collective that follows the last pass of every rank. Collective.
+  /// Memory for what this rank holds of a buffer of so many values of T, zero at first, and the way to what
+  /// the others hold. It goes only after a collective that follows the last pass of every rank. Collective.
   template <class T>
-  model::Gathering publish(std::span<const T> parameters) {
-    return publish(std::as_bytes(parameters), sizeof(T));
+  model::Gathering hold(std::int64_t parameters) {
+    return hold(parameters, sizeof(T));
   }
+  /// What ranks hold is written between the last pass of every rank, or hold(), and a meeting. Collective.
+  void meet() const;
+  /// Of the device that all of it is on.
+  const kernels::Stream& stream() const { return on_; }
 
  private:
   /// Of values of `width` bytes.
-  model::Gathering publish(std::span<const std::byte> parameters, std::int64_t width);
+  model::Gathering hold(std::int64_t parameters, std::int64_t width);
 
   const distributed::ShardGroups& groups_;
+  kernels::Stream on_{}, beside_{};
+  distributed::DevicePublisher* publisher_ = nullptr;  // of GPUs
   std::shared_ptr<FetchTime> time_;
-  std::shared_ptr<model::GatherSpace> space_;
+  std::shared_ptr<model::GatherSpace> space_ = std::make_shared<model::GatherSpace>();
   std::shared_ptr<distributed::Courier> courier_;  // last: ends before what it writes to
 };
 
-/// Values [interval) of what was published, into `to`.
+/// Values [interval) of what is held among ranks, into `to`, memory of the device that it is on.
 template <class T>
 void gather(const model::Gathering& from, distributed::Interval interval, std::span<T> to) {
   from.source->begin({{interval.begin, interval.size()}}, std::as_writable_bytes(to));

@@ -197,6 +197,7 @@ class Planner {
   struct TrainedParameters {
     std::int64_t count = 0, prepared = 0;  // parameters; bytes of what is prepared of them
     bool adapter = false;
+    std::vector<distributed::GradientPart> gradient_parts = {};  // on a GPU
 
     model::Trained kind() const { return adapter ? model::Trained::kAdapter : model::Trained::kAll; }
   };
@@ -241,7 +242,8 @@ class Planner {
     auto sharding = static_cast<distributed::Sharding>(e_.distributed.sharding);
     if (sharding == distributed::Sharding::kParameters && trained.adapter)
       sharding = distributed::Sharding::kOptimizer;
-    const auto bytes = distributed::ShardedOptimizer::bytes(count, plan_.ranks, mode, sharding);
+    const auto bytes =
+        distributed::ShardedOptimizer::bytes(count, plan_.ranks, mode, sharding, trained.gradient_parts);
     memory.parts.push_back({"gradients", bytes.gradient});
     memory.parts.push_back(
         {e_.distributed.reproducible ? "reproducible accumulators" : "accumulators", bytes.sums});
@@ -307,7 +309,8 @@ class Planner {
   void add_prepared(std::int64_t& bytes, const model::ModelConfig& config, kernels::Use use,
                     kernels::Precision stored = kernels::Precision::kFloat32) const {
     if (divides_parameters())
-      bytes = std::max(bytes, model::GatheredParameters::bytes(config, use, precision(e_), stored));
+      bytes =
+          std::max(bytes, model::GatheredParameters::bytes(config, use, precision(e_), stored, plan_.device));
     else
       bytes += prepared_bytes(config, use, stored);
   }
@@ -403,14 +406,16 @@ class Planner {
                                const experiment::Lora& lora) const {
     if (const auto adapter = make_adapter(path, config, lora))
       return {adapter->size(), adapter->prepared_bytes(plan_.device), true};
-    return {parameters(config), prepared_bytes(config, Use::kTraining), false};
+    TrainedParameters all{parameters(config), prepared_bytes(config, Use::kTraining)};
+    if (on_gpu()) all.gradient_parts = gradient_parts(model::ParameterLayout(config));
+    return all;
   }
 
   /// Of a stage that trains one model: parameters, optimizer, prepared matrices.
   void add_trained(StageMemory& memory, const std::string& what, const model::ModelConfig& config,
                    const TrainedParameters& trained) const {
     memory.parts.push_back({"parameters: " + what, share(parameters(config)) * kFloat});
-    add_reading(memory, parameters(config) * kFloat);
+    add_reading(memory, share(parameters(config)) * kFloat);
     if (trained.adapter) memory.parts.push_back({"parameters: adapter", trained.count * kFloat});
     add_optimizer(memory, trained);
     std::int64_t prepared = trained.adapter ? trained.prepared : 0;

@@ -15,6 +15,7 @@
 #include "core/model/transformer.h"
 #include "core/storage/checkpoint.h"
 #include "distributed/communicator.h"
+#include "distributed/gradient_sum.h"
 #include "kernels/device.h"
 #include "kernels/random/philox.h"
 
@@ -63,9 +64,14 @@ class Problem {
   std::int64_t parameter_count() const { return tensors().back().offset + tensors().back().size; }
   /// Whether of that buffer each rank holds its interval (stage 3 of sharding).
   virtual bool shards_policies() const { return false; }
-  /// What this rank holds of the buffer, which it addresses whole.
+  /// What this rank holds of the buffer.
   virtual distributed::Interval held() const { return {0, parameter_count()}; }
-  /// The parameters [parameter_count()] with which the policy is pi_ref, where training starts.
+  /// Memory for that, [held().size()], zero at first, until other policies are chosen or it is asked for
+  /// again. Collective where policies are sharded.
+  virtual std::span<float> room() = 0;
+  /// The parts in which passes compute their gradient; none where it is all one.
+  virtual std::vector<distributed::GradientPart> gradient_parts() const { return {}; }
+  /// The parameters [held().size()] with which the policy is pi_ref, where training starts.
   virtual void start(std::span<float> parameters) const = 0;
 
   virtual std::int64_t prompt_count(Split split) const = 0;
@@ -76,8 +82,8 @@ class Problem {
   virtual std::uint64_t prompt_id(Split split, std::int64_t prompt) const = 0;
   virtual std::string response_text(const model::Response& response) const = 0;
 
-  /// `parameters` are the policy from here on; to be called again whenever they change, and they have to stay
-  /// where they are until other policies are chosen. Collective where policies are sharded.
+  /// `parameters`, in the room that was asked for, are the policy from here on; to be called again whenever
+  /// they change. Collective where policies are sharded.
   virtual void set_policy(std::span<const float> parameters) = 0;
 
   /// n samples of each prompt, without rewards.
@@ -95,7 +101,8 @@ class Problem {
   /// [B, n]. Returns the largest distance between the log-probability of a token here and the sampler's, in
   /// nats. `complete_from` is told as by Transformer::backward.
   virtual double accumulate_gradient(const Rollouts& rollouts, std::span<const double> coefficient,
-                                     std::span<float> gradient, const model::CompleteFrom& complete_from) = 0;
+                                     const model::GradientPlace& gradient,
+                                     const model::CompleteFrom& complete_from) = 0;
 
   /// Fingerprints of what decides the samples and of what decides the rewards.
   virtual std::string reference_fingerprint() const = 0;

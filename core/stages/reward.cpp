@@ -102,7 +102,7 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
       run,
       {name, "", steps, settings.optimizer, run.experiment.output / "checkpoints" / ("." + name),
        fingerprint.hex(), TrainingPlan().max_skipped_steps,
-       micro_batch_count(settings.pairs_per_step, per_batch), trainee.is_sharded()},
+       micro_batch_count(settings.pairs_per_step, per_batch), trainee.is_sharded(), trainee.gradient_parts()},
       trainee.tensors(), trainee.parameters());
   model::Activations activations;
   kernels::Buffer<float> d_hidden;
@@ -128,8 +128,8 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
           d_hidden.reserve(run.on, values);
           const auto d = d_hidden.span().first(values);
           model::score_rows_backward(run.on, transformer, weights, activations, packed.rows, d_reward, d,
-                                     training.optimizer().gradient());
-          transformer.backward(run.on, weights, packed.batch, activations, d, training.optimizer().gradient(),
+                                     training.gradient());
+          transformer.backward(run.on, weights, packed.batch, activations, d, training.gradient(),
                                training.complete_from());
           training.optimizer().end_micro_batch(batches);
         });

@@ -17,6 +17,7 @@
 #include "core/stages/time_limit.h"
 #include "distributed/communicator.h"
 #include "distributed/device_collectives.h"
+#include "distributed/device_published.h"
 #include "distributed/shard_groups.h"
 #include "distributed/watchdog.h"
 #include "kernels/device.h"
@@ -33,8 +34,10 @@ struct Run {
   distributed::Communicator& ranks;
   /// Who holds which part of parameters that are sharded.
   distributed::ShardGroups groups{ranks, static_cast<int>(experiment.distributed.shard_ranks)};
-  kernels::Stream on{};                                   // where it computes
-  distributed::DeviceCollectives* collectives = nullptr;  // among GPUs, where there are several ranks
+  kernels::Stream on{};  // where it computes
+  // Among GPUs: of groups.owners(), where there are several ranks, and of groups.copies(), if there are any.
+  distributed::DeviceCollectives *collectives = nullptr, *of_copies = nullptr;
+  std::shared_ptr<distributed::DevicePublisher> publisher{};  // of parameters that are sharded on GPUs
   std::string where = "start";  // stage, variant and step, for the message of a rank that fails
   std::string revision = "unknown";
   bool progress = true;  // bars and log lines on the root rank

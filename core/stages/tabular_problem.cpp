@@ -144,7 +144,7 @@ void TabularProblem::score_reference(Rollouts& rollouts) {
 }
 
 double TabularProblem::accumulate_gradient(const Rollouts& rollouts, std::span<const double> coefficient,
-                                           std::span<float> gradient, const model::CompleteFrom&) {
+                                           const model::GradientPlace& gradient, const model::CompleteFrom&) {
   double gap = 0;
   for (std::size_t b = 0; b < rollouts.prompts.size(); ++b) {
     const auto p = probabilities(policy_, rollouts.prompts[b]);
@@ -158,9 +158,8 @@ double TabularProblem::accumulate_gradient(const Rollouts& rollouts, std::span<c
       gap = std::max(
           gap, std::abs(std::log(p[at]) - static_cast<double>(rollouts.response(i).log_probabilities[0])));
     }
-    const auto offset = static_cast<std::size_t>(rollouts.prompts[b] * responses_);
-    for (std::size_t i = 0; i < p.size(); ++i)
-      gradient[offset + i] += static_cast<float>(d_logit[i] - total * p[i]);
+    float* const of_prompt = gradient.at(rollouts.prompts[b] * responses_);
+    for (std::size_t i = 0; i < p.size(); ++i) of_prompt[i] += static_cast<float>(d_logit[i] - total * p[i]);
   }
   return gap;
 }

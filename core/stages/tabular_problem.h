@@ -29,6 +29,10 @@ class TabularProblem : public Problem {
       : TabularProblem(Tables{std::move(rewards), {}}) {}
 
   const std::vector<storage::TensorPlace>& tensors() const override { return tensors_; }
+  std::span<float> room() override {
+    room_ = kernels::Buffer<float>(reference_.size());
+    return room_.span();
+  }
   void start(std::span<float> parameters) const override {
     std::copy(reference_.begin(), reference_.end(), parameters.begin());
   }
@@ -48,7 +52,8 @@ class TabularProblem : public Problem {
   void score(Rollouts& rollouts, bool judge) override;
   void score_reference(Rollouts& rollouts) override;
   double accumulate_gradient(const Rollouts& rollouts, std::span<const double> coefficient,
-                             std::span<float> gradient, const model::CompleteFrom& complete_from) override;
+                             const model::GradientPlace& gradient,
+                             const model::CompleteFrom& complete_from) override;
   std::string reference_fingerprint() const override { return "uniform"; }
   std::string reward_fingerprint() const override { return fingerprint_; }
   const Tables& tables() const { return tables_; }
@@ -62,6 +67,7 @@ class TabularProblem : public Problem {
   std::string fingerprint_;
   std::vector<storage::TensorPlace> tensors_;
   std::vector<float> reference_;  // logits [prompts, responses], all zero
+  kernels::Buffer<float> room_;
   std::span<const float> policy_;
 };
 

@@ -29,22 +29,27 @@ Trainee::Trainee(const std::string& path, const kernels::Stream& on, ModelFolder
       folder_(folder),
       precision_(precision),
       adapter_(make_adapter(path, folder.transformer.config(), lora)) {
-  const auto& layout = folder_.transformer.layout();
-  if (adapter_) {
-    if (layout.score() >= 0) folder_.complete(layout.score(), layout.size());  // which is read of them
-    kernels::Buffer<float> values(static_cast<std::size_t>(adapter_->size()));
-    model::initialise(layout, *adapter_, seed, folder_.parameters.span(), values.span());
-    values_ = kernels::moved_to(on_, std::move(values));
-  }
   folder_.move_to(on_);
-  if (adapter_) base_ = folder_.prepare(on_, kernels::Use::kTraining, precision_);
+  if (!adapter_) return;
+  const auto& layout = folder_.transformer.layout();
+  const auto values_of = folder_.values(on_);
+  const auto score = layout.score() >= 0 ? values_of(layout.views().back()) : std::span<const float>();
+  kernels::Buffer<float> values(static_cast<std::size_t>(adapter_->size()));
+  model::initialise(*adapter_, seed, score, values.span());
+  values_ = kernels::moved_to(on_, std::move(values));
+  base_ = folder_.prepare(on_, kernels::Use::kTraining, precision_);
 }
 
 std::vector<storage::TensorPlace> Trainee::tensors() const {
   return tensor_places(adapter_ ? adapter_->views() : folder_.transformer.layout().views());
 }
 
-std::span<float> Trainee::parameters() { return adapter_ ? values_.span() : folder_.parameters.span(); }
+std::vector<distributed::GradientPart> Trainee::gradient_parts() const {
+  if (adapter_) return {};
+  return stages::gradient_parts(folder_.transformer.layout());
+}
+
+std::span<float> Trainee::parameters() { return adapter_ ? values_.span() : folder_.own(); }
 
 const model::Weights& Trainee::prepare() {
   if (adapter_)

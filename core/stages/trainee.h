@@ -32,12 +32,14 @@ class Trainee {
           const experiment::Lora& lora, std::uint64_t seed, kernels::Precision precision);
 
   std::vector<storage::TensorPlace> tensors() const;
-  /// What is trained.
+  /// What is trained, or what this rank holds of it.
   std::span<float> parameters();
   /// Weights with the parameters as they are now.
   const model::Weights& prepare();
   /// Whether the parameters are sharded: of a model that is, if not an adapter on it, which is held whole.
   bool is_sharded() const { return folder_.is_sharded() && !adapter_; }
+  /// As Training wants them.
+  std::vector<distributed::GradientPart> gradient_parts() const;
   /// The end of the training: an adapter is added to the model, and the folder holds what was trained, in the
   /// way in which it holds its parameters. All ranks have to meet before it is read.
   void finish();

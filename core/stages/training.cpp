@@ -65,12 +65,12 @@ Training::Training(Run& run, TrainingPlan plan, std::vector<storage::TensorPlace
       plan_(std::move(plan)),
       tensors_(std::move(tensors)),
       parameters_(parameters),
-      optimizer_(plan_.sharded ? run.groups.owners() : run.ranks,
-                 static_cast<std::int64_t>(parameters.size()),
+      optimizer_(run.groups.owners(), tensors_.back().offset + tensors_.back().size,
                  run.experiment.distributed.reproducible ? distributed::SumMode::kReproducible
                                                          : distributed::SumMode::kFast,
                  decayed_intervals(tensors_), sharding(run, plan_), distributed::kBucket,
-                 {run.on, run.collectives}, plan_.sharded ? run.groups.copies() : nullptr),
+                 {run.on, run.collectives, run.of_copies}, plan_.sharded ? run.groups.copies() : nullptr,
+                 plan_.gradient_parts),
       checkpoints_(run, plan_.checkpoints, tensors_, own_intervals(run, optimizer_)) {
   resume();
 }
@@ -121,15 +121,14 @@ std::string Training::read_checkpoint(const std::filesystem::path& folder) {
                            [&](std::span<float> here) { reader.read(group, tensors_, interval, here); });
     };
     const auto wanted = optimizer_.held_parameters();
-    read(
-        "model", flat(wanted),
-        parameters_.subspan(static_cast<std::size_t>(wanted.begin), static_cast<std::size_t>(wanted.size())));
+    read("model", flat(wanted), parameters_);
     read(kFirstMoment, flat(optimizer_.held()), optimizer_.first_moment());
     read(kSecondMoment, flat(optimizer_.held()), optimizer_.second_moment());
     state_ = reader.info().state;
     steps_done_ = reader.info().step;
     skipped_ = std::stoll(state_.at("skipped_steps"));
     optimizer_.set_steps(std::stoll(state_.at("optimizer_steps")));
+    run_.on.synchronise();  // before ranks meet
   } catch (const InputError& error) {
     damage = error.what();
   }
@@ -155,7 +154,7 @@ void Training::save(std::int64_t step) {
   };
   const std::int64_t held = optimizer_.held().begin;
   const std::vector<storage::FlatShard> groups = {
-      {"model", own_part(parameters_, 0)},
+      {"model", own_part(parameters_, optimizer_.held_parameters().begin)},
       {kFirstMoment, own_part(optimizer_.first_moment(), held)},
       {kSecondMoment, own_part(optimizer_.second_moment(), held)}};
   checkpoints_.begin(info, groups);

@@ -31,6 +31,7 @@ struct TrainingPlan {
   std::int64_t max_skipped_steps = 10;
   std::int64_t micro_batches = 1;  // of a step, over all ranks
   bool sharded = false;            // of the parameters each rank holds its interval (stage 3)
+  std::vector<distributed::GradientPart> gradient_parts = {};  // in which passes compute it
 };
 
 /// What a step's gradients pass reports; `note` goes to the progress line.
@@ -47,8 +48,9 @@ std::string to_text(const experiment::OptimizerSettings& settings);
 
 class Training {
  public:
-  /// `parameters`, on the run's device, hold the starting point on all ranks, where they are sharded each
-  /// rank's interval of it; they are replaced by the newest checkpoint of the same fingerprint, if any.
+  /// `parameters`, on the run's device, are the starting point, on all ranks alike or, where they are
+  /// sharded, what each holds of it; they are replaced by the newest checkpoint of the same fingerprint, if
+  /// any.
   Training(Run& run, TrainingPlan plan, std::vector<storage::TensorPlace> tensors,
            std::span<float> parameters);
 
@@ -66,7 +68,10 @@ class Training {
            const std::function<void(std::int64_t step)>& after = {});
 
   distributed::ShardedOptimizer& optimizer() { return optimizer_; }
-  /// For the backward pass into optimizer().gradient().
+  /// Where a backward pass adds a micro-batch's gradient, and whom it tells how far it has come.
+  model::GradientPlace gradient() {
+    return model::GradientPlace([this](std::int64_t offset) { return optimizer_.gradient_at(offset); });
+  }
   model::CompleteFrom complete_from() {
     return [this](std::int64_t offset) { optimizer_.complete_from(offset); };
   }

@@ -38,7 +38,7 @@
                   row(add_layer_norm_forward) row(layer_norm_backward) row(round_to_bfloat16)                \
                       row(widen_bfloat16) row(linear_forward) row(linear_backward_input)                     \
                           row(linear_backward_weight) row(matmul) row(qk_norm_forward) row(qk_norm_backward) \
-                              row(add_fixed_point) row(from_fixed_point) row(sum_of_squares)                 \
+                              row(add_fixed_point) row(add_sums) row(from_fixed_point) row(sum_of_squares)   \
                                   row(add_rms_norm_forward) row(rms_norm_backward) row(rotary)               \
                                       row(sample_tokens) row(score_forward) row(score_backward)              \
                                           row(softcap_forward) row(softcap_backward) row(swiglu_forward)     \
@@ -51,7 +51,7 @@ template <class Table>
 using EmbeddingRows = void(const Stream&, std::int64_t, std::int64_t, const std::int32_t*, const Table*,
                            float*);
 
-/// Beside the operations: memory and streams, as device.h describes them.
+/// Beside the operations: memory and streams, as device.h and peer_memory.h describe them.
 struct CudaOperations {
   int (*device_count)();
   std::string (*device_identity)(int device);
@@ -62,6 +62,11 @@ struct CudaOperations {
   void (*release)(void* queue, void* memory);
   void* (*allocate_pinned)(std::size_t bytes);
   void (*release_pinned)(void* memory);
+  void* (*allocate_shared)(std::size_t bytes);  // not zeroed
+  void (*release_shared)(void* memory);
+  void (*handle_of_shared)(void* memory, std::byte* handle);  // a PeerHandle
+  void* (*open_shared)(const std::byte* handle);
+  void (*close_shared)(void* memory);
   void (*copy)(void* queue, std::size_t bytes, const void* from, void* to);
   void (*fill_zero)(void* queue, std::size_t bytes, void* to);
   void* (*create_event)();

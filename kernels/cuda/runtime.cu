@@ -6,10 +6,12 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <cstring>
 #include <string>
 
 #include "kernels/cuda/check.h"
 #include "kernels/device.h"
+#include "kernels/peer_memory.h"
 #include "kernels/trace.h"
 
 namespace infalign::kernels::cuda {
@@ -34,7 +36,7 @@ std::string in_mebibytes(std::size_t bytes) {
       in_mebibytes(free) + " of " + in_mebibytes(total) +
       " free. Less is needed with smaller micro-batches (distributed.micro_batch_prompts), "
       "memory.recompute_activations: true, shorter or fewer samples, memory.reference: bfloat16, "
-      "lora, or distributed.sharding: 1 on more ranks");
+      "lora, or a higher distributed.sharding on more ranks");
 }
 
 }  // namespace
@@ -92,6 +94,49 @@ void* allocate_pinned(std::size_t bytes) {
 }
 
 void release_pinned(void* memory) { static_cast<void>(cudaFreeHost(memory)); }
+
+void* allocate_shared(std::size_t bytes) {
+  void* memory = nullptr;
+  cudaError_t status = cudaMalloc(&memory, bytes);
+  if (status == cudaErrorMemoryAllocation) {  // the pool may keep what nobody uses
+    static_cast<void>(cudaGetLastError());
+    int device = 0;
+    cudaMemPool_t pool = nullptr;
+    check(cudaGetDevice(&device), "cudaGetDevice");
+    check(cudaDeviceGetDefaultMemPool(&pool, device), "cudaDeviceGetDefaultMemPool");
+    check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+    check(cudaMemPoolTrimTo(pool, 0), "cudaMemPoolTrimTo");
+    status = cudaMalloc(&memory, bytes);
+  }
+  if (status == cudaErrorMemoryAllocation) refuse(bytes);
+  check(status, "cudaMalloc");
+  return memory;
+}
+
+void release_shared(void* memory) { static_cast<void>(cudaFree(memory)); }
+
+void handle_of_shared(void* memory, std::byte* handle) {
+  static_assert(sizeof(cudaIpcMemHandle_t) == sizeof(PeerHandle));
+  cudaIpcMemHandle_t made;
+  check(cudaIpcGetMemHandle(&made, memory), "cudaIpcGetMemHandle");
+  std::memcpy(handle, &made, sizeof made);
+}
+
+void* open_shared(const std::byte* handle) {
+  cudaIpcMemHandle_t given;
+  std::memcpy(&given, handle, sizeof given);
+  void* memory = nullptr;
+  const cudaError_t status = cudaIpcOpenMemHandle(&memory, given, cudaIpcMemLazyEnablePeerAccess);
+  if (status != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());
+    throw std::runtime_error(std::string("this GPU cannot read the memory of another rank's (") +
+                             cudaGetErrorName(status) +
+                             "), which distributed.sharding: 3 needs; use 2, or device: cpu");
+  }
+  return memory;
+}
+
+void close_shared(void* memory) { static_cast<void>(cudaIpcCloseMemHandle(memory)); }
 
 void copy(void* queue, std::size_t bytes, const void* from, void* to) {
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_of(queue)), "cudaMemcpyAsync");

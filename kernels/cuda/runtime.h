@@ -1,4 +1,4 @@
-// Memory and streams by the CUDA runtime; device.h says what they are to do.
+// Memory and streams by the CUDA runtime; device.h and peer_memory.h say what they are to do.
 #pragma once
 
 #include <cstddef>
@@ -15,6 +15,11 @@ void* allocate(void* queue, std::size_t bytes);
 void release(void* queue, void* memory);
 void* allocate_pinned(std::size_t bytes);
 void release_pinned(void* memory);
+void* allocate_shared(std::size_t bytes);
+void release_shared(void* memory);
+void handle_of_shared(void* memory, std::byte* handle);
+void* open_shared(const std::byte* handle);
+void close_shared(void* memory);
 void copy(void* queue, std::size_t bytes, const void* from, void* to);
 void fill_zero(void* queue, std::size_t bytes, void* to);
 void* create_event();

@@ -98,6 +98,13 @@ void add_fixed_point(const Stream& on, std::int64_t n, std::int64_t terms, const
   });
 }
 
+void add_sums(const Stream& on, std::int64_t n, const std::int64_t* value, std::int64_t* sum) {
+  if (on.device() == Device::kCuda) return on_cuda().add_sums(on, n, value, sum);
+  parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) sum[i] += value[i];
+  });
+}
+
 void from_fixed_point(const Stream& on, std::int64_t n, const std::int64_t* sum, float* value) {
   if (on.device() == Device::kCuda) return on_cuda().from_fixed_point(on, n, sum, value);
   parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {

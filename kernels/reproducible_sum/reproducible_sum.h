@@ -16,6 +16,9 @@ inline constexpr int kFractionBits = 44;
 void add_fixed_point(const Stream& on, std::int64_t n, std::int64_t terms, const float* value,
                      std::int64_t* sum, std::uint32_t* refused);
 
+/// sum[i] += value[i], both in fixed point.
+void add_sums(const Stream& on, std::int64_t n, const std::int64_t* value, std::int64_t* sum);
+
 /// value[i] = sum[i] / 2^44, rounded to float32.
 void from_fixed_point(const Stream& on, std::int64_t n, const std::int64_t* sum, float* value);
 

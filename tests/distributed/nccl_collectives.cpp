@@ -6,11 +6,13 @@
 #include <exception>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "distributed/collective_cases.h"
 #include "distributed/communicator.h"
 #include "distributed/device_collectives.h"
+#include "distributed/device_published.h"
 #include "distributed/optimizer_run.h"
 #include "support/cuda/nccl.h"
 #include "support/cuda/queue.h"
@@ -167,20 +169,27 @@ void optimizer(Communicator& ranks, DeviceCollectives& collectives, const kernel
       const auto alone = testing::whole_run(*make_local(), plain, {on});
       const auto on_cpu = testing::whole_run(*make_local(), plain);
       expect(ranks, near(alone.parameters, on_cpu.parameters), "a GPU's optimizer is the CPU's");
-      for (const Sharding stage : {Sharding::kNothing, Sharding::kOptimizer})
-        for (const bool in_layers : {false, true}) {
-          testing::OptimizerRun sharded = plain;
-          sharded.sharding = stage;
-          sharded.in_layers = in_layers;
-          for (std::uint64_t seed = 0; seed < 3; ++seed) {
-            host_cuda::set_streams(seed == 0 ? host_cuda::Streams::kLazy : host_cuda::Streams::kRandom,
-                                   seed + static_cast<std::uint64_t>(100 * ranks.rank()));
-            const auto many = testing::whole_run(ranks, sharded, place);
-            expect(ranks,
-                   mode == SumMode::kReproducible ? many == alone : near(many.parameters, alone.parameters),
-                   "GPUs of " + std::to_string(ranks.size()) + " ranks give what one gives");
-          }
+      for (const auto& [stage, in_layers, group] : {std::tuple{Sharding::kNothing, false, 0},
+                                                    {Sharding::kNothing, true, 0},
+                                                    {Sharding::kOptimizer, false, 0},
+                                                    {Sharding::kOptimizer, true, 0},
+                                                    {Sharding::kGradients, false, 0},
+                                                    {Sharding::kGradients, true, 0},
+                                                    {Sharding::kParameters, true, 0},
+                                                    {Sharding::kParameters, true, 2}}) {
+        testing::OptimizerRun sharded = plain;
+        sharded.sharding = stage;
+        sharded.in_layers = in_layers;
+        sharded.group = group;
+        for (std::uint64_t seed = 0; seed < 3; ++seed) {
+          host_cuda::set_streams(seed == 0 ? host_cuda::Streams::kLazy : host_cuda::Streams::kRandom,
+                                 seed + static_cast<std::uint64_t>(100 * ranks.rank()));
+          const auto many = testing::whole_run(ranks, sharded, place);
+          expect(ranks,
+                 mode == SumMode::kReproducible ? many == alone : near(many.parameters, alone.parameters),
+                 "GPUs of " + std::to_string(ranks.size()) + " ranks give what one gives");
         }
+      }
     }
   host_cuda::set_streams(host_cuda::Streams::kLazy);
 
@@ -194,6 +203,55 @@ void optimizer(Communicator& ranks, DeviceCollectives& collectives, const kernel
   expect(ranks, !refuses.step({}, 0, parameters.span()).applied, "what is not a number is not applied");
   if (ranks.root()) refuses.end_micro_batch(1);
   expect(ranks, refuses.step({}, 0, parameters.span()).applied, "the next step is sound again");
+}
+
+/// A buffer that is divided among GPUs: each copies what it wants from where it is held, as often as it
+/// likes; what is given back is free once ranks publish again.
+void published(Communicator& ranks, const kernels::Stream& on) {
+  constexpr std::int64_t kBytes = 100'001;
+  const auto intervals = shares(kBytes, ranks.size(), 8);
+  const Interval mine = intervals[static_cast<std::size_t>(ranks.rank())];
+  const auto value = [](std::int64_t i, int round) { return static_cast<std::byte>((i * 31 + round) % 251); };
+  DevicePublisher publisher(ranks, on);
+  const kernels::Stream beside = on.beside();
+  for (int round = 0; round < 3; ++round) {
+    const auto there = publisher.publish(intervals);
+    expect(ranks, std::ssize(there->own()) == mine.size(), "a rank's own interval is there");
+    std::vector<std::byte> written;
+    for (std::int64_t i = mine.begin; i < mine.end; ++i) written.push_back(value(i, round));
+    kernels::upload<std::byte>(on, written, there->own().data());
+    on.synchronise();
+    ranks.barrier();
+    for (int time = 0; time < ranks.rank() + 1; ++time) {
+      const std::vector<Interval> wanted = {{99'000, kBytes}, {3, 60'000}};
+      std::vector<std::byte> expected;
+      for (const Interval& interval : wanted)
+        for (std::int64_t i = interval.begin; i < interval.end; ++i) expected.push_back(value(i, round));
+      kernels::Buffer<std::byte> copy(beside, expected.size());
+      there->fetch(beside, wanted, copy.data());
+      std::vector<std::byte> found(expected.size());
+      kernels::download<std::byte>(beside, copy.data(), found);
+      expect(ranks, found == expected, "what others hold is copied");
+    }
+    const auto in_use = static_cast<std::int64_t>(host_cuda::memory_in_use());
+    expect(ranks, in_use < 2 * kBytes / ranks.size() + 2'000'000, "a rank holds its part alone");
+    ranks.barrier();
+  }
+}
+
+/// In stage 2 a GPU holds its share of what is added up, and of the gradient two layers.
+void optimizer_memory(Communicator& ranks, DeviceCollectives& collectives, const kernels::Stream& on) {
+  constexpr std::int64_t kParameters = 200'000;
+  const auto parts = testing::gradient_parts(kParameters);
+  const auto bytes =
+      ShardedOptimizer::bytes(kParameters, ranks.size(), SumMode::kReproducible, Sharding::kGradients, parts);
+  const std::size_t before = host_cuda::memory_in_use();
+  const ShardedOptimizer optimizer(ranks, kParameters, SumMode::kReproducible, {}, Sharding::kGradients,
+                                   kBucket, {on, &collectives}, nullptr, parts);
+  const auto held = static_cast<std::int64_t>(host_cuda::memory_in_use() - before);
+  expect(ranks, held <= bytes.gradient + bytes.sums + bytes.moments, "a GPU holds no more than is planned");
+  expect(ranks, bytes.gradient == 2 * testing::kLayer * 4, "the gradient of two layers");
+  expect(ranks, held < kParameters * 20 / ranks.size() + 1'100'000, "what is added up is divided");
 }
 
 /// A step whose sum never comes ends, too.
@@ -223,6 +281,8 @@ void run(Communicator& ranks) {
   gathers(ranks, *collectives, on);
   across_streams(ranks, *collectives);
   optimizer(ranks, *collectives, on);
+  optimizer_memory(ranks, *collectives, on);
+  published(ranks, on);
   bool refused = false;
   try {
     collectives->all_gather(on, nullptr, std::vector<Interval>(static_cast<std::size_t>(ranks.size()) + 1));

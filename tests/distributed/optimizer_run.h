@@ -3,15 +3,19 @@
 // mpirun (mpi_collectives.cpp).
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <stdexcept>
 #include <vector>
 
 #include "distributed/communicator.h"
 #include "distributed/sharded_optimizer.h"
+#include "kernels/bias/bias.h"
 
 namespace infalign::distributed::testing {
 
@@ -31,7 +35,7 @@ struct OptimizerRun {
   SumMode mode = SumMode::kReproducible;
   Sharding sharding = Sharding::kOptimizer;
   int group = 0;           // in stage 3: ranks that hold one copy of the parameters; 0: all
-  bool in_layers = false;  // told of micro-batches and of parts of the gradient as they are complete
+  bool in_layers = false;  // told of micro-batches and of layers of the gradient as they are complete
   double max_norm = 20;    // below the norm of most of these gradients
   kernels::AdamWStep hyper{.learning_rate = 0.01f, .weight_decay = 0.1f};
   std::vector<Interval> decayed{{0, 700}, {1500, 1501}, {2047, 4099}};
@@ -50,6 +54,16 @@ struct OptimizerRun {
     return result;
   }
 };
+
+inline constexpr std::int64_t kLayer = 1500;
+
+/// Layers of a gradient, counted from its end, which take turns in two slots.
+inline std::vector<GradientPart> gradient_parts(std::int64_t parameters) {
+  std::vector<GradientPart> parts;
+  for (std::int64_t end = parameters; end > 0; end -= std::min(end, kLayer))
+    parts.insert(parts.begin(), {{end - std::min(end, kLayer), end}, parts.size() % 2});
+  return parts;
+}
 
 /// What a run leaves: everything whole, as a checkpoint would hold it.
 struct OptimizerState {
@@ -73,11 +87,18 @@ using Meddle = std::function<void(std::int64_t step, std::int64_t micro_batch, s
 /// Goes on from `state` to `run.steps` steps in all, with contiguous shares of micro-batches, and gives back
 /// the same on all ranks. A rank begins with its own part of what is not replicated, and is wrong elsewhere.
 inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, OptimizerState state,
-                            const Meddle& meddle = {}, const Place& place = {}) {
-  constexpr std::int64_t kSmallBucket = 2048, kLayer = 1500;
+                            const Meddle& meddle = {}, Place place = {}) {
+  constexpr std::int64_t kSmallBucket = 2048;
   const ShardGroups groups(ranks, run.group);
+  std::unique_ptr<DeviceCollectives> of_owners, of_copies;
+  if (place.on.device() == kernels::Device::kCuda && groups.copies() != nullptr) {
+    constexpr std::chrono::seconds kLimit(60);
+    place.collectives = (of_owners = make_nccl(groups.owners(), kLimit)).get();
+    place.of_copies = (of_copies = make_nccl(*groups.copies(), kLimit)).get();
+  }
   ShardedOptimizer optimizer(groups.owners(), run.parameters, run.mode, run.decayed_here(), run.sharding,
-                             kSmallBucket, place, groups.copies());
+                             kSmallBucket, place, groups.copies(),
+                             run.in_layers ? gradient_parts(run.parameters) : std::vector<GradientPart>());
   const Interval own = optimizer.own(), held = optimizer.held(), kept = optimizer.held_parameters();
   const auto part = [](std::vector<float>& values, const Interval& interval) {
     return std::span(values).subspan(static_cast<std::size_t>(interval.begin),
@@ -85,28 +106,24 @@ inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, Optimi
   };
   kernels::upload<float>(place.on, part(state.first_moment, held), optimizer.first_moment().data());
   kernels::upload<float>(place.on, part(state.second_moment, held), optimizer.second_moment().data());
-  if (run.sharding == Sharding::kParameters) {
-    for (std::int64_t i = 0; i < run.parameters; ++i)
-      if (i < kept.begin || i >= kept.end) state.parameters[static_cast<std::size_t>(i)] = NAN;
-  }
-  kernels::Buffer<float> parameters(place.on, state.parameters.size());
-  kernels::upload<float>(place.on, state.parameters, parameters.data());
+  kernels::Buffer<float> parameters(place.on, static_cast<std::size_t>(kept.size()));
+  kernels::upload<float>(place.on, part(state.parameters, kept), parameters.data());
   optimizer.set_steps(state.steps);
   const bool told = run.in_layers || run.sharding >= Sharding::kGradients;
   const Interval mine = shares(run.micro_batches, ranks.size())[static_cast<std::size_t>(ranks.rank())];
   for (std::int64_t step = state.steps; step < run.steps; ++step) {
     if (told) optimizer.begin_step(run.micro_batches, mine.size());
     for (std::int64_t micro_batch = mine.begin; micro_batch < mine.end; ++micro_batch) {
-      const std::span<float> gradient = optimizer.gradient();
       const std::int64_t layer = run.in_layers ? kLayer : run.parameters;
       for (std::int64_t end = run.parameters; end > 0; end -= std::min(end, layer)) {  // backwards
         const std::int64_t begin = end - std::min(end, layer);
         std::vector<float> of_layer(static_cast<std::size_t>(end - begin));
-        kernels::download<float>(place.on, gradient.data() + begin, of_layer);
         for (std::int64_t i = begin; i < end; ++i)
-          of_layer[static_cast<std::size_t>(i - begin)] += run.gradient(step, micro_batch, i);
-        kernels::upload<float>(place.on, of_layer, gradient.data() + begin);
-        if (meddle) meddle(step, micro_batch, gradient);
+          of_layer[static_cast<std::size_t>(i - begin)] = run.gradient(step, micro_batch, i);
+        const kernels::Mirror<float> added(place.on,
+                                           of_layer);  // as a pass adds it: the CPU waits for nothing
+        kernels::bias_forward(place.on, 1, end - begin, added.data(), optimizer.gradient_at(begin));
+        if (meddle) meddle(step, micro_batch, optimizer.gradient());
         if (run.in_layers) optimizer.complete_from(begin);
       }
       optimizer.end_micro_batch(run.micro_batches);
@@ -115,7 +132,8 @@ inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, Optimi
     ranks.all_reduce_max(std::span(&one, 1));
     state.norms.push_back(optimizer.step(run.hyper, run.max_norm, parameters.span()).gradient_norm);
   }
-  kernels::download<float>(place.on, parameters.data(), state.parameters);
+  std::ranges::fill(state.parameters, NAN);
+  kernels::download<float>(place.on, parameters.data(), part(state.parameters, kept));
   state.steps = optimizer.steps();
   const auto whole = [&](std::span<const float> values, std::int64_t begin) {
     std::vector<float> of_rank(static_cast<std::size_t>(own.size()));
@@ -126,7 +144,7 @@ inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, Optimi
     const auto shares = groups.shares(run.parameters);
     std::vector<float> copy = state.parameters;
     groups.group().all_gather(std::span(copy), shares);
-    state.parameters = whole(state.parameters, 0);
+    state.parameters = whole(parameters.span(), kept.begin);
     if (copy != state.parameters) throw std::logic_error("a copy of the parameters is not as the others");
   }
   state.first_moment = whole(optimizer.first_moment(), held.begin);

@@ -261,15 +261,6 @@ TEST_F(Checks, GroupsOfRanksDivideParameters) {
             "more");
 }
 
-TEST_F(Checks, WhatIsNotBuiltIsRefused) {
-#ifndef INFALIGN_CUDA
-  EXPECT_EQ(
-      refusal(good(), {"device=cuda", "distributed.sharding=2"}),
-      "--set distributed.sharding: on GPUs gradients and parameters are whole on each rank so far; use 0 or "
-      "1, or device: cpu");
-#endif
-}
-
 TEST_F(Checks, VariantNamesAreFoldersOfTheirOwn) {
   EXPECT_EQ(refusal(good("  variants:\n    - {name: a}\n    - {name: b}\n    - {name: a}\n")),
             "run.yaml:18: alignment.variants.2: is named `a` like variant 0; give each a name of its own");

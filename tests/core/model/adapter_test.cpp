@@ -294,9 +294,9 @@ TEST(Adapter, ChangesNothingAtFirst) {
   const Model model = testing::random_model(config, 7);
   const AdapterLayout layout(config, {4, 8, {"all-linear"}});
   std::vector<float> values(static_cast<std::size_t>(layout.size()), 7.0f), again = values, other = values;
-  initialise(model.transformer.layout(), layout, 5, model.parameters, values);
-  initialise(model.transformer.layout(), layout, 5, model.parameters, again);
-  initialise(model.transformer.layout(), layout, 6, model.parameters, other);
+  initialise(layout, 5, {}, values);
+  initialise(layout, 5, {}, again);
+  initialise(layout, 6, {}, other);
   EXPECT_EQ(values, again);
   EXPECT_NE(values, other);
   const Weights base = model.weights();
@@ -324,7 +324,8 @@ TEST(Adapter, KeepsTheScoreHeadThatTheModelHas) {
   const Model model = testing::random_model(config, 7);
   const AdapterLayout layout(config, {4, 8, {"q_proj"}});
   std::vector<float> values(static_cast<std::size_t>(layout.size()));
-  initialise(model.transformer.layout(), layout, 5, model.parameters, values);
+  initialise(layout, 5, std::span(model.parameters).last(static_cast<std::size_t>(config.hidden_size)),
+             values);
   for (std::int64_t c = 0; c < config.hidden_size; ++c)
     EXPECT_EQ(values[static_cast<std::size_t>(layout.score() + c)],
               model.parameters[static_cast<std::size_t>(model.transformer.layout().score() + c)]);

@@ -106,10 +106,9 @@ std::vector<float> train(const experiment::Experiment& experiment, distributed::
                          TabularProblem& problem) {
   stages::Run run{experiment, communicator};
   run.progress = false;
-  kernels::Buffer<float> parameters;
-  align_variant(run, problem, exact_calibration(reward_tables()), experiment.alignment.variants.front(),
-                parameters);
-  return {parameters.data(), parameters.data() + parameters.size()};
+  const auto parameters =
+      align_variant(run, problem, exact_calibration(reward_tables()), experiment.alignment.variants.front());
+  return {parameters.begin(), parameters.end()};
 }
 
 experiment::Inference drawn_by(const std::string& procedure, std::int64_t n = 1) {

@@ -282,16 +282,30 @@ TEST_F(QuickstartPlan, KnowsWhatIsComputedAgainAndWhatIsHeldInBfloat16) {
 }
 
 TEST_F(QuickstartPlan, EachStageOfShardingTakesLess) {
-  std::vector<std::int64_t> bytes;
-  for (experiment_.distributed.sharding = 0; experiment_.distributed.sharding <= 3;
-       ++experiment_.distributed.sharding) {
-    const auto plan = make_plan(experiment_, 4);
-    ASSERT_NE(plan.largest(), nullptr);
-    bytes.push_back(sum(plan.largest()->parts));
+  for (const char* device : {"cpu", "cuda"}) {
+    experiment_.device = device;
+    std::vector<std::int64_t> bytes;
+    for (experiment_.distributed.sharding = 0; experiment_.distributed.sharding <= 3;
+         ++experiment_.distributed.sharding) {
+      const auto plan = make_plan(experiment_, 4);
+      ASSERT_NE(plan.largest(), nullptr);
+      bytes.push_back(sum(plan.largest()->parts));
+    }
+    EXPECT_GT(bytes[0], bytes[1]) << device;
+    EXPECT_GT(bytes[1], bytes[2]) << device;
+    EXPECT_GT(bytes[2], bytes[3]) << device;
   }
-  EXPECT_GT(bytes[0], bytes[1]);
-  EXPECT_GT(bytes[1], bytes[2]);
-  EXPECT_GT(bytes[2], bytes[3]);
+}
+
+TEST_F(QuickstartPlan, AGpuHasTwoLayersOfAGradientThatIsSharded) {
+  experiment_.device = "cuda";
+  experiment_.distributed.sharding = 2;
+  const auto plan = make_plan(experiment_, 4);
+  const model::ParameterLayout layout(plan.models[0].config);
+  const auto layer = layout.layer(1).input_norm.weight - layout.layer(0).input_norm.weight;
+  const auto around = layout.size() - layout.layers() * layer;  // a head that is the embedding is with it
+  ASSERT_EQ(layout.head(), layout.embedding());
+  EXPECT_EQ(part(plan, "align", "gradients"), 4 * (2 * layer + around));
 }
 
 TEST_F(QuickstartPlan, ShardedParametersOfAllModelsAreDivided) {
@@ -311,6 +325,13 @@ TEST_F(QuickstartPlan, ShardedParametersOfAllModelsAreDivided) {
             model::GatheredParameters::bytes(plan.models[0].config, kernels::Use::kTraining,
                                              kernels::Precision::kFloat32));
   EXPECT_EQ(part(alone, "align", "parameters: policy"), 4 * layout.size()) << "one rank has it all";
+  experiment_.device = "cuda";
+  const auto on_gpu = make_plan(experiment_, 4);
+  EXPECT_EQ(part(on_gpu, "align", "parameters: policy"), 4 * share(layout));
+  EXPECT_EQ(part(on_gpu, "align", "layers gathered and prepared"),
+            model::GatheredParameters::bytes(plan.models[0].config, kernels::Use::kTraining,
+                                             kernels::Precision::kFloat32, kernels::Precision::kFloat32,
+                                             kernels::Device::kCuda));
 }
 
 TEST_F(QuickstartPlan, EveryGroupHoldsACopyOfTheParameters) {

@@ -365,6 +365,12 @@ std::vector<Operation> sum_rows() {
                                            t.out("refused", accepted));
                          }});
   return {add,
+          {"add_sums", 0, for_lengths([](Trial& t, std::int64_t n) {
+             std::vector<std::int64_t> value, sum;
+             for (const float entry : normal(2 * n, 1, 1e18))
+               (std::ssize(value) < n ? value : sum).push_back(static_cast<std::int64_t>(entry));
+             add_sums(t.on, n, t.in(value), t.out("sum", sum));
+           })},
           {"from_fixed_point", 0, for_lengths([](Trial& t, std::int64_t n) {
              std::vector<std::int64_t> sum;
              for (const float value : normal(n, 1, 1e15)) sum.push_back(static_cast<std::int64_t>(value));

@@ -20,14 +20,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = "tests/support/cuda/test_cuda_on_host"
-# Of distributed/, a program of two ranks.
+# Of distributed/, sources and a program of two ranks.
 RANKS_PROGRAM = "tests/support/cuda/nccl_collectives"
 MPIRUN = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2"]
+OF_RANKS = ["distributed/exchange.cpp", "distributed/gradient_sum.cpp"]
 STATEMENTS = re.compile(
     r"__syncthreads\(\);|__syncwarp\(\);"
     r"|check\(cuda(?:StreamSynchronize|EventRecord|StreamWaitEvent|EventSynchronize)\([^;]*;"
     r"|on\.synchronise\(\);"
-    r"|(?:computed_|done_)\.record\([^;]*;|(?:stream_|computing_)\.wait\([^;]*;|collectives_->wait\([^;]*;"
+    r"|(?:computed_|done_|slots_\[part\.slot\]\.summed)\.record\([^;]*;|(?:stream_|computing_|on_)\.wait\([^;]*;|collectives_->wait\([^;]*;"
     r"|(?:on_cuda\(\)|operations)\.(?:synchronise|record_event|wait_for_event|synchronise_event)\([^;]*;")
 # Which tests concern what stands in a folder.
 TESTS = {
@@ -47,7 +48,7 @@ def code_of(text):
 def sites():
     """(path, begin, end) of every statement, in a fixed order."""
     found = []
-    for path in [*sorted(ROOT.glob("kernels/**/*")), ROOT / "distributed/exchange.cpp"]:
+    for path in [*sorted(ROOT.glob("kernels/**/*")), *(ROOT / source for source in OF_RANKS)]:
         name = path.relative_to(ROOT).as_posix()
         if path.suffix not in (".cu", ".h", ".cpp") or name == "kernels/cuda/language.h":
             continue
@@ -71,7 +72,8 @@ class Build:
             if "infalign_cuda_on_host" in entry["command"] or "test_cuda_on_host" in entry["command"] or name == "kernels/device.cpp":
                 self.commands[name] = shlex.split(entry["command"])
             if "infalign_distributed.dir" in entry["command"]:  # its sources may be compiled together
-                self.commands["distributed/exchange.cpp"] = shlex.split(entry["command"])
+                for source in OF_RANKS:
+                    self.commands[source] = shlex.split(entry["command"])
 
     def sources_of(self, name, text, at):
         if name in self.commands:

@@ -1,6 +1,5 @@
-// The part of NCCL that distributed/nccl.cpp calls, against the toolkit's own header. A communicator spans
-// the whole of MPI_COMM_WORLD. Calls on a non-blocking one are under way (ncclInProgress) for two looks at
-// it.
+// The part of NCCL that distributed/nccl.cpp calls, against the toolkit's own header. Calls on a non-blocking
+// one are under way (ncclInProgress) for two looks at it.
 #include <nccl.h>
 
 #include <cstdlib>
@@ -21,6 +20,45 @@ struct ncclComm {
 
 namespace infalign::host_cuda {
 namespace {
+
+/// What an ncclUniqueId says here.
+struct Id {
+  int made_by = 0;  // in MPI_COMM_WORLD
+  int number = 0;   // of those made there
+};
+
+int own_rank() {
+  int rank = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  return rank;
+}
+
+/// The processes that form a communicator, in its order. They meet at its first.
+MPI_Comm communicator_of(const Id& id, int rank, int size) {
+  const int tag = 10'000 + id.number;
+  std::vector<int> members(static_cast<std::size_t>(size), own_rank());
+  if (rank == 0) {
+    for (int other = 1; other < size; ++other) {
+      int told[2] = {};
+      MPI_Recv(told, 2, MPI_INT, MPI_ANY_SOURCE, tag, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+      members[static_cast<std::size_t>(told[0])] = told[1];
+    }
+    for (int other = 1; other < size; ++other)
+      MPI_Send(members.data(), size, MPI_INT, members[static_cast<std::size_t>(other)], tag, MPI_COMM_WORLD);
+  } else {
+    const int told[2] = {rank, own_rank()};
+    MPI_Send(told, 2, MPI_INT, id.made_by, tag, MPI_COMM_WORLD);
+    MPI_Recv(members.data(), size, MPI_INT, id.made_by, tag, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+  }
+  MPI_Group world = MPI_GROUP_NULL, group = MPI_GROUP_NULL;
+  MPI_Comm formed = MPI_COMM_NULL;
+  MPI_Comm_group(MPI_COMM_WORLD, &world);
+  MPI_Group_incl(world, size, members.data(), &group);
+  MPI_Comm_create_group(MPI_COMM_WORLD, group, tag, &formed);
+  MPI_Group_free(&group);
+  MPI_Group_free(&world);
+  return formed;
+}
 
 int error = ncclSuccess;
 int grouped = 0;
@@ -67,7 +105,12 @@ using namespace infalign::host_cuda;
 extern "C" {
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
-  std::memset(id, 7, sizeof *id);
+  static int made = 0;
+  int ready = 0;
+  MPI_Initialized(&ready);
+  const Id own{.made_by = ready != 0 ? own_rank() : 0, .number = ++made};
+  std::memset(id, 0, sizeof *id);
+  std::memcpy(id, &own, sizeof own);
   return ncclSuccess;
 }
 const char* ncclGetErrorString(ncclResult_t result) {
@@ -77,17 +120,17 @@ const char* ncclGetLastError(ncclComm_t) { return "the stand-in's"; }
 
 ncclResult_t ncclCommInitRankConfig(ncclComm_t* communicator, int size, ncclUniqueId id, int rank,
                                     ncclConfig_t* config) {
-  int begun_already = 0, world = 0, own = 0;
+  int begun_already = 0;
   MPI_Initialized(&begun_already);  // not by one rank alone
   if (begun_already == 0) {
     MPI_Init(nullptr, nullptr);
     std::atexit([] { MPI_Finalize(); });
   }
-  MPI_Comm_size(MPI_COMM_WORLD, &world);
-  MPI_Comm_rank(MPI_COMM_WORLD, &own);
-  if (size != world || rank != own || id.internal[0] != 7) return ncclInvalidArgument;
+  Id given;
+  std::memcpy(&given, &id, sizeof given);
+  if (given.number == 0) return ncclInvalidArgument;
   *communicator = new ncclComm;
-  MPI_Comm_dup(MPI_COMM_WORLD, &(*communicator)->ranks);
+  (*communicator)->ranks = communicator_of(given, rank, size);
   (*communicator)->blocking = config->blocking != 0;
   return begun(*communicator);
 }

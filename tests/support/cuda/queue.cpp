@@ -3,10 +3,12 @@
 // memory is a mapping that is closed to the CPU's code except while queued work runs, filled with 0xff (NaN)
 // when it is asked for and again when it is given back, both in the order of its stream: who uses it too
 // early or too late on another stream sees that. Under the address sanitizer it comes from the heap instead,
-// whose bounds the sanitizer knows.
+// whose bounds the sanitizer knows. Memory that other processes open is a file without a name, which they
+// map.
 #include "support/cuda/queue.h"
 
 #include <cuda_runtime_api.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -18,6 +20,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -172,6 +175,8 @@ class Device {
   }
   bool is_device(const void* address) const {
     const char* at = static_cast<const char*>(address);
+    auto beyond = shared_.upper_bound(const_cast<char*>(at));
+    if (beyond != shared_.begin() && (--beyond, at < beyond->first + beyond->second.size)) return true;
     if (!under_asan()) return at >= arena_ && at < arena_ + kArena;
     auto after = blocks_.upper_bound(const_cast<char*>(at));
     if (after == blocks_.begin()) return false;
@@ -185,15 +190,82 @@ class Device {
     return static_cast<const char*>(address) < after->first + after->second;
   }
 
+  // ---- Memory that other processes open.
+
+  struct Shared {
+    std::size_t size = 0;
+    int file = -1, opened = 0;  // of what is this process's own; else how often it was opened
+    std::string name = {};      // of another process's
+  };
+  void* allocate_shared(std::size_t size) {
+    if (fail_allocation >= 0 && fail_allocation-- == 0) return nullptr;
+    if (in_use + size > memory) return nullptr;
+    const int file = memfd_create("device memory", 0);
+    if (file < 0 || ftruncate(file, static_cast<off_t>(size)) != 0) return nullptr;
+    char* address = map(file, size, PROT_READ | PROT_WRITE);
+    std::memset(address, 0xff, size);
+    shared_[address] = {.size = size, .file = file};
+    in_use += size;
+    close_to_cpu(*shared_.find(address));
+    return address;
+  }
+  /// Another process's memory, by the name of its file.
+  void* open_shared(const std::string& name, std::size_t size) {
+    for (auto& [address, shared] : shared_)
+      if (shared.name == name) return ++shared.opened, address;
+    const int file = open_file(name.c_str(), O_RDWR);
+    if (file < 0) return nullptr;
+    char* address = map(file, size, PROT_READ);
+    close(file);
+    shared_[address] = {.size = size, .opened = 1, .name = name};
+    close_to_cpu(*shared_.find(address));
+    return address;
+  }
+  bool free_shared(void* address, bool own) {
+    const auto found = shared_.find(static_cast<char*>(address));
+    if (found == shared_.end() || (found->second.file >= 0) != own) return false;
+    if (--found->second.opened > 0) return true;
+    run_everything();
+    munmap(address, found->second.size);
+    if (own) close(found->second.file), in_use -= found->second.size;
+    shared_.erase(found);
+    return true;
+  }
+  const Shared* shared(void* address) const {
+    const auto found = shared_.find(static_cast<char*>(address));
+    return found == shared_.end() ? nullptr : &found->second;
+  }
+
  private:
+  static int open_file(const char* name, int how) { return ::open(name, how | O_CLOEXEC); }
+  static void close(int file) { ::close(file); }
+  static char* map(int file, std::size_t size, int protection) {
+    void* address = mmap(nullptr, size, protection, MAP_SHARED, file, 0);
+    if (address == MAP_FAILED) std::abort();
+    return static_cast<char*>(address);
+  }
+  void close_to_cpu(const std::pair<char* const, Shared>& shared) const {
+    if (open_ == 0) mprotect(shared.first, shared.second.size, PROT_NONE);
+  }
+  void open_all_shared(bool open) const {
+    for (const auto& [address, shared] : shared_)
+      mprotect(address, shared.size,
+               !open              ? PROT_NONE
+               : shared.file >= 0 ? PROT_READ | PROT_WRITE
+                                  : PROT_READ);
+  }
+
   /// Device memory is open to code as long as this lives.
   struct Opened {
     explicit Opened(Device& of) : device(of) {
-      if (!under_asan() && ++device.open_ == 1)
-        mprotect(device.arena_, device.reached_, PROT_READ | PROT_WRITE);
+      if (++device.open_ > 1) return;
+      if (!under_asan()) mprotect(device.arena_, device.reached_, PROT_READ | PROT_WRITE);
+      device.open_all_shared(true);
     }
     ~Opened() {
-      if (!under_asan() && --device.open_ == 0) mprotect(device.arena_, device.reached_, PROT_NONE);
+      if (--device.open_ > 0) return;
+      if (!under_asan()) mprotect(device.arena_, device.reached_, PROT_NONE);
+      device.open_all_shared(false);
     }
     Device& device;
   };
@@ -263,6 +335,7 @@ class Device {
 
   std::vector<std::unique_ptr<CUstream_st>> streams_;
   std::map<char*, std::size_t> blocks_;
+  std::map<char*, Shared> shared_;
   char* arena_;
   std::size_t reached_ = 0;  // the part of the arena that has been used
   int open_ = 0;
@@ -443,6 +516,50 @@ cudaError_t cudaFreeAsync(void* address, cudaStream_t stream) {
     return device.note(cudaErrorStreamCaptureUnsupported);  // memory from before: once only, not at each launch
   }
   return cudaSuccess;
+}
+cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, std::size_t) { return cudaSuccess; }
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceSynchronize() {
+  Device& device = Device::get();
+  const Guard guard(device.lock);
+  device.run_everything();
+  return cudaSuccess;
+}
+cudaError_t cudaMalloc(void** address, std::size_t size) {
+  Device& device = Device::get();
+  const Guard guard(device.lock);
+  *address = device.allocate_shared(size);
+  return *address == nullptr ? device.note(cudaErrorMemoryAllocation) : cudaSuccess;
+}
+cudaError_t cudaFree(void* address) {
+  Device& device = Device::get();
+  const Guard guard(device.lock);
+  return device.free_shared(address, true) ? cudaSuccess : device.note(cudaErrorInvalidValue);
+}
+cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t* handle, void* address) {
+  Device& device = Device::get();
+  const Guard guard(device.lock);
+  const auto* shared = device.shared(address);
+  if (shared == nullptr || shared->file < 0) return device.note(cudaErrorInvalidValue);
+  std::snprintf(handle->reserved, sizeof handle->reserved, "%zu /proc/%d/fd/%d", shared->size,
+                static_cast<int>(getpid()), shared->file);
+  return cudaSuccess;
+}
+cudaError_t cudaIpcOpenMemHandle(void** address, cudaIpcMemHandle_t handle, unsigned) {
+  Device& device = Device::get();
+  const Guard guard(device.lock);
+  char* name = nullptr;
+  const std::size_t size = std::strtoull(handle.reserved, &name, 10);
+  *address = device.open_shared(name + 1, size);
+  return *address == nullptr ? device.note(cudaErrorInvalidValue) : cudaSuccess;
+}
+cudaError_t cudaIpcCloseMemHandle(void* address) {
+  Device& device = Device::get();
+  const Guard guard(device.lock);
+  return device.free_shared(address, false) ? cudaSuccess : device.note(cudaErrorInvalidValue);
 }
 cudaError_t cudaMallocHost(void** address, std::size_t size) {
   Device& device = Device::get();
