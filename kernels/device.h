@@ -75,8 +75,8 @@ class Event {
 class Recording {
  public:
   Recording() = default;  // of nothing
-  /// Records what `work()` queues on a GPU's stream; none of it is done yet. It may ask for memory and give it
-  /// back, but neither wait for the GPU nor copy from or to the CPU.
+  /// Records what `work()` queues on a GPU's stream; none of it is done yet. It may ask for memory and give
+  /// it back, but neither wait for the GPU nor copy from or to the CPU.
   template <class Work>
   Recording(const Stream& on, Work&& work) {
     begin(on);

@@ -108,7 +108,7 @@ void* allocate_shared(std::size_t bytes) {
     check(cudaMemPoolTrimTo(pool, 0), "cudaMemPoolTrimTo");
     status = cudaMalloc(&memory, bytes);
   }
-  if (status == cudaErrorMemoryAllocation) refuse(bytes);
+  if (status == cudaErrorMemoryAllocation) refuse(in_mebibytes(bytes));
   check(status, "cudaMalloc");
   return memory;
 }

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-namespace infalign::testing {
+namespace infalign {
 
 struct TinyTensor {
   std::vector<std::int64_t> shape;
@@ -56,4 +56,4 @@ inline std::filesystem::path data_folder() {
   return std::filesystem::path(INFALIGN_SOURCE_DIR) / ".." / "shared" / "data";
 }
 
-}  // namespace infalign::testing
+}  // namespace infalign

@@ -14,9 +14,6 @@
 namespace infalign::model {
 namespace {
 
-using infalign::testing::data_folder;
-using infalign::testing::read_json;
-using infalign::testing::read_safetensors;
 using testing::load_model;
 using testing::Model;
 using Tokens = std::vector<std::int32_t>;

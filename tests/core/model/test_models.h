@@ -57,10 +57,10 @@ inline Model random_model(const ModelConfig& config, unsigned seed) {
 /// The model of a Hugging Face folder with one float32 file.
 inline Model load_model(const std::filesystem::path& folder) {
   const auto path = folder / "config.json";
-  Model model{Transformer(ModelConfig::from_json(infalign::testing::read_json(path), path.string())), {}};
-  const auto tensors = infalign::testing::read_safetensors(folder / "model.safetensors");
+  Model model{Transformer(ModelConfig::from_json(infalign::read_json(path), path.string())), {}};
+  const auto tensors = infalign::read_safetensors(folder / "model.safetensors");
   for (const ParameterView& view : model.transformer.layout().views()) {
-    const infalign::testing::TinyTensor& tensor = tensors.at(view.name);
+    const infalign::TinyTensor& tensor = tensors.at(view.name);
     if (tensor.shape != view.shape)
       throw std::runtime_error(view.name + ": the shape differs from the file's");
     model.parameters.insert(model.parameters.end(), tensor.values.begin(), tensor.values.end());

@@ -11,8 +11,8 @@
 
 #include "core/error.h"
 #include "core/stages/model_folder.h"
-#include "core/storage/durable.h"
 #include "core/stages/storyteller.h"
+#include "core/storage/durable.h"
 #include "support/scratch_folder.h"
 
 namespace infalign::stages {
@@ -20,7 +20,6 @@ namespace {
 
 using nlohmann::json;
 using testing::HasSubstr;
-
 
 class AdapterFolder : public testing::Test {
  protected:

@@ -65,7 +65,8 @@ WinRates measure(const TabularProblem& problem, const std::vector<std::vector<fl
       const double above = std::min(1.0, G + by_rank[i]);
       for (const auto& [share, policy, opponent] : deployment.matchups()) {
         const double mass = policy.cumulative(above) - policy.cumulative(G);
-        mean.inference += share * mass * (opponent.cumulative(u0) + opponent.cumulative(u1)) / 2 / kPromptCount;
+        mean.inference +=
+            share * mass * (opponent.cumulative(u0) + opponent.cumulative(u1)) / 2 / kPromptCount;
       }
       mean.standard += by_rank[i] * (u0 + u1) / 2 / kPromptCount;
       G = above;
@@ -118,15 +119,15 @@ experiment::Inference drawn_by(const std::string& procedure, std::int64_t n = 1)
   return inference;
 }
 
-struct Case {
+struct Tabular {
   std::string name;
   experiment::Inference inference;
   std::string transform;
   double beta;
 };
-void PrintTo(const Case& c, std::ostream* out) { *out << c.name << ", beta " << c.beta; }
+void PrintTo(const Tabular& c, std::ostream* out) { *out << c.name << ", beta " << c.beta; }
 
-class AnalyticOptimum : public testing::TestWithParam<Case> {};
+class AnalyticOptimum : public testing::TestWithParam<Tabular> {};
 
 TEST_P(AnalyticOptimum, IsReachedByTheAlignStage) {
   const auto& [name, inference, transform, beta] = GetParam();
@@ -151,7 +152,7 @@ TEST_P(AnalyticOptimum, IsReachedByTheAlignStage) {
   std::filesystem::remove_all(experiment.output);
 }
 
-std::string case_name(const testing::TestParamInfo<Case>& info) {
+std::string case_name(const testing::TestParamInfo<Tabular>& info) {
   auto name =
       info.param.name + "_" + info.param.transform + "_" + std::to_string(info.param.beta).substr(0, 3);
   std::replace(name.begin(), name.end(), '.', '_');
@@ -159,8 +160,8 @@ std::string case_name(const testing::TestParamInfo<Case>& info) {
 }
 
 // Around the betas of KL 0.5 for each transform.
-std::vector<Case> transforms_of_best_of_4() {
-  std::vector<Case> cases;
+std::vector<Tabular> transforms_of_best_of_4() {
+  std::vector<Tabular> cases;
   const auto add = [&](const std::string& transform, std::initializer_list<double> betas) {
     for (double beta : betas) cases.push_back({"best_of_4", drawn_by("best_of_n", 4), transform, beta});
   };
@@ -175,12 +176,12 @@ INSTANTIATE_TEST_SUITE_P(Transforms, AnalyticOptimum, testing::ValuesIn(transfor
 
 /// The optimal transform of every calibrated procedure, of a pair and of a mixture; and the leave-one-out
 /// rewards that need to know none of it.
-std::vector<Case> deployments() {
-  std::vector<Case> cases{{"standard", drawn_by("standard"), "optimal", 0.3},
-                          {"worst_of_4", drawn_by("worst_of_n", 4), "optimal", 0.4},
-                          {"median_of_5", drawn_by("median_of_n", 5), "optimal", 0.4},
-                          {"best_of_2", drawn_by("best_of_n", 2), "optimal", 0.3},
-                          {"best_of_4", drawn_by("best_of_n", 4), "leave_one_out", 0.6}};
+std::vector<Tabular> deployments() {
+  std::vector<Tabular> cases{{"standard", drawn_by("standard"), "optimal", 0.3},
+                             {"worst_of_4", drawn_by("worst_of_n", 4), "optimal", 0.4},
+                             {"median_of_5", drawn_by("median_of_n", 5), "optimal", 0.4},
+                             {"best_of_2", drawn_by("best_of_n", 2), "optimal", 0.3},
+                             {"best_of_4", drawn_by("best_of_n", 4), "leave_one_out", 0.6}};
   auto third = drawn_by("kth_of_n", 4);
   third.k = 3;
   cases.push_back({"third_of_4", third, "optimal", 0.4});

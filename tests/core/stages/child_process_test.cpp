@@ -125,11 +125,11 @@ TEST(ChildProcess, EndsWhenWeAreKilled) {
   if (us == 0) {
     ChildProcess child({"sleep", "600"});  // which does not look at its input
     const auto id = child.id();
-    if (write(ends[1], &id, sizeof id) != sizeof id) _exit(1);
+    if (::write(ends[1], &id, sizeof id) != sizeof id) _exit(1);
     for (;;) pause();
   }
   pid_t id = 0;
-  ASSERT_EQ(read(ends[0], &id, sizeof id), static_cast<ssize_t>(sizeof id));
+  ASSERT_EQ(::read(ends[0], &id, sizeof id), static_cast<ssize_t>(sizeof id));
   EXPECT_NE(state_of(id), '\0');
   ::kill(us, SIGKILL);
   waitpid(us, nullptr, 0);

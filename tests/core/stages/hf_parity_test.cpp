@@ -24,8 +24,6 @@ namespace infalign::stages {
 namespace {
 
 namespace fs = std::filesystem;
-using infalign::testing::read_json;
-using infalign::testing::TinyTensor;
 using model::Activations;
 using model::Keep;
 using model::PackedBatch;
@@ -37,7 +35,7 @@ const kernels::Stream kStream;
 /// $INFALIGN_PARITY, or beside the repository. It may not exist.
 fs::path parity_folder() {
   if (const char* set = std::getenv("INFALIGN_PARITY")) return set;
-  return infalign::testing::data_folder() / "hf-parity";
+  return data_folder() / "hf-parity";
 }
 
 std::vector<fs::path> folders() {
@@ -61,7 +59,7 @@ struct Example {
       golden_folder = path.parent_path() / golden.at("same_as").get<std::string>();
       golden = read_json(golden_folder / "golden.json");
     }
-    tensors = infalign::testing::read_safetensors(golden_folder / "golden.safetensors");
+    tensors = read_safetensors(golden_folder / "golden.safetensors");
     sequences = golden.at("input_ids").get<std::vector<Tokens>>();
     for (const Tokens& sequence : sequences) {
       const std::int32_t segment = batch.add(sequence);

@@ -9,8 +9,8 @@
 
 #include "core/error.h"
 #include "core/stages/reward_source.h"
-#include "core/storage/durable.h"
 #include "core/stages/storyteller.h"
+#include "core/storage/durable.h"
 #include "support/scratch_folder.h"
 
 namespace infalign::stages {
@@ -19,7 +19,6 @@ namespace {
 using nlohmann::json;
 using testing::ElementsAre;
 using testing::HasSubstr;
-
 
 class RewardFolder : public testing::Test {
  protected:

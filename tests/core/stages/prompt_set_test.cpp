@@ -7,13 +7,12 @@
 
 #include "core/error.h"
 #include "core/stages/prompt_set.h"
-#include "core/text/chat_template.h"
 #include "core/stages/storyteller.h"
+#include "core/text/chat_template.h"
 #include "support/scratch_folder.h"
 
 namespace infalign::stages {
 namespace {
-
 
 class PromptSetTest : public testing::Test {
  protected:

@@ -88,17 +88,17 @@ nlohmann::json json_of(double value) {
 }
 
 nlohmann::json two_variants(const std::string& procedure) {
-  nlohmann::json json = {
+  nlohmann::json evaluation = {
       {"format_version", 1}, {"procedure", procedure}, {"n", 4}, {"prompts", 64}, {"samples_per_prompt", 16}};
   for (const char* name : {"raw", "a_longer_name"}) {
-    json["variants"].push_back({{"name", name},
-                                {"transform", "identity"},
-                                {"kl", json_of(0.5)},
-                                {"inference_win_rate", json_of(0.75)},
-                                {"standard_win_rate", json_of(0.66)},
-                                {"predicted", {{"inference_win_rate", 0.8}}}});
+    evaluation["variants"].push_back({{"name", name},
+                                      {"transform", "identity"},
+                                      {"kl", json_of(0.5)},
+                                      {"inference_win_rate", json_of(0.75)},
+                                      {"standard_win_rate", json_of(0.66)},
+                                      {"predicted", {{"inference_win_rate", 0.8}}}});
   }
-  return json;
+  return evaluation;
 }
 
 TEST(ResultTable, ColumnsLineUp) {
@@ -118,10 +118,11 @@ TEST(ResultTable, OrdinarySamplingHasOneWinRate) {
 }
 
 TEST(ResultTable, MissingNumbersAreDashes) {
-  nlohmann::json json = two_variants("best_of_n");
-  json["variants"][0].erase("predicted");
-  json["variants"][0]["kl"] = nullptr;
-  EXPECT_THAT(result_table(json), HasSubstr("0.750 [0.740, 0.760]  -            0.660 [0.650, 0.670]  -"));
+  nlohmann::json evaluation = two_variants("best_of_n");
+  evaluation["variants"][0].erase("predicted");
+  evaluation["variants"][0]["kl"] = nullptr;
+  EXPECT_THAT(result_table(evaluation),
+              HasSubstr("0.750 [0.740, 0.760]  -            0.660 [0.650, 0.670]  -"));
 }
 
 }  // namespace

@@ -18,15 +18,14 @@ namespace {
 
 using Tokens = std::vector<std::int32_t>;
 
-
 class SmolLm2 : public ::testing::Test {
  protected:
   void SetUp() override {
     const char* folder = std::getenv("INFALIGN_SMOLLM2");
-    const auto numbers = infalign::testing::data_folder() / "smollm2" / "golden.json";
+    const auto numbers = data_folder() / "smollm2" / "golden.json";
     if (folder == nullptr || !std::filesystem::exists(numbers))
       GTEST_SKIP() << "needs " << numbers << ", and INFALIGN_SMOLLM2 set to the model's folder";
-    golden_ = infalign::testing::read_json(numbers);
+    golden_ = read_json(numbers);
     transformer_.emplace(read_model_config(folder));
     parameters_ = kernels::Buffer<float>(static_cast<std::size_t>(transformer_->layout().size()));
     rounded_ =

@@ -5,6 +5,7 @@
 
 namespace infalign {
 
-inline const std::filesystem::path kStoryteller = std::filesystem::path(INFALIGN_SOURCE_DIR) / "data/storyteller";
+inline const std::filesystem::path kStoryteller =
+    std::filesystem::path(INFALIGN_SOURCE_DIR) / "data/storyteller";
 
 }  // namespace infalign

@@ -127,7 +127,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* communicator, int size, ncclUniq
     std::atexit([] { MPI_Finalize(); });
   }
   Id given;
-  std::memcpy(&given, &id, sizeof given);
+  std::memcpy(static_cast<void*>(&given), &id, sizeof given);
   if (given.number == 0) return ncclInvalidArgument;
   *communicator = new ncclComm;
   (*communicator)->ranks = communicator_of(given, rank, size);

@@ -59,7 +59,8 @@ struct CUgraphExec_st {
 };
 struct CUstream_st {
   std::deque<infalign::host_cuda::Work> queue;
-  std::unique_ptr<CUgraph_st> recording;  // where work goes instead, from the beginning of a capture to its end
+  std::unique_ptr<CUgraph_st>
+      recording;  // where work goes instead, from the beginning of a capture to its end
 };
 struct CUevent_st {
   std::shared_ptr<bool> done;  // null before it is recorded
@@ -83,7 +84,7 @@ class Device {
   cudaError_t last = cudaSuccess;
   Streams streams = Streams::kLazy;
   int fail_allocation = -1, fail_launch = -1;
-  bool stalled = false;    // work with an order
+  bool stalled = false;  // work with an order
   int graph_launches = 0;
   std::size_t memory = std::size_t{1} << 30, in_use = 0;
   std::map<const char*, std::size_t> pinned;
@@ -513,7 +514,8 @@ cudaError_t cudaFreeAsync(void* address, cudaStream_t stream) {
   } else if (std::erase(stream->recording->unreturned, address) == 1) {
     device.queue(stream, work_of([address, size] { std::memset(address, 0xff, size); }));
   } else {
-    return device.note(cudaErrorStreamCaptureUnsupported);  // memory from before: once only, not at each launch
+    return device.note(
+        cudaErrorStreamCaptureUnsupported);  // memory from before: once only, not at each launch
   }
   return cudaSuccess;
 }

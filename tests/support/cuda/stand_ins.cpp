@@ -382,10 +382,11 @@ TEST_F(Queues, WhatCannotBeRecordedIsAnErrorAndLeavesTheStreamAsItWas) {
   const std::size_t before = host_cuda::memory_in_use();
   const std::vector<float> host(1, 9.0f);
   const auto refuses = [&](auto work) {
-    EXPECT_THROW(Recording(on, [&] {
-                   const cuda::Scratch<float> scratch(on, 1);
-                   work();
-                 }),
+    EXPECT_THROW(Recording(on,
+                           [&] {
+                             const cuda::Scratch<float> scratch(on, 1);
+                             work();
+                           }),
                  std::runtime_error);
     EXPECT_EQ(host_cuda::memory_in_use(), before);
   };
