@@ -12,12 +12,12 @@ namespace infalign::model {
 
 class GradientPlace {
  public:
-  /// All of it: what a span<float> can be made of.
+  /// All of it.
+  GradientPlace(std::span<float> all) : at_([all](std::int64_t offset) { return all.data() + offset; }) {}
+  /// All of what a span<float> can be made of.
   template <class Flat>
-  requires std::convertible_to<Flat, std::span<float>> GradientPlace(Flat&& flat)
-      : at_([all = std::span<float>(std::forward<Flat>(flat))](std::int64_t offset) {
-          return all.data() + offset;
-        }) {}
+  requires std::convertible_to<Flat&, std::span<float>> GradientPlace(Flat& flat)
+      : GradientPlace(std::span<float>(flat)) {}
   /// at(offset) is the place of the gradient of the tensor that begins there, and of those behind it in the
   /// same part. It is asked for as the pass comes to the part.
   explicit GradientPlace(std::function<float*(std::int64_t)> at) : at_(std::move(at)) {}
