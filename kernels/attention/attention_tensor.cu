@@ -192,6 +192,21 @@ struct Lanes {
   }
   __device__ int position_of(int i) const { return static_cast<int>((*this)[i].position); }
 
+  /// Loads the keys and values that any lane sees, a tile at a time, and calls visit(first), key number
+  /// `first` being the tile's first, where the warp's lanes see some of it.
+  template <class Visit>
+  __device__ void for_each_tile(Bfloat16* keys, Bfloat16* values, Visit visit) const {
+    const KeyRange range(problem, tile, count);
+    const int begin = static_cast<int>(range.begin), end = static_cast<int>(range.end);
+    for (int first = begin; first < end; first += kColumns) {
+      if (first > begin) __syncthreads();  // the keys and values before have been read
+      load(first, end - first, keys, values);
+      __syncthreads();
+      if (first <= last) visit(first);
+    }
+  }
+
+ private:
   /// The keys and values from number `first` on, of `left`.
   __device__ void load(int first, int left, Bfloat16* keys, Bfloat16* values) const {
     const auto row = [&](int j) { return row_of_key(tile.segment, first + j); };
@@ -217,14 +232,7 @@ __global__ void __launch_bounds__(kLaneWarps<kHead>* kWarp, kBlocks)
                                                 [&](int i) { return problem.query(lanes[i]); });
   Result<kHead> result = {};
   float most[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};  // the sum is of this thread's columns
-  const KeyRange range(problem, lanes.tile, lanes.count);
-  const int begin = static_cast<int>(range.begin), end = static_cast<int>(range.end);
-  for (int first = begin; first < end; first += kColumns) {
-    if (first > begin) __syncthreads();  // the keys and values before have been read
-    lanes.load(first, end - first, keys, values);
-    __syncthreads();
-    if (first > lanes.last) continue;
-
+  lanes.for_each_tile(keys, values, [&](int first) {
     Scores score;
     multiply<kHead>(queries, keys, score);
 #pragma unroll
@@ -257,7 +265,7 @@ __global__ void __launch_bounds__(kLaneWarps<kHead>* kWarp, kBlocks)
       }
     }
     add<kHead, kHead>(score, values, result);
-  }
+  });
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const float total = row_reduce(sum[half], Sum());
@@ -292,14 +300,7 @@ __global__ void __launch_bounds__(kLaneWarps<kHead>* kWarp, kBlocks)
       along[half] = problem.along[own.row * problem.shape.heads + own.head];
     }
   Result<kHead> result = {};
-  const KeyRange range(problem, lanes.tile, lanes.count);
-  const int begin = static_cast<int>(range.begin), end = static_cast<int>(range.end);
-  for (int first = begin; first < end; first += kColumns) {
-    if (first > begin) __syncthreads();  // the keys and values before have been read
-    lanes.load(first, end - first, keys, values);
-    __syncthreads();
-    if (first > lanes.last) continue;
-
+  lanes.for_each_tile(keys, values, [&](int first) {
     Scores score, gradient;
     multiply<kHead>(queries, keys, score);
     multiply<kHead>(gradients, values, gradient);
@@ -316,7 +317,7 @@ __global__ void __launch_bounds__(kLaneWarps<kHead>* kWarp, kBlocks)
         }
     }
     add<kHead, kHead>(gradient, keys, result);
-  }
+  });
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     if (first_row() + 8 * half >= lanes.count) continue;
