@@ -48,10 +48,14 @@ constexpr double kFurthestFactor = 100;  // from theory's beta: beyond it someth
 
 }  // namespace
 
-KlController::KlController(double beta, double target_kl)
-    : beta_(beta), target_(target_kl), initial_beta_(beta) {
-  if (!(beta > 0 && std::isfinite(beta) && target_kl >= 0 && std::isfinite(target_kl))) {
-    throw std::invalid_argument("the KL controller needs a positive beta and a target that is not negative");
+KlController::KlController(double beta, double target_kl, std::int64_t steps)
+    : beta_(beta),
+      target_(target_kl),
+      pace_(std::max(1.0, static_cast<double>(kUnhurriedSteps) / static_cast<double>(steps))),
+      initial_beta_(beta) {
+  if (!(beta > 0 && std::isfinite(beta) && target_kl >= 0 && std::isfinite(target_kl) && steps > 0)) {
+    throw std::invalid_argument(
+        "the KL controller needs a positive beta, a target that is not negative, and steps");
   }
 }
 
@@ -64,11 +68,11 @@ void KlController::observe(double kl) {
   trend_ += kTrendSmoothing * (smoothed_ - before - trend_);
 
   const double level = (smoothed_ + kStepsAhead * trend_) / target_;
-  const double risen = 1 - std::exp(-steps_ / kRiseSteps);
+  const double risen = 1 - std::exp(-steps_ * pace_ / kRiseSteps);
   const double wanted =
       std::clamp(level, risen * risen, 1.0);  // between the path and the target nothing is wrong
   const double error = std::clamp(level - wanted, -1.0, 1.0);
-  const double move = kIntegral * error + kProportional * (error - error_);
+  const double move = kIntegral * pace_ * error + kProportional * (error - error_);
   error_ = error;
   beta_ = std::clamp(beta_ * std::exp(std::clamp(move, -kLargestMove, kLargestMove)),
                      initial_beta_ / kFurthestFactor, initial_beta_ * kFurthestFactor);

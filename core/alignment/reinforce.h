@@ -21,16 +21,18 @@ double kl_k1(double log_ratio);
 double kl_k3(double log_ratio);
 
 /// Moves beta so that the measured KL settles at the target: a proportional-integral controller on log beta,
-/// for runs of about a hundred steps whose KL starts at 0 and follows beta some 5 to 40 steps late. Until the
-/// policy has had time to learn, a KL below the target is no error: it is held against a rising path and not
-/// against the target, so that beta stays where theory put it while the policy is on its way. The KL is
-/// smoothed, taken a few steps ahead along its trend, and beta moves by no more than 6 % a step and a factor
-/// of 100 in all.
+/// for runs whose KL starts at 0 and follows beta some 5 to 40 steps late, or, where a run is shorter than
+/// `kUnhurriedSteps`, as much sooner. Until the policy has had time to learn, a KL below the target is no
+/// error: it is held against a rising path and not against the target, so that beta stays where theory put
+/// it while the policy is on its way. The KL is smoothed, taken a few steps ahead along its trend, and beta
+/// moves by no more than 6 % a step and a factor of 100 in all.
 class KlController {
  public:
-  /// `beta` where to start: theory's value for the target. Errors: std::invalid_argument unless both are
-  /// positive.
-  KlController(double beta, double target_kl);
+  static constexpr std::int64_t kUnhurriedSteps = 120;
+
+  /// `beta` where to start: theory's value for the target; `steps` of the whole run, after which the KL is to
+  /// be at the target. Errors: std::invalid_argument unless all are positive.
+  KlController(double beta, double target_kl, std::int64_t steps = kUnhurriedSteps);
   double beta() const { return beta_; }
   /// One step's measured KL (all ranks). Errors: std::domain_error if it is not finite.
   void observe(double kl);
@@ -41,6 +43,7 @@ class KlController {
 
  private:
   double beta_, target_;
+  double pace_;  // how much faster than a run of kUnhurriedSteps
   double initial_beta_;
   double smoothed_ = 0, trend_ = 0;  // of the measured KL: level, and change per step
   double error_ = 0;                 // the last step's, relative to the target

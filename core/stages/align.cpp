@@ -129,7 +129,7 @@ std::span<const float> align_variant(Run& run, Problem& problem, const alignment
   TransformedReward transformed_reward(deployment, variant, calibration.rollouts(), n);
   const TrainingWinRate training_win_rate(deployment, calibration.rollouts(), n);
   alignment::KlController controller(transformed_reward.initial_beta(calibration),
-                                     variant.target_kl.value_or(0));
+                                     variant.target_kl.value_or(0), settings.steps);
   if (const auto saved = training.state().find("kl_controller"); saved != training.state().end())
     controller.restore(from_text(saved->second));
   const auto beta = [&] { return variant.beta ? *variant.beta : controller.beta(); };

@@ -104,13 +104,13 @@ struct Course {
   std::vector<double> kl, beta;  // [kSteps]; the true KL, not the measured one
 };
 
-Course follow(const SlowPolicy& policy, std::uint64_t seed, double noise = kNoise) {
+Course follow(const SlowPolicy& policy, std::uint64_t seed, double noise = kNoise, int steps = kSteps) {
   std::mt19937_64 engine(seed);
   std::normal_distribution<double> normal(0, 1);
-  KlController controller(kStart, kTarget);
+  KlController controller(kStart, kTarget, steps);
   Course course;
   double kl = 0;
-  for (int step = 0; step < kSteps; ++step) {
+  for (int step = 0; step < steps; ++step) {
     const double equilibrium = policy.off * kTarget * std::pow(kStart / controller.beta(), policy.elasticity);
     kl += -std::expm1(-1 / policy.steps_of_lag) * (equilibrium - kl);
     course.kl.push_back(kl);
@@ -147,6 +147,24 @@ TEST(KlController, EndsAtTheTargetHoweverSlowThePolicyAndWrongTheTheory) {
     }
   }
   EXPECT_LT(distance / courses, 0.015);
+}
+
+TEST(KlController, EndsAtTheTargetOfARunOfHalfTheSteps) {
+  double distance = 0;
+  int courses = 0;
+  for (SlowPolicy policy : slow_policies()) {
+    policy.steps_of_lag /= 2;
+    for (std::uint64_t seed = 1; seed <= 4; ++seed, ++courses) {
+      const Course course = follow(policy, seed, kNoise, kSteps / 2);
+      for (int step = kSteps / 2 - 5; step < kSteps / 2; ++step) {
+        EXPECT_NEAR(course.kl[static_cast<std::size_t>(step)], kTarget, 0.05)
+            << "lag " << policy.steps_of_lag << ", off " << policy.off << ", elasticity "
+            << policy.elasticity;
+      }
+      distance += std::abs(course.kl.back() - kTarget);
+    }
+  }
+  EXPECT_LT(distance / courses, 0.02);
 }
 
 TEST(KlController, KeepsBetaWhileThePolicyIsOnItsWay) {
