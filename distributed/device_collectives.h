@@ -50,12 +50,6 @@ class DeviceCollectives {
   DeviceCollectives() = default;
 };
 
-/// The number of ranks before this one on the same machine: which GPU is this rank's. A collective.
-int rank_on_machine(Communicator& ranks);
-
-/// Whether two ranks on one machine give the same name. A collective.
-bool same_on_a_machine(Communicator& ranks, const std::string& name);
-
 /// By NCCL, whose communicator all ranks of `ranks` form together (a collective); the GPU is the one whose
 /// stream this thread opened last. Errors: std::runtime_error, and PeerFailed where a rank does not come
 /// within `limit`.

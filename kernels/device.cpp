@@ -9,26 +9,19 @@
 #include <new>
 
 #include "kernels/cuda/operations.h"
+#include "kernels/pages.h"
 #include "kernels/parallel.h"
 
 namespace infalign::kernels {
 namespace {
 
 constexpr std::align_val_t kAlignment{64};
-#ifdef INFALIGN_SANITIZED  // the address sanitizer sees the bounds of what comes from the heap
-constexpr bool kMap = false;
-#else
-constexpr bool kMap = true;
-#endif
-constexpr std::size_t kSmallestMapping = std::size_t{1} << 18;
-
-bool is_mapping(std::size_t bytes) { return kMap && bytes >= kSmallestMapping; }
 
 }  // namespace
 
 void* allocate_zeroed(std::size_t bytes) {
   if (bytes == 0) return nullptr;
-  if (is_mapping(bytes)) {
+  if (has_own_pages(bytes)) {
     void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
     return memory;
@@ -40,7 +33,7 @@ void* allocate_zeroed(std::size_t bytes) {
 
 void release(void* memory, std::size_t bytes) noexcept {
   if (memory == nullptr) return;
-  if (is_mapping(bytes))
+  if (has_own_pages(bytes))
     munmap(memory, bytes);
   else
     ::operator delete(memory, kAlignment);

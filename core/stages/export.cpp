@@ -42,7 +42,7 @@ void write_policy(const Run& run, LanguageProblem& problem, const experiment::Va
 }  // namespace
 
 void export_policies(Run& run) {
-  LanguageProblem problem(run.experiment, run.on, make_shards(run));
+  LanguageProblem problem(run.experiment, run.on, make_shards(run), machine_memory(run));
   for (const auto& variant : run.experiment.alignment.variants) {
     run.at("stage export (variant " + variant.name + ")");
     const auto target = run.experiment.policy_folder(variant.name);

@@ -109,7 +109,7 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
   const bool selects = procedure.n > 1;
   std::optional<Answers> answers;
   if (procedure.reads_answers) answers.emplace("--answer", options.answer);
-  const auto folder = ModelFolder::load_frozen(options.model, options.stored, options.adapter, nullptr, on);
+  const auto folder = ModelFolder::load_frozen(options.model, options.stored, options.adapter, {}, on);
   require_language_model(folder);
   const auto reward = reward_source(on, options);
 
@@ -188,7 +188,7 @@ void generate(const kernels::Stream& on, const GenerateOptions& options, std::os
 
 void score(const kernels::Stream& on, const ScoreOptions& options, std::istream& input,
            const std::string& input_name, std::ostream& out) {
-  const auto folder = ModelFolder::load_frozen(options.model, options.stored, options.adapter, nullptr, on);
+  const auto folder = ModelFolder::load_frozen(options.model, options.stored, options.adapter, {}, on);
   std::optional<ChatRenderer> chat;  // a template that is not asked for need not be understood
   const auto& transformer = folder.transformer;
   const auto weights = folder.prepare(on, kernels::Use::kScoring, kernels::Precision::kFloat32);

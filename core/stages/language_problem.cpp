@@ -40,14 +40,14 @@ std::vector<std::int32_t> without_stop(const model::Response& response) {
 }
 
 LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const kernels::Stream& on,
-                                 std::shared_ptr<ParameterShards> shards)
+                                 std::shared_ptr<ParameterShards> shards, distributed::MachineMemory* machine)
     : shards_(std::move(shards)),
       on_(on),
       sampling_(experiment.sampling),
       precision_(precision(experiment)),
       keep_(kept_for_gradient(experiment)),
       reference_(ModelFolder::load_frozen(experiment.policy_start(), stored_in(experiment.memory.reference),
-                                          {}, shards_.get(), on)),
+                                          {}, {shards_.get(), machine}, on)),
       has_adapters_(std::ranges::any_of(experiment.alignment.variants,
                                         [](const auto& variant) { return variant.lora.enabled(); })),
       seed_(experiment.seed),
@@ -56,7 +56,7 @@ LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const
   const auto source = [&](const std::string& name, const experiment::RewardChoice& choice,
                           const std::string& stored) {
     return make_reward_source(name, choice, experiment.policy_start(), on_, precision_, stored_in(stored),
-                              shards_.get());
+                              {shards_.get(), machine});
   };
   reward_ = source("model.reward", experiment.reward_source(), experiment.memory.reward);
   judge_ = source("model.judge", experiment.judge_source(), experiment.memory.judge);

@@ -24,10 +24,12 @@ std::vector<std::int32_t> without_stop(const model::Response& response);
 
 class LanguageProblem final : public Problem {
  public:
-  /// Reads models and prompts; with `shards` models and policies are divided among their ranks, which is
-  /// collective. Errors: InputError for anything wrong with them.
+  /// Reads models and prompts; with `shards` models and policies are divided among their ranks, with
+  /// `machine` models are held once on each, either of which is collective. Errors: InputError for anything
+  /// wrong with them.
   LanguageProblem(const experiment::Experiment& experiment, const kernels::Stream& on,
-                  std::shared_ptr<ParameterShards> shards = nullptr);
+                  std::shared_ptr<ParameterShards> shards = nullptr,
+                  distributed::MachineMemory* machine = nullptr);
 
   const std::vector<storage::TensorPlace>& tensors() const override { return tensors_; }
   void choose_policies(const experiment::Variant& variant) override;

@@ -14,13 +14,15 @@
 namespace infalign::stages {
 namespace {
 
-/// Weights of a model, or of an adapter's base with the adapter added; as read_weights.
+/// Weights of a model, or of an adapter's base with the adapter added; as read_weights. Of an adapter's, all
+/// are read wherever some are.
 storage::DataType read_parameters(const std::filesystem::path& folder, const model::Transformer& transformer,
                                   Require require, std::span<float> parameters,
                                   std::optional<distributed::Interval> part = std::nullopt) {
   if (!is_adapter_folder(folder)) return read_weights(folder, transformer, require, parameters, part);
   const auto base = description_folder(folder);
   if (adds_score_head(folder) && !read_model_config(base).score_head) require = Require::kAllButScore;
+  if (part && part->size() == 0) return read_weights(base, transformer, require, parameters, part);
   const auto type = read_weights(base, transformer, require, parameters);
   add_adapter(folder, transformer, parameters);
   return type;
@@ -31,6 +33,20 @@ std::optional<distributed::Interval> own_part(const ParameterShards* shards,
                                               const model::Transformer& transformer) {
   if (shards == nullptr) return std::nullopt;
   return shards->held(transformer.layout().size());
+}
+
+/// Has the ranks of a machine, if they are to, hold `values` once. fill(part) is to read the model: `part` of
+/// it, which is nothing of it, but of its description, on ranks that have it from another. Returns what fill
+/// does.
+template <class T, class Fill>
+auto fill_held(const Holders& holders, std::span<T> values, std::optional<distributed::Interval> part,
+               Fill&& fill) {
+  if (holders.machine == nullptr) return fill(part);
+  const auto bytes = std::as_writable_bytes(values);
+  const bool is_filler = holders.machine->hold(bytes);
+  const auto filled = fill(is_filler ? part : distributed::Interval{});
+  holders.machine->filled(bytes);
+  return filled;
 }
 
 std::optional<model::ParameterRange> range(const std::optional<distributed::Interval>& part) {
@@ -90,22 +106,23 @@ void ModelFolder::shard(ParameterShards* shards) {
 }
 
 ModelFolder ModelFolder::load(const std::filesystem::path& path, const std::filesystem::path& adapter,
-                              ParameterShards* shards) {
+                              const Holders& holders) {
   auto config = read_model_config(path);
   const bool adds_head = !adapter.empty() && is_adapter_folder(adapter) && adds_score_head(adapter);
   const auto require = adds_head && !config.score_head ? Require::kAllButScore : Require::kAll;
   model::Transformer transformer(adds_head ? as_reward_model(config) : config);
   kernels::Buffer<float> parameters(static_cast<std::size_t>(transformer.layout().size()));
-  const auto part = adapter.empty() ? own_part(shards, transformer) : std::nullopt;
-  const auto type = read_parameters(path, transformer, require, parameters.span(), part);
-  if (!adapter.empty()) {
-    if (!is_adapter_folder(adapter))
-      throw InputError(adapter.string() + ": not the folder of an adapter: it has no adapter_config.json");
-    add_adapter(adapter, transformer, parameters.span());
-  }
+  if (!adapter.empty() && !is_adapter_folder(adapter))
+    throw InputError(adapter.string() + ": not the folder of an adapter: it has no adapter_config.json");
+  const auto own = adapter.empty() ? own_part(holders.shards, transformer) : std::nullopt;
+  const auto type = fill_held(holders, parameters.span(), own, [&](const auto& part) {
+    const auto stored = read_parameters(path, transformer, require, parameters.span(), part);
+    if (!adapter.empty() && !part) add_adapter(adapter, transformer, parameters.span());
+    return stored;
+  });
   ModelFolder folder{path, std::move(transformer), std::move(parameters),
                      text::Tokenizer::load(description_folder(path)), type};
-  folder.shard(shards);
+  folder.shard(holders.shards);
   return folder;
 }
 
@@ -115,10 +132,10 @@ void ModelFolder::move_to(const kernels::Stream& on) {
 }
 
 ModelFolder ModelFolder::load_frozen(const std::filesystem::path& path, kernels::Precision stored,
-                                     const std::filesystem::path& adapter, ParameterShards* shards,
+                                     const std::filesystem::path& adapter, const Holders& holders,
                                      const kernels::Stream& on) {
   if (stored == kernels::Precision::kFloat32) {
-    auto folder = load(path, adapter, shards);
+    auto folder = load(path, adapter, holders);
     folder.move_to(on);
     return folder;
   }
@@ -131,15 +148,17 @@ ModelFolder ModelFolder::load_frozen(const std::filesystem::path& path, kernels:
                         folder.parameters.span().subspan(static_cast<std::size_t>(view.offset),
                                                          static_cast<std::size_t>(view.size)));
     folder.parameters = {};
-    folder.shard(shards);
+    folder.shard(holders.shards);
     folder.move_to(on);
     return folder;
   }
   model::Transformer transformer(read_model_config(path));
   model::FrozenParameters frozen(transformer.layout());
-  const auto type = read_weights(path, transformer, Require::kAll, frozen, own_part(shards, transformer));
+  const auto type = fill_held(
+      holders, frozen.matrices(), own_part(holders.shards, transformer),
+      [&](const auto& part) { return read_weights(path, transformer, Require::kAll, frozen, part); });
   ModelFolder folder{path, std::move(transformer), {}, text::Tokenizer::load(path), type, std::move(frozen)};
-  folder.shard(shards);
+  folder.shard(holders.shards);
   folder.move_to(on);
   return folder;
 }

@@ -37,13 +37,15 @@ struct ModelFolder {
   /// a rank then reads its own part alone, where an adapter is added all of it first. Errors: InputError
   /// naming the file for anything missing, surplus, of wrong shape or not supported.
   static ModelFolder load(const std::filesystem::path& path, const std::filesystem::path& adapter = {},
-                          ParameterShards* shards = nullptr);
+                          ParameterShards* shards = nullptr) {
+    return load(path, adapter, Holders{shards});
+  }
 
   /// The same of a model that is never trained, whose weights are held in `stored`. A model's files go to
   /// bfloat16 without a copy of the whole; an adapter is added in float32 first. They end on the device of
-  /// `on`.
+  /// `on`. Collective where there are holders.
   static ModelFolder load_frozen(const std::filesystem::path& path, kernels::Precision stored,
-                                 const std::filesystem::path& adapter = {}, ParameterShards* shards = nullptr,
+                                 const std::filesystem::path& adapter = {}, const Holders& holders = {},
                                  const kernels::Stream& on = {});
 
   /// Brings the weights from the CPU to the device of `on`; what is sharded is there from the beginning.
@@ -77,6 +79,8 @@ struct ModelFolder {
   ValuesOf values(const kernels::Stream& on) const;
 
  private:
+  static ModelFolder load(const std::filesystem::path& path, const std::filesystem::path& adapter,
+                          const Holders& holders);
   friend ModelFolder load_as_reward_model(const std::filesystem::path&, std::uint64_t, std::int64_t,
                                           ParameterShards*);
   /// Divides what was loaded: brings this rank's own part to where all ranks read it, and leaves the rest.

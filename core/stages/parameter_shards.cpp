@@ -123,4 +123,11 @@ std::shared_ptr<ParameterShards> make_shards(Run& run) {
   return std::make_shared<ParameterShards>(run.groups, *run.publisher, run.on);
 }
 
+distributed::MachineMemory* machine_memory(Run& run) {
+  const bool divides = run.experiment.distributed.sharding == 3;
+  if (divides || run.ranks.size() == 1 || run.on.device() != kernels::Device::kCpu) return nullptr;
+  if (!run.machine) run.machine = std::make_shared<distributed::MachineMemory>(run.ranks);
+  return run.machine.get();
+}
+
 }  // namespace infalign::stages

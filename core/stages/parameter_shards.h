@@ -14,6 +14,7 @@
 #include "distributed/communicator.h"
 #include "distributed/courier.h"
 #include "distributed/device_published.h"
+#include "distributed/machine.h"
 #include "distributed/shard_groups.h"
 
 namespace infalign::stages {
@@ -64,5 +65,15 @@ void gather(const model::Gathering& from, distributed::Interval interval, std::s
 
 /// What the experiment asks for; null where parameters are not sharded, or there is one rank. Collective.
 std::shared_ptr<ParameterShards> make_shards(Run& run);
+
+/// How ranks hold a model that is never trained: divided among them, or once on each machine; where both are
+/// null, each has its own.
+struct Holders {
+  ParameterShards* shards = nullptr;
+  distributed::MachineMemory* machine = nullptr;
+};
+
+/// For ranks that compute on CPUs and divide no models; null where they do, or there is one rank. Collective.
+distributed::MachineMemory* machine_memory(Run& run);
 
 }  // namespace infalign::stages

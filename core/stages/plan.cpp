@@ -266,8 +266,10 @@ class Planner {
 
   /// The models that are there from the start; returns the bytes of what is prepared of those that score.
   std::int64_t add_loaded(StageMemory& memory) const {
+    const bool is_held_once = plan_.ranks > 1 && !divides_parameters() && !on_gpu();
+    const std::string once = is_held_once ? ", once on each machine" : "";
     const std::int64_t reference = stored_bytes(policy_, stored_in(e_.memory.reference));
-    memory.parts.push_back({"parameters: reference", reference});
+    memory.parts.push_back({"parameters: reference" + once, reference});
     std::int64_t prepared = 0, largest = reference;
     const auto add_scorers = [&](const std::string& what, const Scorers& scorers, const std::string& word) {
       std::int64_t bytes = 0;
@@ -277,7 +279,7 @@ class Planner {
         add_prepared(prepared, config, Use::kScoring, stored_in(word));
       }
       const auto number = scorers.size() > 1 ? std::to_string(scorers.size()) + " x " : "";
-      if (bytes > 0) memory.parts.push_back({"parameters: " + number + what, bytes});
+      if (bytes > 0) memory.parts.push_back({"parameters: " + number + what + once, bytes});
     };
     add_scorers("reward model", reward_, e_.memory.reward);
     add_scorers("judge", judge_, e_.memory.judge);

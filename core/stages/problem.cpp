@@ -24,7 +24,7 @@ std::unique_ptr<Problem> make_problem(Run& run) {
   const auto& experiment = run.experiment;
   if (experiment.synthetic)
     return std::make_unique<TabularProblem>(make_tables(*experiment.synthetic, experiment.seed));
-  auto problem = std::make_unique<LanguageProblem>(experiment, run.on, make_shards(run));
+  auto problem = std::make_unique<LanguageProblem>(experiment, run.on, make_shards(run), machine_memory(run));
   for (const auto& note : problem->notes()) log_once(run, note);
   return problem;
 }

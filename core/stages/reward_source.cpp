@@ -28,8 +28,8 @@ Combination combination_of(const std::string& name) {
 
 RewardModel::RewardModel(const std::filesystem::path& folder, const std::filesystem::path& policy_folder,
                          const kernels::Stream& on, kernels::Precision precision, kernels::Precision stored,
-                         ParameterShards* shards)
-    : folder_(ModelFolder::load_frozen(folder, stored, {}, shards, on)),
+                         const Holders& holders)
+    : folder_(ModelFolder::load_frozen(folder, stored, {}, holders, on)),
       weights_(folder_.prepare(on, kernels::Use::kScoring, precision)),
       shares_tokenizer_(same_tokenizer(folder, policy_folder)) {
   if (!folder_.transformer.config().score_head)
@@ -114,12 +114,12 @@ std::unique_ptr<RewardSource> make_reward_source(const std::string& name,
                                                  const experiment::RewardChoice& choice,
                                                  const std::filesystem::path& policy_folder,
                                                  const kernels::Stream& on, kernels::Precision precision,
-                                                 kernels::Precision stored, ParameterShards* shards) {
+                                                 kernels::Precision stored, const Holders& holders) {
   if (!choice.command.empty())
     return std::make_unique<RewardCommand>(name, choice.command, choice.timeout, choice.restarts);
   std::vector<std::unique_ptr<RewardSource>> models;
   for (const auto& folder : choice.models)
-    models.push_back(std::make_unique<RewardModel>(folder, policy_folder, on, precision, stored, shards));
+    models.push_back(std::make_unique<RewardModel>(folder, policy_folder, on, precision, stored, holders));
   if (models.empty()) return nullptr;
   if (models.size() == 1) return std::move(models.front());
   return std::make_unique<RewardEnsemble>(std::move(models), combination_of(choice.combine), choice.kappa);

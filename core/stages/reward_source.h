@@ -44,7 +44,7 @@ class RewardModel final : public RewardSource {
   /// model.
   RewardModel(const std::filesystem::path& folder, const std::filesystem::path& policy_folder,
               const kernels::Stream& on = {}, kernels::Precision precision = kernels::Precision::kFloat32,
-              kernels::Precision stored = kernels::Precision::kFloat32, ParameterShards* shards = nullptr);
+              kernels::Precision stored = kernels::Precision::kFloat32, const Holders& holders = {});
 
   std::vector<float> score(const kernels::Stream& on, std::span<const std::int32_t> prompt_ids,
                            const std::string& prompt_text,
@@ -95,6 +95,6 @@ std::unique_ptr<RewardSource> make_reward_source(const std::string& name,
                                                  const kernels::Stream& on = {},
                                                  kernels::Precision precision = kernels::Precision::kFloat32,
                                                  kernels::Precision stored = kernels::Precision::kFloat32,
-                                                 ParameterShards* shards = nullptr);
+                                                 const Holders& holders = {});
 
 }  // namespace infalign::stages

@@ -18,6 +18,7 @@
 #include "distributed/communicator.h"
 #include "distributed/device_collectives.h"
 #include "distributed/device_published.h"
+#include "distributed/machine.h"
 #include "distributed/shard_groups.h"
 #include "distributed/watchdog.h"
 #include "kernels/device.h"
@@ -38,6 +39,7 @@ struct Run {
   // Among GPUs: of groups.owners(), where there are several ranks, and of groups.copies(), if there are any.
   distributed::DeviceCollectives *collectives = nullptr, *of_copies = nullptr;
   std::shared_ptr<distributed::DevicePublisher> publisher{};  // of parameters that are sharded on GPUs
+  std::shared_ptr<distributed::MachineMemory> machine{};      // of models that are never trained, on CPUs
   std::string where = "start";  // stage, variant and step, for the message of a rank that fails
   std::string revision = "unknown";
   bool progress = true;  // bars and log lines on the root rank

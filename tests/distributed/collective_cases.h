@@ -16,6 +16,9 @@
 #include <vector>
 
 #include "distributed/communicator.h"
+#include "distributed/machine.h"
+#include "kernels/device.h"
+#include "kernels/pages.h"
 
 namespace infalign::distributed::testing {
 
@@ -308,6 +311,28 @@ inline void fetch_published(Communicator& ranks) {
   ranks.barrier();
 }
 
+// One rank of a machine writes, the others find it in memory of their own; here all are of one.
+inline void hold_memory_once(Communicator& ranks) {
+  MachineMemory machine(ranks);
+  const auto fillers_of = [&](std::span<float> memory) {
+    const bool is_filler = machine.hold(std::as_writable_bytes(memory));
+    for (std::size_t i = 0; is_filler && i < memory.size(); ++i) memory[i] = static_cast<float>(i);
+    machine.filled(std::as_writable_bytes(memory));
+    std::vector<std::int64_t> fillers{is_filler ? 1 : 0};
+    ranks.all_reduce_sum(std::span(fillers));
+    return fillers.front();
+  };
+  for (const std::size_t size : {std::size_t{10}, std::size_t{1} << 20, std::size_t{123'457}}) {
+    kernels::Buffer<float> memory(size), other(size);
+    const bool is_shared = kernels::has_own_pages(size * sizeof(float));
+    expect(ranks, fillers_of(memory.span()) == (is_shared ? 1 : ranks.size()), "one rank fills large memory");
+    expect(ranks, fillers_of(other.span()) == (is_shared ? 1 : ranks.size()), "and another");
+    std::vector<float> expected(size);
+    std::iota(expected.begin(), expected.end(), 0.0f);
+    expect_values(ranks, std::vector(memory.span().begin(), memory.span().end()), expected);
+  }
+}
+
 inline constexpr std::array kCollectiveCases{
     CollectiveCase{"barriers", barriers},
     CollectiveCase{"broadcast_from_every_rank", broadcast_from_every_rank},
@@ -324,6 +349,7 @@ inline constexpr std::array kCollectiveCases{
     CollectiveCase{"concatenate_vectors", concatenate_vectors},
     CollectiveCase{"split_ranks", split_ranks},
     CollectiveCase{"fetch_published", fetch_published},
+    CollectiveCase{"hold_memory_once", hold_memory_once},
     CollectiveCase{"refusals", refusals},
 };
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <system_error>
 
 #include "kernels/device.h"
 
@@ -41,6 +42,37 @@ TEST(Pages, TakeMemoryWhenTheyAreWrittenTo) {
   EXPECT_EQ(resident(), kSize * sizeof(float) / 2);
   buffer[0] = 1;
   EXPECT_GT(resident(), kSize * sizeof(float) / 2);
+}
+
+TEST(SharedPages, AreTheSameInThePlaceOfTwoBuffers) {
+  if (!has_own_pages(kSize * sizeof(float))) GTEST_SKIP() << "buffers come from the heap";
+  constexpr std::size_t kOdd = kSize + 5;  // the last page is not whole
+  Buffer<float> one(kOdd), other(kOdd);
+  {
+    const SharedPages pages(kOdd * sizeof(float)), again(pages.name());
+    pages.put_in_place_of(std::as_writable_bytes(one.span()));
+    again.put_in_place_of(std::as_writable_bytes(other.span()));
+  }
+  EXPECT_EQ(other[kOdd - 1], 0.0f);
+  std::ranges::fill(one.span(), 1.0f);
+  EXPECT_TRUE(std::ranges::all_of(other.span(), [](float value) { return value == 1.0f; }));
+  make_read_only(std::as_writable_bytes(one.span()));
+  other[3] = 2;
+  EXPECT_EQ(one[3], 2.0f);
+  one = {};
+  EXPECT_EQ(other[3], 2.0f);
+}
+
+TEST(SharedPages, AreNotTakenForOthers) {
+  const SharedPages pages(1000);
+  auto name = pages.name();
+  EXPECT_NO_THROW(SharedPages{name});
+  ++name.inode;
+  EXPECT_THROW(SharedPages{name}, std::system_error);
+  name = pages.name();
+  name.file = 1 << 20;
+  EXPECT_THROW(SharedPages{name}, std::system_error);
+  EXPECT_THROW(SharedPages{SharedPages::Name{}}, std::system_error);
 }
 
 TEST(Pages, SmallBuffersToo) {

@@ -32,7 +32,7 @@ std::vector<float> whole_of(const ModelFolder& folder) {
 class ShardedFolder : public testing::TestWithParam<kernels::Precision> {
  protected:
   static ModelFolder load(ParameterShards* shards) {
-    return ModelFolder::load_frozen(kStoryteller, GetParam(), {}, shards);
+    return ModelFolder::load_frozen(kStoryteller, GetParam(), {}, {shards});
   }
 };
 INSTANTIATE_TEST_SUITE_P(Stored, ShardedFolder,
