@@ -92,10 +92,9 @@ void Pieces::normalise_backward(std::int64_t T, const NormOffsets& norm, const f
 }
 
 void Pieces::linear(std::int64_t T, std::int64_t layer, Matrix which, const float* in, float* out) const {
-  weights_.matrix(layer, which).forward(on_, T, in, out);
+  const std::int64_t bias = transformer_.layout().layer(layer).matrix[which].bias;
+  weights_.matrix(layer, which).forward(on_, T, in, out, bias == kAbsent ? nullptr : weights_.at(bias));
   if (weights_.adapter() != nullptr) weights_.update(layer, which).forward(on_, T, in, out);
-  if (const std::int64_t bias = transformer_.layout().layer(layer).matrix[which].bias; bias != kAbsent)
-    kernels::bias_forward(on_, T, parts_of(config_, which).rows(), weights_.at(bias), out);
 }
 
 void Pieces::linear_backward(std::int64_t T, std::int64_t layer, Matrix which, const float* d_out,

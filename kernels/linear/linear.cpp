@@ -11,6 +11,7 @@
 #include <string>
 #include <tuple>
 
+#include "kernels/bias/bias.h"
 #include "kernels/cuda/operations.h"
 #include "kernels/linear/bfloat16.h"
 #include "kernels/linear/products.h"
@@ -325,12 +326,13 @@ void Linear::for_each_widened(const Stream& on, Visit&& visit) const {
   }
 }
 
-void Linear::forward(const Stream& on, std::int64_t T, const float* in, float* out) const {
+void Linear::forward(const Stream& on, std::int64_t T, const float* in, float* out, const float* bias) const {
   if (n_ == 0) return;
-  if (on.device() == Device::kCuda) return on_cuda().linear_forward(on, prepared(), T, in, out);
+  if (on.device() == Device::kCuda) return on_cuda().linear_forward(on, prepared(), T, in, bias, out);
   with_enough_rows(T, k_, in, n_, out, [&](std::int64_t rows, const float* from, float* to) {
     forward_on_cpu(on, rows, from, to);
   });
+  if (bias != nullptr) bias_forward(on, T, n_, bias, out);
 }
 
 void Linear::forward_on_cpu(const Stream& on, std::int64_t T, const float* in, float* out) const {

@@ -24,8 +24,10 @@ class Linear {
   void prepare(const Stream& on, std::int64_t n, std::int64_t k, const std::uint16_t* weight,
                Precision precision, Use use);
 
-  /// out [T, n] = in [T, k] W^T. A row's result does not depend on other rows.
-  void forward(const Stream& on, std::int64_t T, const float* in, float* out) const;
+  /// out [T, n] = in [T, k] W^T, and `bias` [n], where there is one, added to each row. A row's result does
+  /// not depend on other rows.
+  void forward(const Stream& on, std::int64_t T, const float* in, float* out,
+               const float* bias = nullptr) const;
 
   /// From d_out [T, n]: d_in [T, k] = d_out W.
   void backward_input(const Stream& on, std::int64_t T, const float* d_out, float* d_in) const;

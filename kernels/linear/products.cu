@@ -2,6 +2,7 @@
 // rounded first. The bounds are those of matmul.cu.
 #include "kernels/linear/products.h"
 
+#include "kernels/bias/bias.h"
 #include "kernels/cuda/scratch.h"
 #include "kernels/linear/bfloat16.h"
 #include "kernels/matmul/cublas_lt.h"
@@ -37,15 +38,20 @@ const void* entries_of(const PreparedMatrix& matrix) {
   return matrix.weight;
 }
 
+/// The library reads a bias in vectors of 16 bytes; a parameter may lie anywhere.
+bool may_be_fused(const float* bias) { return reinterpret_cast<std::uintptr_t>(bias) % 16 == 0; }
+
 }  // namespace
 
 void linear_forward(const Stream& on, const PreparedMatrix& matrix, std::int64_t T, const float* in,
-                    float* out) {
+                    const float* bias, float* out) {
   const Rows rows(on, matrix.precision, T * matrix.k, in);
+  const bool is_fused = may_be_fused(bias);  // of none, as well
   multiply(on,
            {element_of(matrix), Transpose::kNo, Transpose::kYes, T, matrix.n, matrix.k, rows.data(), matrix.k,
-            entries_of(matrix), matrix.k, 0, out, matrix.n},
+            entries_of(matrix), matrix.k, 0, out, matrix.n, is_fused ? bias : nullptr},
            {.m = kNominalRows});
+  if (!is_fused) bias_forward(on, T, matrix.n, bias, out);
 }
 
 void linear_backward_input(const Stream& on, const PreparedMatrix& matrix, std::int64_t T, const float* d_out,

@@ -16,9 +16,10 @@ struct PreparedMatrix {
   Precision precision = Precision::kFloat32;
 };
 
-/// out [T, n] = in [T, k] W^T. A row's bits do not depend on other rows, nor on how many there are.
+/// out [T, n] = in [T, k] W^T, and `bias` [n] added to each row unless it is null. A row's bits do not depend
+/// on other rows, nor on how many there are.
 void linear_forward(const Stream& on, const PreparedMatrix& matrix, std::int64_t T, const float* in,
-                    float* out);
+                    const float* bias, float* out);
 
 /// d_in [T, k] = d_out [T, n] W.
 void linear_backward_input(const Stream& on, const PreparedMatrix& matrix, std::int64_t T, const float* d_out,

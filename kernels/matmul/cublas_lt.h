@@ -22,6 +22,7 @@ struct Product {
   float beta;
   float* c;
   std::int64_t ldc;
+  const float* bias = nullptr;  // [n], at a multiple of 16 bytes; added to each row as it is stored
 };
 
 /// What an algorithm is chosen for in the place of the product's own m and k: products that differ in these

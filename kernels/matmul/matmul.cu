@@ -39,6 +39,7 @@ struct Kind {
   Transpose transpose_a, transpose_b;
   std::int64_t m, n, k, lda, ldb, ldc;
   float beta;
+  bool is_biased;
   std::uint32_t align_a, align_b, align_c;
   auto operator<=>(const Kind&) const = default;
 };
@@ -72,6 +73,10 @@ class Call {
           "cublasLtMatmulDescCreate", p);
     set_transpose(CUBLASLT_MATMUL_DESC_TRANSA, p.transpose_b);
     set_transpose(CUBLASLT_MATMUL_DESC_TRANSB, p.transpose_a);
+    if (p.bias != nullptr) {  // a value for each row of the transpose
+      describe(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+      describe(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
+    }
     const bool a_turned = p.transpose_a == Transpose::kYes, b_turned = p.transpose_b == Transpose::kYes;
     lay_out(first_, element, b_turned ? p.k : p.n, b_turned ? p.n : p.k, p.ldb);
     lay_out(second_, element, a_turned ? p.m : p.k, a_turned ? p.k : p.m, p.lda);
@@ -112,8 +117,11 @@ class Call {
 
  private:
   void set_transpose(cublasLtMatmulDescAttributes_t attribute, Transpose transpose) {
-    const cublasOperation_t operation = transpose == Transpose::kYes ? CUBLAS_OP_T : CUBLAS_OP_N;
-    check(cublasLtMatmulDescSetAttribute(description_.handle, attribute, &operation, sizeof operation),
+    describe(attribute, transpose == Transpose::kYes ? CUBLAS_OP_T : CUBLAS_OP_N);
+  }
+  template <class T>
+  void describe(cublasLtMatmulDescAttributes_t attribute, T value) {
+    check(cublasLtMatmulDescSetAttribute(description_.handle, attribute, &value, sizeof value),
           "cublasLtMatmulDescSetAttribute", product_);
   }
   void lay_out(Layout& layout, cudaDataType_t element, std::int64_t rows, std::int64_t columns,
@@ -144,9 +152,19 @@ cublasLtMatmulAlgo_t algorithm_for(const Product& product, Nominal nominal) {
   Product asked = product;
   if (nominal.m > 0) asked.m = nominal.m;
   if (nominal.k > 0) asked.k = nominal.k;
-  const Kind kind{asked.element,     asked.transpose_a, asked.transpose_b,  asked.m,
-                  asked.n,           asked.k,           asked.lda,          asked.ldb,
-                  asked.ldc,         asked.beta,        alignment(asked.a), alignment(asked.b),
+  const Kind kind{asked.element,
+                  asked.transpose_a,
+                  asked.transpose_b,
+                  asked.m,
+                  asked.n,
+                  asked.k,
+                  asked.lda,
+                  asked.ldb,
+                  asked.ldc,
+                  asked.beta,
+                  asked.bias != nullptr,
+                  alignment(asked.a),
+                  alignment(asked.b),
                   alignment(asked.c)};
   const std::lock_guard guard(lock);
   auto found = known.find(kind);

@@ -283,7 +283,11 @@ std::vector<Operation> product_rows() {
                               matrix.prepare(t.on, n, k, t.in(normal(n * k, 1)), precision, Use::kTraining);
                               const float* in = t.in(normal(T * k, 2));
                               const float* d_out = t.in(normal(T * n, 3));
+                              const float* bias = t.in(normal(n + 1, 5));
                               matrix.forward(t.on, T, in, t.out("out", unset(T * n)));
+                              matrix.forward(t.on, T, in, t.out("biased", unset(T * n)), bias);
+                              matrix.forward(t.on, T, in, t.out("biased by what lies anywhere", unset(T * n)),
+                                             bias + 1);
                               matrix.backward_input(t.on, T, d_out, t.out("d_in", unset(T * k)));
                               matrix.backward_weight(t.on, T, d_out, in, t.out("d_weight", normal(n * k, 4)));
                               t.on.synchronise();  // before the prepared matrix goes

@@ -19,6 +19,8 @@ struct Layout {
 };
 struct Description {
   cublasOperation_t transpose_a = CUBLAS_OP_N, transpose_b = CUBLAS_OP_N;
+  cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+  const float* bias = nullptr;
 };
 
 float element(const void* data, cudaDataType_t type, std::int64_t at) {
@@ -27,7 +29,7 @@ float element(const void* data, cudaDataType_t type, std::int64_t at) {
   return std::bit_cast<float>(bits);
 }
 
-/// d [m, n] = op(a) op(b) + beta d, all column-major.
+/// d [m, n] = op(a) op(b) + beta d, and a bias [m] added to each column, all column-major.
 void multiply(const Description& how, const Layout& a_layout, const void* a, const Layout& b_layout,
               const void* b, const Layout& d_layout, float* d, float alpha, float beta) {
   const auto m = static_cast<std::int64_t>(d_layout.rows), n = static_cast<std::int64_t>(d_layout.columns);
@@ -49,6 +51,7 @@ void multiply(const Description& how, const Layout& a_layout, const void* a, con
     float* column = d + j * d_layout.stride;
     for (std::int64_t i = 0; i < m; ++i)
       column[i] = alpha * sum[static_cast<std::size_t>(i)] + (beta == 0 ? 0.0f : beta * column[i]);
+    for (std::int64_t i = 0; how.epilogue == CUBLASLT_EPILOGUE_BIAS && i < m; ++i) column[i] += how.bias[i];
   }
 }
 
@@ -70,7 +73,8 @@ T& behind(Handle handle) {
 /// What an algorithm remembers of the product it was chosen for.
 std::uint64_t fingerprint(const Description& how, const Layout& a, const Layout& b) {
   return 1 + static_cast<std::uint64_t>(how.transpose_a) + 4 * static_cast<std::uint64_t>(how.transpose_b) +
-         16 * static_cast<std::uint64_t>(a.type) + 4096 * static_cast<std::uint64_t>(b.type);
+         16 * static_cast<std::uint64_t>(a.type) + 4096 * static_cast<std::uint64_t>(b.type) +
+         (std::uint64_t{1} << 20) * static_cast<std::uint64_t>(how.epilogue);
 }
 
 }  // namespace
@@ -110,15 +114,17 @@ cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t description) {
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t description,
                                               cublasLtMatmulDescAttributes_t attribute, const void* value,
                                               std::size_t size) {
-  if (size != sizeof(cublasOperation_t)) return CUBLAS_STATUS_INVALID_VALUE;
   Description& how = behind<Description>(description);
-  if (attribute == CUBLASLT_MATMUL_DESC_TRANSA)
-    std::memcpy(&how.transpose_a, value, size);
-  else if (attribute == CUBLASLT_MATMUL_DESC_TRANSB)
-    std::memcpy(&how.transpose_b, value, size);
-  else
-    return CUBLAS_STATUS_NOT_SUPPORTED;
-  return CUBLAS_STATUS_SUCCESS;
+  const auto set = [&](auto& field) {
+    if (size != sizeof field) return CUBLAS_STATUS_INVALID_VALUE;
+    std::memcpy(&field, value, size);
+    return CUBLAS_STATUS_SUCCESS;
+  };
+  if (attribute == CUBLASLT_MATMUL_DESC_TRANSA) return set(how.transpose_a);
+  if (attribute == CUBLASLT_MATMUL_DESC_TRANSB) return set(how.transpose_b);
+  if (attribute == CUBLASLT_MATMUL_DESC_EPILOGUE) return set(how.epilogue);
+  if (attribute == CUBLASLT_MATMUL_DESC_BIAS_POINTER) return set(how.bias);
+  return CUBLAS_STATUS_NOT_SUPPORTED;
 }
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
   *preference = reinterpret_cast<cublasLtMatmulPreference_t>(new char);
@@ -163,6 +169,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t description
     return CUBLAS_STATUS_NOT_SUPPORTED;
   using infalign::host_cuda::is_device_memory;
   if (!is_device_memory(a) || !is_device_memory(b) || !is_device_memory(d))
+    return CUBLAS_STATUS_INVALID_VALUE;
+  const bool is_biased = how.epilogue == CUBLASLT_EPILOGUE_BIAS;
+  if (is_biased && (!is_device_memory(how.bias) || reinterpret_cast<std::uintptr_t>(how.bias) % 16 != 0))
     return CUBLAS_STATUS_INVALID_VALUE;
   const float scale = *static_cast<const float*>(alpha), keep = *static_cast<const float*>(beta);
   infalign::host_cuda::queue_work(
