@@ -13,9 +13,14 @@ LITTLE = "13"
 
 CUDA_PROGRAM = os.environ["INFALIGN_CUDA_PROGRAM"]  # the whole program over the stand-ins
 config, small = small_config()
-preferences = SCRATCH / "small" / "few.jsonl"
-preferences.write_text("".join((ROOT / "data" / "preferences.jsonl").read_text().splitlines(keepends=True)[:40]))
-settings = {**small, "reward.preferences": preferences, "reward.pairs_per_step": 16, "prompts.max_train": 4, "prompts.max_heldout": 4,
+# Few and short: fibers in the place of a GPU's threads take their time.
+preferences, train, heldout = (SCRATCH / "small" / f"{name}.jsonl" for name in ("few", "train", "heldout"))
+pairs = [json.loads(line) for line in (ROOT / "data" / "preferences.jsonl").read_text().splitlines()[:400:10]]
+preferences.write_text("".join(json.dumps({key: " ".join(text.split(" ")[:4]) for key, text in pair.items()}) + "\n" for pair in pairs))
+for file, did in ((train, "saw"), (heldout, "had")):
+    file.write_text("".join(json.dumps({"prompt": f"{who} {did} a {what}"}) + "\n" for who, what in
+                            (("Tom", "cat"), ("Lily", "big dog"), ("The fox", "bird"), ("Mia", "boat in the sea"))))
+settings = {**small, "reward.preferences": preferences, "reward.pairs_per_step": 16, "prompts.train": train, "prompts.heldout": heldout,
             "sampling.max_new_tokens": 4, "calibration.rollouts_per_prompt": 6, "alignment.steps": 4, "alignment.prompts_per_step": 4,
             "alignment.samples_per_prompt": 3, "distributed.micro_batch_prompts": 1, "evaluation.samples_per_prompt": 4,
             "alignment.variants": "[{name: infalign, transform: optimal}]"}
@@ -94,7 +99,7 @@ said = start("auto", one)
 check("on 1 rank, GPU (device: auto)" in said, f"the log does not say what `auto` became:\n{said}")
 require_near_run(cpu, one, "GPU against CPU")
 expected = digests(one)
-for ranks, stage, group in ((2, 0, 0), (2, 2, 0), (2, 3, 0), (4, 2, 0), (4, 3, 0), (4, 3, 2)):
+for ranks, stage, group in ((2, 0, 0), (2, 3, 0), (4, 2, 0), (4, 3, 2)):
     output = fresh(f"cuda_{ranks}_{stage}_{group}")
     sharded = {**settings, "distributed.sharding": stage, "distributed.shard_ranks": group}
     memory = {"HOST_CUDA_MIB": LITTLE} if ranks == 4 else {}

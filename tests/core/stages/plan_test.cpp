@@ -227,11 +227,11 @@ TEST_F(QuickstartPlan, CountsTheWork) {
   EXPECT_THAT(stages, ElementsAre("reward", "calibrate", "align", "evaluate", "evaluate: calibration check"));
   const auto& align = plan.work[2];
   EXPECT_EQ(align.runs, 3);
-  EXPECT_EQ(align.steps, 100);
+  EXPECT_EQ(align.steps, 60);
   EXPECT_EQ(align.items, 64);
   EXPECT_EQ(align.samples, 64 * 16);
   EXPECT_EQ(align.micro_batches, 16);
-  EXPECT_GT(align.tokens, 3.0 * 100 * 64 * 16 * 16);
+  EXPECT_GT(align.tokens, 3.0 * 60 * 64 * 16 * 8);
   EXPECT_EQ(plan.work[1].items, 20);
   EXPECT_EQ(plan.work[1].micro_batches, 5);
 }

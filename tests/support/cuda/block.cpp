@@ -206,7 +206,9 @@ class Runner {
   void* dynamic_shared() const { return dynamic_.get(); }
 
  private:
-  static bool same(Site a, Site b) { return a.line == b.line && std::strcmp(a.file, b.file) == 0; }
+  static bool same(Site a, Site b) {
+    return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0);
+  }
   static std::string described(Site site) { return std::string(site.file) + ":" + std::to_string(site.line); }
   std::string described(const Fiber& fiber) const {
     const Index& block = here().block;
