@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/stages/precision.h"
+#include "distributed/machine.h"
 
 namespace infalign::stages {
 namespace {
