@@ -261,7 +261,7 @@ inline void split_ranks(Communicator& ranks) {
   expect_values(ranks, sum, expected);
   if (!ranks.concurrent()) return;
   const auto same = ranks.split(0);
-  std::vector<std::int64_t> ones(1000, 1), of_courier(1000, 2);
+  std::vector<std::int64_t> ones(100, 1), of_courier(100, 2);
   std::thread courier([&] {
     for (int i = 0; i < 20; ++i) same->all_reduce_sum(std::span(of_courier));
   });
@@ -269,8 +269,8 @@ inline void split_ranks(Communicator& ranks) {
   courier.join();
   std::uint64_t power = 1;
   for (int i = 0; i < 20; ++i) power *= static_cast<std::uint64_t>(ranks.size());
-  expect_values(ranks, ones, std::vector(1000, static_cast<std::int64_t>(power)));
-  expect_values(ranks, of_courier, std::vector(1000, static_cast<std::int64_t>(2 * power)));
+  expect_values(ranks, ones, std::vector(100, static_cast<std::int64_t>(power)));
+  expect_values(ranks, of_courier, std::vector(100, static_cast<std::int64_t>(2 * power)));
 }
 
 // Each rank reads other parts of a whole, as often as it likes, while some do something else.
