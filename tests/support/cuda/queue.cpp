@@ -407,9 +407,11 @@ void check_argument(const void* value, std::size_t size) {
     std::uintptr_t word = 0;
     std::memcpy(&word, static_cast<const char*>(value) + at, sizeof word);
     if (word < 0x500000000000u || word > 0x7fffffffffffu) continue;  // where programs and their heaps lie
+    // NOLINTBEGIN(performance-no-int-to-ptr): it may be one, which is the question
     if (is_device_memory(reinterpret_cast<const void*>(word))) continue;
     unsigned char resident = 0;
     if (mincore(reinterpret_cast<void*>(word / page * page), 1, &resident) != 0) continue;  // not mapped
+    // NOLINTEND(performance-no-int-to-ptr)
     std::fprintf(stderr, "a kernel was given an address of the CPU's memory, %#zx\n", word);
     std::abort();
   }

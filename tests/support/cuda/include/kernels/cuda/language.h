@@ -49,8 +49,10 @@
   static const char infalign_tag_of_##name = 0;                           \
   infalign_type_of_##name& name = *static_cast<infalign_type_of_##name*>( \
       ::infalign::host_cuda::shared_memory(&infalign_tag_of_##name, sizeof(infalign_type_of_##name)))
+// NOLINTBEGIN(bugprone-macro-parentheses): a type cannot stand in them
 #define INFALIGN_DYNAMIC_SHARED(type, name) \
   type* const name = static_cast<type*>(::infalign::host_cuda::dynamic_shared_memory())
+// NOLINTEND(bugprone-macro-parentheses)
 
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
 
