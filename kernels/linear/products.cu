@@ -46,12 +46,12 @@ bool may_be_fused(const float* bias) { return reinterpret_cast<std::uintptr_t>(b
 void linear_forward(const Stream& on, const PreparedMatrix& matrix, std::int64_t T, const float* in,
                     const float* bias, float* out) {
   const Rows rows(on, matrix.precision, T * matrix.k, in);
-  const bool is_fused = may_be_fused(bias);  // of none, as well
+  const bool is_fused = bias != nullptr && matrix.k > 0 && may_be_fused(bias);  // an empty sum is no product
   multiply(on,
            {element_of(matrix), Transpose::kNo, Transpose::kYes, T, matrix.n, matrix.k, rows.data(), matrix.k,
             entries_of(matrix), matrix.k, 0, out, matrix.n, is_fused ? bias : nullptr},
            {.m = kNominalRows});
-  if (!is_fused) bias_forward(on, T, matrix.n, bias, out);
+  if (bias != nullptr && !is_fused) bias_forward(on, T, matrix.n, bias, out);
 }
 
 void linear_backward_input(const Stream& on, const PreparedMatrix& matrix, std::int64_t T, const float* d_out,
