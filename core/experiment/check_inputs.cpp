@@ -194,6 +194,7 @@ class InputChecker : Checker {
     }
     const std::string problem = program_problem(given.command.front());
     if (!problem.empty()) return refuse(path + ".command", problem);
+    if (given.read_at != defaults.read_at) warn(path + ".read_at", "has no effect: it belongs to models");
     for (std::size_t i = 1; i < given.command.size(); ++i)
       if (is_lost_path(given.command[i]))
         warn(path + ".command." + std::to_string(i),

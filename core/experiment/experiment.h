@@ -50,6 +50,7 @@ struct RewardChoice {
   std::vector<std::string> command = {};  // program and arguments; arguments that name a file are absolute
   double timeout = 300;                   // seconds for the responses to one prompt
   std::int64_t restarts = 2;              // of the program, for each prompt
+  std::string read_at = "as_saved";       // last_token | stop_token | as_saved: as each model's folder says
 
   bool empty() const { return models.empty() && command.empty(); }
   bool operator==(const RewardChoice&) const = default;
@@ -88,6 +89,7 @@ struct Reward {
   std::int64_t epochs = 1, pairs_per_step = 32;
   std::int64_t max_tokens = 256;
   std::string too_long = "truncate_left";  // error | drop | truncate_left: what is longer than max_tokens
+  std::string read_at = "as_saved";        // last_token | stop_token, which then closes every answer
   double heldout_fraction = 0.1;
   double margin = 0, centre_rewards = 0;  // stages::PairLoss
   OptimizerSettings optimizer;

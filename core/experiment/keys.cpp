@@ -24,6 +24,9 @@ Rule required_one_of(std::vector<std::string> choices) {
 /// The one vocabulary for sequences that are longer than they may be.
 Rule too_long_choices() { return one_of({"error", "drop", "truncate_left"}); }
 
+/// Where a reward model reads.
+Rule read_at_choices() { return one_of({"as_saved", "last_token", "stop_token"}); }
+
 /// AdamW's keys stand flat in every section that trains.
 void append(std::vector<Key>& keys, OptimizerSettings& o) {
   const std::vector<Key> optimizer = {
@@ -67,6 +70,10 @@ Section describe(const std::string& name, const std::string& meaning, RewardChoi
                     "What several models make of their rewards; lower_bound: mean - kappa x standard "
                     "deviation over the models."},
                    {"kappa", &r.kappa, at_least(0), "Of lower_bound."},
+                   {"read_at", &r.read_at, read_at_choices(),
+                    "Of models: the reward is read at a response's last token, or at a stop token put behind "
+                    "every response; as_saved: as the model's folder says, or else last_token "
+                    "([rewards](rewards.md))."},
                    {"command", &r.command, program(),
                     "A program and its arguments that reads JSON lines of prompts and responses and writes "
                     "rewards ([rewards](rewards.md)). Give this or models."},
@@ -145,6 +152,12 @@ Section describe(const std::string& name, const std::string& meaning, Reward& r)
           {"too_long", &r.too_long, too_long_choices(),
            "What becomes of pairs with a longer one: refused, left out, or without their beginning; "
            "counted."},
+          {"read_at", &r.read_at, read_at_choices(),
+           "The model is read at an answer's last token, or at a stop token put behind every answer, here "
+           "and "
+           "in use: the choice where many responses meet the length limit; as_saved: as the backbone's "
+           "folder "
+           "says, or else last_token ([rewards](rewards.md))."},
           {"heldout_fraction", &r.heldout_fraction, at_least(0).below(1),
            "Share of the pairs kept aside to measure the accuracy: all pairs of a prompt, by a hash of its "
            "text."},

@@ -30,6 +30,7 @@ constexpr std::string_view kHarmless[] = {
     "pad_token_id",
     "problem_type",
     "return_dict",
+    "reward_read_at",
     "tokenizer_class",
     "torch_dtype",
     "transformers.js_config",

@@ -11,6 +11,7 @@
 #include "core/model/parameters.h"
 #include "core/model/transformer.h"
 #include "core/stages/adapter_folder.h"
+#include "core/stages/closing_token.h"
 #include "core/stages/evaluate.h"
 #include "core/stages/model_folder.h"
 #include "core/stages/precision.h"
@@ -99,13 +100,20 @@ class Planner {
 
   Scorers add_scorers(const std::string& role, const std::optional<experiment::Reward>& trained,
                       const experiment::RewardChoice& choice) {
-    if (choice.empty() && trained)
-      return {add_model(role, described_by(e_.backbone(*trained)), true, &*trained)};
+    const auto count_closing = [&](const std::filesystem::path& folder, const std::string& read_at) {
+      if (reads_at_stop_token(description_folder(folder), read_at)) closing_tokens_ = 1;
+    };
+    if (choice.empty() && trained) {
+      const auto folder = described_by(e_.backbone(*trained));
+      count_closing(folder, trained->read_at);
+      return {add_model(role, folder, true, &*trained)};
+    }
     const bool needed = e_.runs(Stage::kCalibrate) || e_.runs(Stage::kAlign) || e_.runs(Stage::kEvaluate);
     Scorers scorers;
     for (std::size_t i = 0; needed && i < choice.models.size(); ++i) {
       const auto number = choice.models.size() > 1 ? " " + std::to_string(i + 1) : "";
       scorers.push_back(add_model(role + number, choice.models[i], false));
+      count_closing(choice.models[i], choice.read_at);
     }
     return scorers;
   }
@@ -163,7 +171,7 @@ class Planner {
     return pass(load, n, e_.sampling.max_new_tokens - 1, e_.sampling.max_new_tokens);
   }
   Pass scorer_pass(const PromptLoad& load, std::int64_t n) const {
-    return pass(load, n, e_.sampling.max_new_tokens, 0);
+    return pass(load, n, e_.sampling.max_new_tokens + closing_tokens_, 0);
   }
   static Pass pass(const PromptLoad& load, std::int64_t n, std::int64_t read, std::int64_t targets) {
     Pass sum;
@@ -188,7 +196,8 @@ class Planner {
     work.items = load.visits / steps;
     work.samples = work.items * n;
     work.micro_batches = ceil_divide(work.items, e_.distributed.micro_batch_prompts);
-    work.tokens = static_cast<double>(runs) * scorer_pass(load, n).tokens;
+    work.tokens =
+        static_cast<double>(runs) * pass(load, n, e_.sampling.max_new_tokens, 0).tokens;  // of the policy
     return work;
   }
 
@@ -339,7 +348,8 @@ class Planner {
     memory.parts.push_back({"key/value cache", decoder.cache});
     memory.parts.push_back({"activations of sampling",
                             decoder.prefill + decoder.rows + model::Generator::logits_bytes(policy_, rows)});
-    const auto read = load.longest + n * e_.sampling.max_new_tokens;  // one prompt at a time
+    const auto read =
+        load.longest + n * (e_.sampling.max_new_tokens + closing_tokens_);  // one prompt at a time
     std::int64_t scoring = 0;
     for (const auto& scorers : {reward_, reranker_, judges ? judge_ : Scorers()})
       for (const auto& config : scorers) scoring += model::Activations::bytes(config, read, Keep::kNothing);
@@ -480,9 +490,10 @@ class Planner {
     const auto folder = described_by(e_.backbone(settings));
     const auto described = description_folder(folder);
     const auto config = as_reward_model(read_model_config(folder, settings.layers));
-    const auto data =
-        read_preference_pairs(settings, text::Tokenizer::load(described), config.max_positions,
-                              [&] { return text::ChatTemplate::load(described, e_.model.chat_template); });
+    const auto tokenizer = text::Tokenizer::load(described);
+    const auto data = read_preference_pairs(
+        settings, tokenizer, closing_token(described, tokenizer, settings.read_at), config.max_positions,
+        [&] { return text::ChatTemplate::load(described, e_.model.chat_template); });
     if (!data.too_long().empty()) plan_.notes.push_back(name + ": " + data.too_long());
     const auto per_batch = pairs_per_micro_batch(settings, e_.distributed);
     const auto count = std::ssize(data.train);
@@ -610,6 +621,7 @@ class Planner {
   Plan plan_;
   model::ModelConfig policy_;
   Scorers reward_, judge_, reranker_;
+  std::int64_t closing_tokens_ = 0;            // that a reward model reads behind a response
   std::vector<std::int64_t> train_, heldout_;  // tokens of each prompt
   std::int64_t prompt_text_bytes_ = 0;         // of the training prompts
   std::int64_t kept_head_ = 0;                 // bytes

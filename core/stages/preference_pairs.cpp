@@ -31,15 +31,19 @@ void leave_off_stop(const text::Tokenizer& tokenizer, std::vector<std::int32_t>&
   if (behind.find_first_not_of(" \n") == std::string::npos) answer.erase(last.base() - 1, answer.end());
 }
 
-PreferencePair tokenize(const text::Tokenizer& tokenizer, const text::Preference& preference) {
-  if (preference.prompt.empty())
-    return {{}, tokenizer.encode(preference.chosen), tokenizer.encode(preference.rejected), 0};
-  PreferencePair pair{tokenizer.encode(preference.prompt, !preference.is_chat),
-                      tokenizer.encode_continuation(preference.chosen),
-                      tokenizer.encode_continuation(preference.rejected), 0};
-  if (preference.is_chat) {
-    leave_off_stop(tokenizer, pair.chosen);
-    leave_off_stop(tokenizer, pair.rejected);
+PreferencePair tokenize(const text::Tokenizer& tokenizer, const text::Preference& preference,
+                        std::optional<std::int32_t> closing) {
+  PreferencePair pair;
+  if (preference.prompt.empty()) {
+    pair = {{}, tokenizer.encode(preference.chosen), tokenizer.encode(preference.rejected), 0};
+  } else {
+    pair = {tokenizer.encode(preference.prompt, !preference.is_chat),
+            tokenizer.encode_continuation(preference.chosen),
+            tokenizer.encode_continuation(preference.rejected), 0};
+  }
+  for (auto* answer : {&pair.chosen, &pair.rejected}) {
+    if (preference.is_chat) leave_off_stop(tokenizer, *answer);
+    if (closing) answer->push_back(*closing);
   }
   return pair;
 }
@@ -60,7 +64,8 @@ void truncate(PreferencePair& pair, std::size_t most, std::optional<std::int32_t
 }  // namespace
 
 PreferencePairs read_preference_pairs(const experiment::Reward& settings, const text::Tokenizer& tokenizer,
-                                      std::int64_t max_positions, const text::ChatTemplateSource& chat) {
+                                      std::optional<std::int32_t> closing, std::int64_t max_positions,
+                                      const text::ChatTemplateSource& chat) {
   PreferencePairs read;
   const auto most = static_cast<std::size_t>(std::min(settings.max_tokens, max_positions));
   std::int64_t number = 0;
@@ -68,7 +73,7 @@ PreferencePairs read_preference_pairs(const experiment::Reward& settings, const 
     ++number;
     const std::string& key = split_key(preference);
     if (!in_part(split_position(key, 0), settings.part)) continue;
-    PreferencePair pair = tokenize(tokenizer, preference);
+    PreferencePair pair = tokenize(tokenizer, preference, closing);
     pair.margin = preference.margin.value_or(settings.margin);
     if (const auto length = longest_sequence(pair); length > most) {
       if (settings.too_long == "error")

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,11 +33,13 @@ struct PreferencePairs {
 };
 
 /// The pairs of settings.part, messages written by `chat`; a stop token that it writes behind an answer is
-/// left off. Pairs of a sequence longer than settings.max_tokens or `max_positions` are refused, dropped or
-/// lose its beginning, as settings.too_long says. Errors: InputError for a bad file, a pair that is refused,
-/// or when nothing is left to train on.
+/// left off, and `closing`, if any, put behind every answer (closing_token.h). Pairs of a sequence longer
+/// than settings.max_tokens or `max_positions` are refused, dropped or lose its beginning, as
+/// settings.too_long says. Errors: InputError for a bad file, a pair that is refused, or when nothing is left
+/// to train on.
 PreferencePairs read_preference_pairs(const experiment::Reward& settings, const text::Tokenizer& tokenizer,
-                                      std::int64_t max_positions, const text::ChatTemplateSource& chat);
+                                      std::optional<std::int32_t> closing, std::int64_t max_positions,
+                                      const text::ChatTemplateSource& chat);
 
 std::int64_t pairs_per_micro_batch(const experiment::Reward& settings,
                                    const experiment::Distributed& distributed);

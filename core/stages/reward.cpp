@@ -8,6 +8,7 @@
 #include "core/alignment/estimators.h"
 #include "core/error.h"
 #include "core/stages/adapter_folder.h"
+#include "core/stages/closing_token.h"
 #include "core/stages/model_folder.h"
 #include "core/stages/pair_loss.h"
 #include "core/stages/precision.h"
@@ -66,6 +67,7 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
       .add_file(settings.preferences)
       .add(settings.part)
       .add(settings.too_long)
+      .add(settings.read_at)
       .add(run.experiment.model.chat_template)
       .add(to_text(settings.optimizer))
       .add(to_text(settings.lora));
@@ -88,10 +90,11 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
   auto folder = load_as_reward_model(backbone, seed, settings.layers, shards.get());
   const auto& transformer = folder.transformer;
   Trainee trainee(name + ".lora", run.on, folder, settings.lora, seed, precision(run.experiment));
-  const auto data =
-      read_preference_pairs(settings, folder.tokenizer, transformer.config().max_positions, [&] {
-        return text::ChatTemplate::load(description_folder(backbone), run.experiment.model.chat_template);
-      });
+  const auto described = description_folder(backbone);
+  const auto data = read_preference_pairs(
+      settings, folder.tokenizer, closing_token(described, folder.tokenizer, settings.read_at),
+      transformer.config().max_positions,
+      [&] { return text::ChatTemplate::load(described, run.experiment.model.chat_template); });
   if (!data.too_long().empty()) log_line(run, name + ": " + data.too_long());
   const auto& pairs = data.pairs;
   const auto& train_pairs = data.train;
@@ -162,6 +165,7 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
   const auto accuracy = measured ? alignment::share_of(total.correct, count) : alignment::Interval95{};
   if (run.root()) {
     save_model_folder(backbone, target, transformer, folder.values(run.on), folder.data_type);
+    write_read_at(target, settings.read_at);
     OrderedJson summary{{"training_pairs", train_pairs.size()},
                         {"heldout_pairs", heldout_pairs.size()},
                         {"truncated_pairs", data.truncated},

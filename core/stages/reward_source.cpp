@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/stages/adapter_folder.h"
+#include "core/stages/closing_token.h"
 #include "core/stages/reward_command.h"
 #include "core/storage/durable.h"
 
@@ -27,11 +28,12 @@ Combination combination_of(const std::string& name) {
 }  // namespace
 
 RewardModel::RewardModel(const std::filesystem::path& folder, const std::filesystem::path& policy_folder,
-                         const kernels::Stream& on, kernels::Precision precision, kernels::Precision stored,
-                         const Holders& holders)
+                         const std::string& read_at, const kernels::Stream& on, kernels::Precision precision,
+                         kernels::Precision stored, const Holders& holders)
     : folder_(ModelFolder::load_frozen(folder, stored, {}, holders, on)),
       weights_(folder_.prepare(on, kernels::Use::kScoring, precision)),
-      shares_tokenizer_(same_tokenizer(folder, policy_folder)) {
+      shares_tokenizer_(same_tokenizer(folder, policy_folder)),
+      closing_(closing_token(description_folder(folder), folder_.tokenizer, read_at)) {
   if (!folder_.transformer.config().score_head)
     throw InputError(folder.string() +
                      ": not a reward model: config.json must name a *ForSequenceClassification " +
@@ -51,8 +53,8 @@ std::vector<float> RewardModel::score(const kernels::Stream& on, std::span<const
   const auto prompt = batch.add(prompt_ids);
   std::vector<std::int32_t> rows;
   for (std::size_t i = 0; i < response_ids.size(); ++i) {
-    const auto ids =
-        shares_tokenizer_ ? response_ids[i] : folder_.tokenizer.encode_continuation(response_texts[i]);
+    auto ids = shares_tokenizer_ ? response_ids[i] : folder_.tokenizer.encode_continuation(response_texts[i]);
+    if (closing_) ids.push_back(*closing_);
     const auto& segment =
         batch.segments[static_cast<std::size_t>(ids.empty() ? prompt : batch.add(ids, prompt))];
     rows.push_back(segment.begin + segment.length - 1);
@@ -63,6 +65,12 @@ std::vector<float> RewardModel::score(const kernels::Stream& on, std::span<const
                      " tokens, the reward model reads at most " +
                      std::to_string(folder_.transformer.config().max_positions));
   return folder_.transformer.score(on, weights_, batch, rows, activations_);
+}
+
+std::string RewardModel::fingerprint() const {
+  const auto of_folder = fingerprint_folder(folder_.path);
+  if (!closing_) return of_folder;
+  return storage::Fingerprint().add(of_folder).add("closed by " + std::to_string(*closing_)).hex();
 }
 
 float combined(std::span<const float> rewards, Combination combination, double kappa) {
@@ -119,7 +127,8 @@ std::unique_ptr<RewardSource> make_reward_source(const std::string& name,
     return std::make_unique<RewardCommand>(name, choice.command, choice.timeout, choice.restarts);
   std::vector<std::unique_ptr<RewardSource>> models;
   for (const auto& folder : choice.models)
-    models.push_back(std::make_unique<RewardModel>(folder, policy_folder, on, precision, stored, holders));
+    models.push_back(
+        std::make_unique<RewardModel>(folder, policy_folder, choice.read_at, on, precision, stored, holders));
   if (models.empty()) return nullptr;
   if (models.size() == 1) return std::move(models.front());
   return std::make_unique<RewardEnsemble>(std::move(models), combination_of(choice.combine), choice.kappa);

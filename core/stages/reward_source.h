@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -35,15 +36,16 @@ class RewardSource {
   virtual std::string fingerprint() const = 0;
 };
 
-/// The reward model of a folder. A response's reward is read at its last token, its stop token left out
-/// (docs/rewards.md tells why).
+/// The reward model of a folder. A response's reward is read at its last token, its stop token left out, or
+/// at a stop token put behind it, whether it had one or not (docs/rewards.md tells why).
 class RewardModel final : public RewardSource {
  public:
   /// Its weights are held in `stored`, with `shards` divided among their ranks. When the folder's tokenizer
-  /// is the policy's, ids are passed on; otherwise text is. Errors: InputError for a folder that is no reward
-  /// model.
+  /// is the policy's, ids are passed on; otherwise text is. `read_at` as closing_token() takes it. Errors:
+  /// InputError for a folder that is no reward model.
   RewardModel(const std::filesystem::path& folder, const std::filesystem::path& policy_folder,
-              const kernels::Stream& on = {}, kernels::Precision precision = kernels::Precision::kFloat32,
+              const std::string& read_at = "as_saved", const kernels::Stream& on = {},
+              kernels::Precision precision = kernels::Precision::kFloat32,
               kernels::Precision stored = kernels::Precision::kFloat32, const Holders& holders = {});
 
   std::vector<float> score(const kernels::Stream& on, std::span<const std::int32_t> prompt_ids,
@@ -51,12 +53,13 @@ class RewardModel final : public RewardSource {
                            std::span<const std::vector<std::int32_t>> response_ids,
                            const std::vector<std::string>& response_texts) override;
   bool reads_text() const override { return !shares_tokenizer_; }
-  std::string fingerprint() const override { return fingerprint_folder(folder_.path); }
+  std::string fingerprint() const override;
 
  private:
   ModelFolder folder_;
   model::Weights weights_;
   bool shares_tokenizer_;
+  std::optional<std::int32_t> closing_;
   model::Activations activations_;
 };
 

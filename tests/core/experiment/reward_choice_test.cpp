@@ -114,6 +114,9 @@ TEST_F(RewardChoiceTest, WarnsOfWhatHasNoEffect) {
   EXPECT_THAT(warnings("{models: [critic, other], kappa: 3}"),
               ElementsAre(HasSubstr("model.reward.kappa: has no effect")));
   EXPECT_THAT(warnings("{models: critic, restarts: 3}"), ElementsAre(HasSubstr("they belong to command")));
+  EXPECT_THAT(warnings("{command: [sh], read_at: stop_token}"),
+              ElementsAre(HasSubstr("it belongs to models")));
+  EXPECT_THAT(warnings("{models: critic, read_at: stop_token}"), ElementsAre());
 }
 
 TEST_F(RewardChoiceTest, TheRewardStageWritesOneFolder) {

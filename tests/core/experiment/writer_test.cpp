@@ -33,12 +33,12 @@ dtype: bfloat16
 model:
   reference: model
   chat_template: chatml
-  reward: {models: critic, combine: lower_bound, kappa: 0.5}
+  reward: {models: critic, combine: lower_bound, kappa: 0.5, read_at: stop_token}
   judge: critic
   reranker: {command: [sh, text.txt, "a, b: $${LITERAL}"], timeout: 2.5, restarts: 0}
 finetune: {text: text.txt, initial: model, from_scratch: true, steps: 7, sequences_per_step: 3, sequence_length: 99,
            heldout_fraction: 0.05, learning_rate: 0.1, schedule: cosine, final_learning_rate_fraction: 0.3}
-reward: {preferences: pairs.jsonl, backbone: model, part: first_half, epochs: 2, pairs_per_step: 9, max_tokens: 77, too_long: drop,
+reward: {preferences: pairs.jsonl, backbone: model, part: first_half, epochs: 2, pairs_per_step: 9, max_tokens: 77, too_long: drop, read_at: last_token,
          layers: 2, heldout_fraction: 0.2, margin: 0.5, centre_rewards: 0.01, beta1: 0.1, beta2: 0.2, epsilon: 1.0e-30, seed_offset: 5}
 judge: {preferences: pairs.jsonl, part: second_half, weight_decay: 0.01, max_gradient_norm: 0, warmup_steps: 4}
 prompts: {train: train.jsonl, heldout_fraction: 0.4, max_train: 5, max_heldout: 6, max_tokens: 33, too_long: truncate_left}

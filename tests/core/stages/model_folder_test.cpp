@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/stages/closing_token.h"
 #include "core/stages/reward_source.h"
 #include "core/stages/storyteller.h"
 #include "core/storage/durable.h"
@@ -112,6 +113,67 @@ TEST_F(RewardFolder, MayGrowFromTheFirstLayersAlone) {
               testing::ThrowsMessage<InputError>(HasSubstr("the model has 3 layers, not 4")));
 }
 
+TEST_F(RewardFolder, MayBeReadAtAStopTokenBehindEveryResponse) {
+  const auto folder = make_reward_model("reward", 1);
+  RewardModel last(folder, kStoryteller), told(folder, kStoryteller, "stop_token");
+  std::vector<std::vector<std::int32_t>> closed;
+  const auto tokenizer = text::Tokenizer::load(kStoryteller);
+  for (const std::string text : {" He was happy.", " He was very sad", ""}) {
+    closed.push_back(tokenizer.encode_continuation(text));
+    closed.back().push_back(*tokenizer.special().eos);
+  }
+  const auto expected = last.score({}, tokenizer.encode(kPrompt), kPrompt, closed, {});
+  EXPECT_EQ(score(told), expected);
+  EXPECT_NE(told.fingerprint(), last.fingerprint());
+
+  write_read_at(folder, "stop_token");
+  RewardModel says_so(folder, kStoryteller);
+  EXPECT_EQ(score(says_so), expected);
+  RewardModel overruled(folder, kStoryteller, "last_token");
+  EXPECT_EQ(score(overruled), score(last));
+  write_read_at(folder, "last_token");
+  RewardModel again(folder, kStoryteller);
+  EXPECT_EQ(score(again), score(last));
+}
+
+/// transformers reads at the last token that is not padding: the stop token must not be.
+TEST_F(RewardFolder, ReadAtAStopTokenPadsWithAnother) {
+  const auto pads = [&](const std::string& name) {
+    const auto folder = make_reward_model(name, 1);
+    write_read_at(folder, "stop_token");
+    EXPECT_EQ(read(name + "/config.json")["reward_read_at"], "stop_token");
+    return std::pair(read(name + "/config.json")["pad_token_id"],
+                     read(name + "/tokenizer_config.json")["pad_token"]);
+  };
+  EXPECT_EQ(pads("own"), std::pair(json(0), json("<unk>")));
+  for (const auto* file : {"language/config.json", "language/generation_config.json"}) {
+    auto config = read(file);
+    config["pad_token_id"] = config["eos_token_id"];
+    std::ofstream(folder_ / file) << config.dump();
+  }
+  EXPECT_EQ(pads("begins"), std::pair(json(1), json("<s>")));
+  for (const auto* file : {"language/config.json", "language/generation_config.json"}) {
+    auto config = read(file);
+    config["bos_token_id"] = config["eos_token_id"];
+    std::ofstream(folder_ / file) << config.dump();
+  }
+  EXPECT_EQ(pads("none"), std::pair(json(), json()));
+}
+
+TEST_F(RewardFolder, SaysWhereItIsReadOrIsRefused) {
+  const auto folder = make_reward_model("reward", 1);
+  auto config = read("reward/config.json");
+  config["reward_read_at"] = "end";
+  std::ofstream(folder / "config.json") << config.dump();
+  EXPECT_THAT([&] { RewardModel(folder, kStoryteller); },
+              testing::ThrowsMessage<InputError>(
+                  HasSubstr("reward_read_at is \"end\"; it has to be \"last_token\" or \"stop_token\"")));
+  const auto letters =
+      text::Tokenizer::parse(R"({"model": {"type": "BPE", "merges": [], "vocab": {"a": 0}}})", "test");
+  EXPECT_THAT([&] { closing_token(folder, letters, "stop_token"); },
+              testing::ThrowsMessage<InputError>(HasSubstr("names one (eos_token_id)")));
+}
+
 TEST_F(RewardFolder, SeveralAreCombined) {
   experiment::RewardChoice choice;
   choice.models = {make_reward_model("a", 1), make_reward_model("b", 2)};
@@ -154,7 +216,8 @@ TEST(FrozenFolder, HoldsItsMatricesRoundedAndAllElseAsItIs) {
 TEST_F(RewardFolder, ScoresNearlyTheSameHeldInBfloat16) {
   const auto folder = make_reward_model("reward", 1);
   RewardModel whole(folder, kStoryteller);
-  RewardModel frozen(folder, kStoryteller, {}, kernels::Precision::kFloat32, kernels::Precision::kBfloat16);
+  RewardModel frozen(folder, kStoryteller, "as_saved", {}, kernels::Precision::kFloat32,
+                     kernels::Precision::kBfloat16);
   const auto expected = score(whole), actual = score(frozen);
   for (std::size_t i = 0; i < expected.size(); ++i)
     EXPECT_NEAR(actual[i], expected[i], 0.02f * (1 + std::abs(expected[i])));

@@ -28,12 +28,13 @@ class PreferencePairsTest : public testing::Test {
   PreferencePairs read(const std::string& lines) {
     settings.preferences = folder_.path() / "pairs.jsonl";
     std::ofstream(settings.preferences) << lines;
-    return read_preference_pairs(settings, letters(), 1000, [] {
+    return read_preference_pairs(settings, letters(), closing, 1000, [] {
       return text::ChatTemplate::parse("{% for m in messages %}{{ m.content }}{% endfor %}", "test.jinja");
     });
   }
 
   experiment::Reward settings;
+  std::optional<std::int32_t> closing;
 
  private:
   ScratchFolder folder_;
@@ -73,6 +74,20 @@ TEST_F(PreferencePairsTest, LongPairsAreDroppedWhereAskedAndCounted) {
   EXPECT_EQ(data.too_long(), "2 pairs too long, left out");
   EXPECT_THAT([&] { read(R"({"prompt": "abcd", "chosen": "ef", "rejected": "g"})"); },
               ThrowsMessage<InputError>(HasSubstr("left to train on (1 pair too long, left out)")));
+}
+
+TEST_F(PreferencePairsTest, EveryAnswerMayBeClosedByAToken) {
+  settings.heldout_fraction = 0;
+  settings.max_tokens = 5;
+  closing = 25;
+  const auto data = read(kPairs);
+  EXPECT_EQ(data.pairs[0].prompt, (Ids{2, 3}));
+  EXPECT_EQ(data.pairs[0].chosen, (Ids{4, 5, 25}));
+  EXPECT_EQ(data.pairs[0].rejected, (Ids{6, 25}));
+  EXPECT_EQ(data.pairs[1].chosen, (Ids{5, 6, 7, 25})) << "what is cut is the beginning";
+  const auto transcript = read(R"({"chosen": "\n\nHuman: ab\n\nAssistant: c", )"
+                               R"("rejected": "\n\nHuman: ab\n\nAssistant: d"})");
+  EXPECT_EQ(transcript.pairs.at(0).chosen, (Ids{2, 25}));
 }
 
 TEST_F(PreferencePairsTest, LongPairsAreRefusedWhereAsked) {
