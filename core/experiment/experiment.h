@@ -280,7 +280,7 @@ struct Experiment {
   std::filesystem::path judge_folder() const;
   /// alignment.max_sampler_trainer_gap, else what rounding of this dtype may explain.
   double max_sampler_trainer_gap() const {
-    return alignment.max_sampler_trainer_gap.value_or(dtype == "bfloat16" ? 0.1 : 1e-4);
+    return alignment.max_sampler_trainer_gap.value_or(dtype == "bfloat16" ? 0.5 : 1e-4);
   }
   /// model.reward, else what the reward stage writes.
   RewardChoice reward_source() const;
