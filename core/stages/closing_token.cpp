@@ -14,6 +14,14 @@ constexpr const char* kKey = "reward_read_at";
 
 }  // namespace
 
+void leave_off_stop(const text::Tokenizer& tokenizer, std::vector<std::int32_t>& answer) {
+  const auto& stop = tokenizer.special().stop;
+  const auto last = std::ranges::find_first_of(answer.rbegin(), answer.rend(), stop.begin(), stop.end());
+  if (last == answer.rend()) return;
+  const std::string behind = tokenizer.decode_continuation({last.base(), answer.end()}, false);
+  if (behind.find_first_not_of(" \n") == std::string::npos) answer.erase(last.base() - 1, answer.end());
+}
+
 bool reads_at_stop_token(const std::filesystem::path& folder, const std::string& read_at) {
   if (read_at != "as_saved") return read_at == "stop_token";
   const auto file = folder / "config.json";

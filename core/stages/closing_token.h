@@ -6,10 +6,15 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/text/tokenizer.h"
 
 namespace infalign::stages {
+
+/// Leaves off the stop token with which a chat template ends an answer, and the blanks it writes behind, for
+/// a reward is read at the answer's own last token or at the closing token, in training as in use.
+void leave_off_stop(const text::Tokenizer& tokenizer, std::vector<std::int32_t>& answer);
 
 /// Whether a reward model is read at a stop token. `read_at`: last_token, stop_token, or as_saved for what
 /// the config.json of `folder` says under reward_read_at (where it says nothing, last_token). Errors:

@@ -10,6 +10,7 @@
 #include "core/model/generation.h"
 #include "core/stages/adapter_folder.h"
 #include "core/stages/answers.h"
+#include "core/stages/closing_token.h"
 #include "core/stages/design_specs.h"
 #include "core/stages/language_problem.h"
 #include "core/stages/model_folder.h"
@@ -194,28 +195,39 @@ void score(const kernels::Stream& on, const ScoreOptions& options, std::istream&
   const auto weights = folder.prepare(on, kernels::Use::kScoring, kernels::Precision::kFloat32);
   model::Activations activations;
   model::TokenLogProbabilities log_probabilities;
+  const bool is_reward_model = transformer.config().score_head;
+  const auto closing = is_reward_model
+                           ? closing_token(description_folder(options.model), folder.tokenizer, "as_saved")
+                           : std::nullopt;
+  const auto closed = [&](std::vector<std::int32_t> ids) {
+    if (closing) ids.push_back(*closing);
+    return ids;
+  };
   for_each_object(input, input_name, [&](const OrderedJson& object, const std::string& where) {
     model::PackedBatch batch;
     model::Targets targets;
     if (object.contains("prompt") && object.contains("response")) {
       const auto prompt = batch.add(folder.tokenizer.encode(object.at("prompt").get<std::string>()));
-      const auto response = folder.tokenizer.encode_continuation(object.at("response").get<std::string>());
+      const auto response =
+          closed(folder.tokenizer.encode_continuation(object.at("response").get<std::string>()));
       if (!response.empty()) targets.add_continuation(batch, batch.add(response, prompt));
     } else if (object.contains("token_ids") || object.contains("text")) {
       const auto ids = object.contains("token_ids")
                            ? object.at("token_ids").get<std::vector<std::int32_t>>()
-                           : folder.tokenizer.encode(object.at("text").get<std::string>());
+                           : closed(folder.tokenizer.encode(object.at("text").get<std::string>()));
       targets.add_sequence(batch, batch.add(ids));
     } else if (object.contains("messages")) {
       if (!chat) chat.emplace(options.model, options.chat_template);
-      targets.add_sequence(batch, batch.add(folder.tokenizer.encode(chat->render(object, where), false)));
+      auto ids = folder.tokenizer.encode(chat->render(object, where), false);
+      if (is_reward_model) leave_off_stop(folder.tokenizer, ids);
+      targets.add_sequence(batch, batch.add(closed(std::move(ids))));
     } else {
       throw InputError(where +
                        ": expected \"token_ids\", \"text\", \"messages\", or \"prompt\" and \"response\"");
     }
     if (batch.size() == 0) throw InputError(where + ": no tokens");
     OrderedJson line;
-    if (transformer.config().score_head) {
+    if (is_reward_model) {
       const auto last = static_cast<std::int32_t>(batch.size() - 1);
       line["reward"] = transformer.score(on, weights, batch, std::span(&last, 1), activations)[0];
     } else {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/stages/closing_token.h"
 #include "core/stages/data_policy.h"
 #include "core/text/records.h"
 
@@ -19,16 +20,6 @@ bool in_part(double position, const std::string& part) {
   if (part == "first_half") return position < 0.5;
   if (part == "second_half") return position >= 0.5;
   return true;
-}
-
-/// Leaves off the stop token with which a chat template ends an answer, and the blanks it writes behind: the
-/// reward is read at the answer's last token, in training as in use.
-void leave_off_stop(const text::Tokenizer& tokenizer, std::vector<std::int32_t>& answer) {
-  const auto& stop = tokenizer.special().stop;
-  const auto last = std::ranges::find_first_of(answer.rbegin(), answer.rend(), stop.begin(), stop.end());
-  if (last == answer.rend()) return;
-  const std::string behind = tokenizer.decode_continuation({last.base(), answer.end()}, false);
-  if (behind.find_first_not_of(" \n") == std::string::npos) answer.erase(last.base() - 1, answer.end());
 }
 
 PreferencePair tokenize(const text::Tokenizer& tokenizer, const text::Preference& preference,

@@ -6,9 +6,11 @@
 
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "core/error.h"
 #include "core/stages/closing_token.h"
+#include "core/stages/inference.h"
 #include "core/stages/reward_source.h"
 #include "core/stages/storyteller.h"
 #include "core/storage/durable.h"
@@ -134,6 +136,23 @@ TEST_F(RewardFolder, MayBeReadAtAStopTokenBehindEveryResponse) {
   write_read_at(folder, "last_token");
   RewardModel again(folder, kStoryteller);
   EXPECT_EQ(score(again), score(last));
+}
+
+TEST_F(RewardFolder, IsReadAtItsStopTokenByTheCommandToo) {
+  const auto folder = make_reward_model("reward", 1);
+  write_read_at(folder, "stop_token");
+  RewardModel model(folder, kStoryteller);
+  std::stringstream lines, scores;
+  for (const std::string text : {" He was happy.", " He was very sad", ""})
+    lines << json{{"prompt", kPrompt}, {"response", text}} << '\n';
+  ScoreOptions options;
+  options.model = folder;
+  stages::score({}, options, lines, "test", scores);
+  for (const float expected : score(model)) {
+    std::string line;
+    ASSERT_TRUE(std::getline(scores, line));
+    EXPECT_FLOAT_EQ(json::parse(line)["reward"].get<float>(), expected);
+  }
 }
 
 /// transformers reads at the last token that is not padding: the stop token must not be.
