@@ -46,8 +46,8 @@ struct ScoreOptions {
 };
 
 /// Each line of `input`: {"token_ids": [...]}, {"text": ...}, {"messages": [...]} (rendered as in tokenize),
-/// or {"prompt": ..., "response": ...}; writes logprobs, nll, and reward where the model has a score head, read
-/// where it says (closing_token.h), of token_ids at the last. Errors: InputError with the line number.
+/// or {"prompt": ..., "response": ...}; writes logprobs, nll, and reward where the model has a score head,
+/// read where it says (closing_token.h), of token_ids at the last. Errors: InputError with the line number.
 void score(const kernels::Stream& on, const ScoreOptions& options, std::istream& input,
            const std::string& input_name, std::ostream& out);
 

@@ -79,8 +79,8 @@ class Build:
         if name in self.commands:
             return [name]
         function = enclosing_function(text, at)
-        return [source for source in self.commands
-                if re.search(rf"\b{function}\(", (ROOT / source).read_text()) and source != "kernels/device.cpp"]
+        return [source for source in self.commands if source not in ("kernels/device.cpp", *OF_RANKS)
+                and re.search(rf"\b{function}\(", (ROOT / source).read_text())]
 
     def compile(self, source, overlay, to):
         """The object of `source`, itself or its headers taken from `overlay` where it has them."""
