@@ -35,9 +35,9 @@ TEST(DataPolicy, TheSplitsAreUniformAndIndependent) {
     const bool is_left = split_position(prompt, 0) < 0.5, is_upper = split_position(prompt, 1) < 0.5;
     left += is_left, upper += is_upper, upper_left += is_left && is_upper;
   }
-  EXPECT_NEAR(left, kTexts / 2, 127);
-  EXPECT_NEAR(upper, kTexts / 2, 127);
-  EXPECT_NEAR(upper_left, kTexts / 4, 110);
+  EXPECT_NEAR(left, kTexts / 2.0, 127);
+  EXPECT_NEAR(upper, kTexts / 2.0, 127);
+  EXPECT_NEAR(upper_left, kTexts / 4.0, 110);
 }
 
 TEST(DataPolicy, CountsInWords) {
