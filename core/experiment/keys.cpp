@@ -154,10 +154,8 @@ Section describe(const std::string& name, const std::string& meaning, Reward& r)
            "counted."},
           {"read_at", &r.read_at, read_at_choices(),
            "The model is read at an answer's last token, or at a stop token put behind every answer, here "
-           "and "
-           "in use: the choice where many responses meet the length limit; as_saved: as the backbone's "
-           "folder "
-           "says, or else last_token ([rewards](rewards.md))."},
+           "and in use: the choice where many responses meet the length limit; as_saved: as the backbone's "
+           "folder says, or else last_token ([rewards](rewards.md))."},
           {"heldout_fraction", &r.heldout_fraction, at_least(0).below(1),
            "Share of the pairs kept aside to measure the accuracy: all pairs of a prompt, by a hash of its "
            "text."},
