@@ -7,6 +7,7 @@
 #include "core/json/json.h"
 #include "core/model/families.h"
 #include "core/stages/adapter_folder.h"
+#include "core/stages/closing_token.h"
 #include "core/stages/model_weights.h"
 #include "core/storage/durable.h"
 #include "core/storage/json_object.h"
@@ -256,7 +257,7 @@ ModelFolder load_as_reward_model(const std::filesystem::path& backbone, std::uin
 
 void save_model_folder(const std::filesystem::path& folder, const std::filesystem::path& target,
                        const model::Transformer& transformer, const ValuesOf& values_of,
-                       storage::DataType data_type) {
+                       storage::DataType data_type, const std::string& read_at) {
   namespace fs = std::filesystem;
   const fs::path source = description_folder(folder);
   const fs::path temporary = target.string() + ".tmp";
@@ -289,6 +290,7 @@ void save_model_folder(const std::filesystem::path& folder, const std::filesyste
     storage::write_file_durably(temporary / "config.json", json_text(config, 2) + "\n");
     fs::remove(temporary / "generation_config.json");
   }
+  write_read_at(temporary, read_at);
   write_weights(temporary / "model.safetensors", transformer, values_of, data_type);
   for (const auto& entry : fs::directory_iterator(temporary)) storage::sync_path(entry.path());
   fs::remove_all(target);

@@ -103,10 +103,11 @@ ModelFolder load_as_reward_model(const std::filesystem::path& backbone, std::uin
 /// Writes weights into `target`, a model folder like `folder` (an adapter's base, where that is one): every
 /// file of it but its weights is copied as it is; for a reward model made of a language model, config.json is
 /// rewritten to say so: one label, as many layers as it has, and as pad_token_id, where it names none, the
-/// tokenizer's padding token or else the one that ends a sequence. `parameters` are in the CPU's memory.
+/// tokenizer's padding token or else the one that ends a sequence. `parameters` are in the CPU's memory;
+/// `read_at` as write_read_at() takes it. `target` is complete or absent.
 void save_model_folder(const std::filesystem::path& folder, const std::filesystem::path& target,
                        const model::Transformer& transformer, const ValuesOf& values_of,
-                       storage::DataType data_type);
+                       storage::DataType data_type, const std::string& read_at = "as_saved");
 
 /// A hash of what makes the folder behave as it does: configuration, tokenizer, weights.
 std::string fingerprint_folder(const std::filesystem::path& path);

@@ -164,8 +164,8 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
   const bool measured = !heldout_pairs.empty();
   const auto accuracy = measured ? alignment::share_of(total.correct, count) : alignment::Interval95{};
   if (run.root()) {
-    save_model_folder(backbone, target, transformer, folder.values(run.on), folder.data_type);
-    write_read_at(target, settings.read_at);
+    save_model_folder(backbone, target, transformer, folder.values(run.on), folder.data_type,
+                      settings.read_at);
     OrderedJson summary{{"training_pairs", train_pairs.size()},
                         {"heldout_pairs", heldout_pairs.size()},
                         {"truncated_pairs", data.truncated},
