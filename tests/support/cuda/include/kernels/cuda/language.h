@@ -70,21 +70,31 @@ inline unsigned atomicMax(unsigned* to, unsigned value) {
 
 using std::isfinite;
 
+namespace infalign::host_cuda {
+
+/// Queues kernel(values...).
+template <class... Parameters>
+cudaError_t queue_call(cudaStream_t stream, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+                       std::size_t shared, const std::tuple<Parameters...>& values) {
+  std::apply(
+      [](auto... value) {
+        (__builtin_clear_padding(&value), ...);  // which may hold anything
+        (check_argument(&value, sizeof value), ...);
+      },
+      values);
+  return queue_kernel(stream, grid, block, shared, [kernel, values] { std::apply(kernel, values); });
+}
+
+}  // namespace infalign::host_cuda
+
 namespace infalign::kernels::cuda {
 
 template <class... Parameters, class... Arguments>
 void launch(const Stream& on, void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared,
             Arguments&&... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-  const std::tuple<Parameters...> values(static_cast<Parameters>(arguments)...);
-  std::apply(
-      [](auto... value) {
-        (__builtin_clear_padding(&value), ...);  // which may hold anything
-        (host_cuda::check_argument(&value, sizeof value), ...);
-      },
-      values);
-  check(host_cuda::queue_kernel(static_cast<cudaStream_t>(on.queue()), grid, block, shared,
-                                [kernel, values] { std::apply(kernel, values); }),
+  check(host_cuda::queue_call(static_cast<cudaStream_t>(on.queue()), kernel, grid, block, shared,
+                              std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)),
         "the launch of a kernel");
 }
 
