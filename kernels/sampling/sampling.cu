@@ -12,6 +12,7 @@ namespace infalign::kernels::cuda {
 namespace {
 
 constexpr std::int64_t kChunk = 128;  // entries summed in float32; chunks are summed in float64
+constexpr int kBlocks = 4;            // of a multiprocessor: left to itself, ptxas spills on sm_100
 
 /// One row and its temperature, to speak of its weights exp((logit - most) * inverse_temperature), of which
 /// those outside the nucleus are 0: those lighter than `cut`, and of those exactly as heavy the ones beyond
@@ -107,7 +108,7 @@ __device__ void narrow_to_nucleus(Row& row, double goal, double (*partial)[kWarp
     if (whole.weight(v) == cut) row.last_tied = v, ++seen;
 }
 
-__global__ void __launch_bounds__(kEachThreads)
+__global__ void __launch_bounds__(kEachThreads, kBlocks)
     sample_row(SamplingShape shape, const float* logits, const double* uniform, std::int32_t* token,
                float* log_probability, float* log_probability_at_1) {
   INFALIGN_SHARED(float, most_of, [kWarp]);
