@@ -41,6 +41,14 @@ second = fresh("two")
 run(command(first / "experiment.yaml", second, {}, ranks=2), timeout=120)
 require_same(bits(first), bits(second), "two ranks against one")
 
+# Threads of the program spin briefly as they wait, unless its user has said otherwise; the program that it starts sees what it was told.
+shows = program("shows", "print(os.environ.get('GOMP_SPINCOUNT'), os.environ.get('OMP_WAIT_POLICY'), file=sys.stderr)\n"
+                         "for line in sys.stdin: answer(line)\n")
+for told, expected in ([], "2000 None"), (["OMP_WAIT_POLICY=passive"], "None passive"):
+    words = command(CONFIG, fresh("shows"), {**SMALL_RUN, "model.reward.command": f'["python3", "{shows}"]'})
+    done = run(["env", "-u", "GOMP_SPINCOUNT", "-u", "OMP_WAIT_POLICY", *told, *words])
+    check(expected in done.stderr, f"not with {expected}:\n{done.stderr}")
+
 # A program that dies once on each rank, in the middle of a batch, changes nothing. Command and program are the same in both runs, since
 # the fingerprint of the rewards is among the results; the folder of marks tells it whether to die.
 marks = fresh("marks")
