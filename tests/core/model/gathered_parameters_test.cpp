@@ -6,7 +6,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -99,7 +98,7 @@ TEST_P(Gathered, ComputesWhatTheWholeDoes) {
 TEST_P(Gathered, HasTheGradientOfTheWhole) {
   const auto weights = transformer.prepare(kStream, gathering(model.parameters.data()), Use::kTraining);
   for (const Keep keep : {Keep::kEverything, Keep::kBlockInputs})
-    EXPECT_EQ(gradient(transformer, weights, size, keep), gradient(transformer, model.weights(), size, keep));
+    EXPECT_EQ(gradient(transformer, weights, size, Task(), keep), gradient(model, Task(), keep));
 }
 
 TEST_P(Gathered, SamplesWhatTheWholeDoes) {
@@ -120,9 +119,7 @@ TEST_P(Gathered, FrozenOnesToo) {
 
 TEST_P(Gathered, AnAdapterOnItHasTheSameGradient) {
   const AdapterLayout layout(transformer.config(), {3, 6, {"all-linear"}});
-  std::vector<float> values;
-  for (std::int64_t i = 0; i < layout.size(); ++i)
-    values.push_back(0.3f * static_cast<float>(std::sin(static_cast<double>(i))));
+  const auto values = testing::normal_values(layout.size(), 11, 0.3f);
   Weights expected, actual;
   expected.adapt(kStream, model.weights(), layout, values);
   actual.adapt(kStream, transformer.prepare(kStream, gathering(model.parameters.data()), Use::kTraining),
@@ -131,10 +128,7 @@ TEST_P(Gathered, AnAdapterOnItHasTheSameGradient) {
 }
 
 TEST_P(Gathered, ARewardModelScoresWhatTheWholeDoes) {
-  auto config = GetParam().config;
-  config.score_head = true;
-  config.tie_word_embeddings = false;
-  const Model reward = testing::random_model(config, 8);
+  const Model reward = testing::random_model(testing::with_score_head(GetParam().config), 8);
   const FrozenParameters frozen = frozen_of(reward);
   const Task task;
   const auto scores = [&](const Weights& weights) {
@@ -162,13 +156,11 @@ TEST(GatheredParameters, ModelsShareASpace) {
   };
   const auto of_small = weights(small), of_large = weights(large);
   for (int turn = 0; turn < 2; ++turn) {
-    EXPECT_EQ(log_probabilities(small.transformer, of_small),
-              log_probabilities(small.transformer, small.weights()));
+    EXPECT_EQ(log_probabilities(small.transformer, of_small), log_probabilities(small));
     EXPECT_EQ(samples(large.transformer, of_large), samples(large.transformer, large.weights()));
   }
   for (float& value : small.parameters) value = -value;
-  EXPECT_EQ(log_probabilities(small.transformer, weights(small)),
-            log_probabilities(small.transformer, small.weights()));
+  EXPECT_EQ(log_probabilities(small.transformer, weights(small)), log_probabilities(small));
 }
 
 // A layer once on the way down and once on the way up, but for the last two, which are still there; rows of

@@ -9,6 +9,8 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "core/model/passes.h"
+#include "core/model/reference_passes.h"
 #include "core/model/reference_transformer.h"
 #include "core/model/test_models.h"
 
@@ -16,11 +18,12 @@ namespace infalign::model {
 namespace {
 
 using ::testing::Each;
+using testing::in_float64;
+using testing::kStream;
 using testing::Model;
 using ::testing::SizeIs;
-using Tokens = std::vector<std::int32_t>;
+using testing::Tokens;
 
-const kernels::Stream kStream;
 const kernels::RandomKey kKey{.seed = 42, .purpose = kernels::Purpose::kPolicy};
 const std::vector<Prompt> kPrompts = {{{1, 5, 2, 9}, 100}, {{8}, 7}, {{2, 7, 7, 0, 0, 3, 12}, 8}};
 
@@ -36,14 +39,7 @@ std::vector<std::vector<Response>> generate(const Model& m, std::span<const Prom
 /// Log-probabilities of a response as the trainer computes them.
 std::vector<float> trained(const Model& m, const Prompt& prompt, const Response& response,
                            float temperature) {
-  PackedBatch batch;
-  Targets targets;
-  targets.add_continuation(batch, batch.add(response.tokens, batch.add(prompt.tokens)));
-  Activations activations;
-  TokenLogProbabilities head;
-  m.transformer.forward(kStream, m.weights(), batch, Keep::kNothing, activations);
-  head.forward(kStream, m.transformer, m.weights(), activations, targets, temperature);
-  return {head.values().begin(), head.values().end()};
+  return testing::log_probabilities(m, testing::Task({{prompt.tokens, {response.tokens}}}, temperature));
 }
 
 void expect_same(const Response& a, const Response& b, float tolerance) {
@@ -140,7 +136,7 @@ TEST(Generator, AStopTokenEndsAResponseAndIsItsLast) {
 
 TEST(Generator, GreedyTakesTheLikeliestToken) {
   const Model m = model();
-  const std::vector<double> parameters(m.parameters.begin(), m.parameters.end());
+  const auto parameters = in_float64(m.parameters);
   const testing::ReferenceTransformer reference(m.transformer.config());
   const auto all = generate(m, kPrompts, 2, {.greedy = true, .max_new_tokens = 10, .stop_tokens = {}});
   for (std::size_t p = 0; p < kPrompts.size(); ++p) {
@@ -181,7 +177,7 @@ void expect_distribution(const std::vector<double>& observed, const std::vector<
 TEST(Generator, TokensFollowTheSoftmax) {
   constexpr std::int64_t kSamples = 4000;
   const Model m = model();
-  const std::vector<double> parameters(m.parameters.begin(), m.parameters.end());
+  const auto parameters = in_float64(m.parameters);
   const testing::ReferenceTransformer reference(m.transformer.config());
   const auto V = static_cast<std::size_t>(m.transformer.config().vocab_size);
   for (const float temperature : {1.0f, 0.7f}) {

@@ -2,11 +2,10 @@
 // through forward and backward pass, reward head and generation.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "core/model/generation.h"
+#include "core/model/passes.h"
 #include "core/model/test_models.h"
 #include "core/model/tiny_families.h"
 #include "support/cuda/queue.h"
@@ -14,8 +13,9 @@
 namespace infalign::model {
 namespace {
 
+using testing::expect_near;
 using testing::Model;
-using Tokens = std::vector<std::int32_t>;
+using testing::Task;
 
 /// A model's parameters on a device, prepared for every pass.
 class Placed {
@@ -42,14 +42,7 @@ std::vector<float> on_cpu(const kernels::Stream& on, const kernels::Buffer<float
 }
 
 /// Two prompts, of which the first has two responses, the second one.
-PackedBatch packed(Targets& targets) {
-  PackedBatch batch;
-  const std::int32_t first = batch.add(Tokens{3, 1, 4, 1, 5});
-  targets.add_continuation(batch, batch.add(Tokens{6, 5, 3}, first));
-  targets.add_continuation(batch, batch.add(Tokens{5, 8, 9, 7, 9, 3, 2}, first));
-  targets.add_continuation(batch, batch.add(Tokens{3, 8}, batch.add(Tokens{9, 2})));
-  return batch;
-}
+const Task kTask({{{3, 1, 4, 1, 5}, {{6, 5, 3}, {5, 8, 9, 7, 9, 3, 2}}}, {{9, 2}, {{3, 8}}}}, 0.7f);
 
 struct Outcome {
   std::vector<float> hidden, log_probabilities, gradient;
@@ -58,35 +51,20 @@ struct Outcome {
 Outcome pass(const kernels::Stream& on, const Model& model, Keep keep,
              kernels::Precision precision = kernels::Precision::kFloat32) {
   const Placed placed(model, on, precision);
-  Targets targets;
-  const PackedBatch batch = packed(targets);
-  std::vector<float> loss_weight;
-  for (std::int64_t i = 0; i < targets.size(); ++i)
-    loss_weight.push_back(static_cast<float>(std::sin(1.0 + 2.3 * static_cast<double>(i))));
   Activations activations;
   TokenLogProbabilities head;
-  const auto values = static_cast<std::size_t>(batch.size() * model.transformer.config().hidden_size);
+  const auto values = static_cast<std::size_t>(kTask.batch.size() * model.transformer.config().hidden_size);
   kernels::Buffer<float> hidden(on, values), d_hidden(on, values), gradient(on, model.parameters.size());
-  model.transformer.forward(on, placed.weights(), batch, keep, activations);
+  model.transformer.forward(on, placed.weights(), kTask.batch, keep, activations);
   kernels::copy(on, static_cast<std::int64_t>(values), activations.hidden(), hidden.data());
   Outcome outcome{on_cpu(on, hidden, values), {}, {}};
-  head.forward_backward(on, model.transformer, placed.weights(), activations, targets, 0.7f, loss_weight,
-                        d_hidden.span(), gradient.span());
+  head.forward_backward(on, model.transformer, placed.weights(), activations, kTask.targets,
+                        kTask.temperature, kTask.loss_weight, d_hidden.span(), gradient.span());
   outcome.log_probabilities.assign(head.values().begin(), head.values().end());
-  model.transformer.backward(on, placed.weights(), batch, activations, std::as_const(d_hidden).span(),
+  model.transformer.backward(on, placed.weights(), kTask.batch, activations, std::as_const(d_hidden).span(),
                              gradient.span());
   outcome.gradient = on_cpu(on, gradient, gradient.size());
   return outcome;
-}
-
-void expect_near(const std::vector<float>& expected, const std::vector<float>& actual, double tolerance,
-                 const char* what) {
-  ASSERT_EQ(expected.size(), actual.size());
-  double largest = 1;
-  for (const float value : expected) largest = std::max(largest, std::abs(static_cast<double>(value)));
-  for (std::size_t i = 0; i < expected.size(); ++i)
-    ASSERT_NEAR(static_cast<double>(expected[i]), static_cast<double>(actual[i]), tolerance * largest)
-        << what << " at " << i;
 }
 
 class ModelOnCuda : public ::testing::TestWithParam<testing::NamedConfig> {
@@ -104,9 +82,9 @@ TEST_P(ModelOnCuda, BothPassesAreThoseOfTheCpu) {
   const Model model = testing::random_model(GetParam().config, 7);
   for (const Keep keep : {Keep::kEverything, Keep::kBlockInputs}) {
     const Outcome expected = pass({}, model, keep), actual = pass(gpu, model, keep);
-    expect_near(expected.hidden, actual.hidden, 1e-5, "hidden");
-    expect_near(expected.log_probabilities, actual.log_probabilities, 1e-5, "log-probability");
-    expect_near(expected.gradient, actual.gradient, 5e-5, "gradient");
+    expect_near(actual.hidden, expected.hidden, 1e-5, "hidden");
+    expect_near(actual.log_probabilities, expected.log_probabilities, 1e-5, "log-probability");
+    expect_near(actual.gradient, expected.gradient, 5e-5, "gradient");
   }
 }
 
@@ -115,40 +93,36 @@ TEST_P(ModelOnCuda, BothPassesInBfloat16AreNearThoseOfTheCpu) {
   const Model model = testing::random_model(GetParam().config, 7);
   const Outcome expected = pass({}, model, Keep::kEverything);
   const Outcome actual = pass(gpu, model, Keep::kEverything, kernels::Precision::kBfloat16);
-  expect_near(expected.hidden, actual.hidden, 0.04, "hidden");
-  expect_near(expected.log_probabilities, actual.log_probabilities, 0.03, "log-probability");
-  expect_near(expected.gradient, actual.gradient, 0.15, "gradient");
+  expect_near(actual.hidden, expected.hidden, 0.04, "hidden");
+  expect_near(actual.log_probabilities, expected.log_probabilities, 0.03, "log-probability");
+  expect_near(actual.gradient, expected.gradient, 0.15, "gradient");
 }
 
 TEST_P(ModelOnCuda, RewardsAndTheirGradientAreThoseOfTheCpu) {
-  ModelConfig config = GetParam().config;
-  config.score_head = true;
-  config.tie_word_embeddings = false;
-  const Model model = testing::random_model(config, 9);
+  const Model model = testing::random_model(testing::with_score_head(GetParam().config), 9);
   const std::vector<std::int32_t> rows{4, 7, 11};
   const std::vector<float> d_reward{0.5f, -1, 2};
   const auto run = [&](const kernels::Stream& on) {
     const Placed placed(model, on);
-    Targets targets;
-    const PackedBatch batch = packed(targets);
     Activations activations;
     Outcome outcome;
-    outcome.log_probabilities = model.transformer.score(on, placed.weights(), batch, rows, activations);
-    model.transformer.forward(on, placed.weights(), batch, Keep::kEverything, activations);
+    outcome.log_probabilities = model.transformer.score(on, placed.weights(), kTask.batch, rows, activations);
+    model.transformer.forward(on, placed.weights(), kTask.batch, Keep::kEverything, activations);
     outcome.hidden = score_rows(on, model.transformer, placed.weights(), activations, rows);
-    kernels::Buffer<float> d_hidden(on, static_cast<std::size_t>(batch.size() * config.hidden_size));
+    kernels::Buffer<float> d_hidden(
+        on, static_cast<std::size_t>(kTask.batch.size() * model.transformer.config().hidden_size));
     kernels::Buffer<float> gradient(on, model.parameters.size());
     score_rows_backward(on, model.transformer, placed.weights(), activations, rows, d_reward, d_hidden.span(),
                         gradient.span());
-    model.transformer.backward(on, placed.weights(), batch, activations, std::as_const(d_hidden).span(),
+    model.transformer.backward(on, placed.weights(), kTask.batch, activations, std::as_const(d_hidden).span(),
                                gradient.span());
     outcome.gradient = on_cpu(on, gradient, gradient.size());
     return outcome;
   };
   const Outcome expected = run({}), actual = run(gpu);
-  expect_near(expected.log_probabilities, actual.log_probabilities, 1e-5, "reward");
-  expect_near(expected.hidden, actual.hidden, 1e-5, "reward of kept states");
-  expect_near(expected.gradient, actual.gradient, 5e-5, "gradient");
+  expect_near(actual.log_probabilities, expected.log_probabilities, 1e-5, "reward");
+  expect_near(actual.hidden, expected.hidden, 1e-5, "reward of kept states");
+  expect_near(actual.gradient, expected.gradient, 5e-5, "gradient");
 }
 
 TEST_P(ModelOnCuda, ResponsesAreThoseOfTheCpu) {
@@ -172,8 +146,8 @@ TEST_P(ModelOnCuda, ResponsesAreThoseOfTheCpu) {
         const Response &a = expected[i][s], &b = actual[i][s];
         EXPECT_EQ(a.tokens, b.tokens);
         EXPECT_EQ(a.stopped, b.stopped);
-        expect_near(a.log_probabilities, b.log_probabilities, 1e-5, "log-probability");
-        expect_near(a.log_probabilities_at_1, b.log_probabilities_at_1, 1e-5, "log-probability at 1");
+        expect_near(b.log_probabilities, a.log_probabilities, 1e-5, "log-probability");
+        expect_near(b.log_probabilities_at_1, a.log_probabilities_at_1, 1e-5, "log-probability at 1");
       }
   }
 }

@@ -5,11 +5,13 @@
 
 #include <stdexcept>
 
+#include "core/model/test_models.h"
+
 namespace infalign::model {
 namespace {
 
 using ::testing::ElementsAre;
-using Tokens = std::vector<std::int32_t>;
+using testing::Tokens;
 
 /// A sequence alone, then a prompt with two responses.
 PackedBatch example() {

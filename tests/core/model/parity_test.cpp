@@ -3,10 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
 #include "core/model/generation.h"
+#include "core/model/passes.h"
 #include "core/model/test_models.h"
 #include "core/model/transformer.h"
 #include "support/tiny_safetensors.h"
@@ -14,11 +16,10 @@
 namespace infalign::model {
 namespace {
 
+using testing::kStream;
 using testing::load_model;
 using testing::Model;
-using Tokens = std::vector<std::int32_t>;
-
-const kernels::Stream kStream;
+using testing::Tokens;
 
 #define SKIP_WITHOUT(folder)                                                                   \
   if (!std::filesystem::exists(folder)) {                                                      \
@@ -47,17 +48,12 @@ Tokens greedy(const Model& model, const Tokens& prompt, std::int64_t new_tokens)
       .tokens;
 }
 
-/// Log-probabilities of every token of each sequence after its first, all in one batch.
-std::vector<float> sequence_log_probabilities(const Model& model, const std::vector<Tokens>& sequences,
+/// Log-probabilities of every token of the sequence after its first.
+std::vector<float> sequence_log_probabilities(const Model& model, const Tokens& sequence,
                                               float temperature = 1) {
-  PackedBatch batch;
-  Targets targets;
-  for (const Tokens& sequence : sequences) targets.add_sequence(batch, batch.add(sequence));
-  Activations activations;
-  TokenLogProbabilities head;
-  model.transformer.forward(kStream, model.weights(), batch, Keep::kNothing, activations);
-  head.forward(kStream, model.transformer, model.weights(), activations, targets, temperature);
-  return {head.values().begin(), head.values().end()};
+  testing::Task task({}, temperature);
+  task.targets.add_sequence(task.batch, task.batch.add(sequence));
+  return testing::log_probabilities(model, task);
 }
 
 TEST(Stories260K, LogLikelihoodsAndLogitsAreTheReferences) {
@@ -67,7 +63,7 @@ TEST(Stories260K, LogLikelihoodsAndLogitsAreTheReferences) {
   ASSERT_EQ(golden.at("cases").size(), 8u);
   for (const auto& example : golden.at("cases")) {
     const Tokens ids = example.at("ids");
-    const auto values = sequence_log_probabilities(model, {ids});
+    const auto values = sequence_log_probabilities(model, ids);
     const auto nll = example.at("nll").get<std::vector<double>>();
     ASSERT_EQ(values.size(), nll.size());
     for (std::size_t i = 0; i < nll.size(); ++i) EXPECT_NEAR(-values[i], nll[i], 2e-5);
@@ -106,10 +102,9 @@ TEST(Stories260K, SamplerAndTrainerAgree) {
     double squares = 0, tokens = 0;
     for (std::size_t p = 0; p < prompts.size(); ++p) {
       for (const Response& response : responses[p]) {
-        Tokens whole = prompts[p].tokens;
-        whole.insert(whole.end(), response.tokens.begin(), response.tokens.end());
-        const auto trained = sequence_log_probabilities(model, {whole}, temperature);
-        const auto trained_at_1 = sequence_log_probabilities(model, {whole});
+        const Tokens whole = testing::joined(prompts[p].tokens, response.tokens);
+        const auto trained = sequence_log_probabilities(model, whole, temperature);
+        const auto trained_at_1 = sequence_log_probabilities(model, whole);
         for (std::size_t i = 0; i < response.tokens.size(); ++i) {
           const std::size_t at = prompts[p].tokens.size() - 1 + i;
           const double gap = response.log_probabilities[i] - trained[at];

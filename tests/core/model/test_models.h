@@ -1,6 +1,7 @@
 // Models for tests: tiny ones with random weights, and those of the shared test data.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <random>
 #include <stdexcept>
@@ -12,6 +13,13 @@
 #include "support/tiny_safetensors.h"
 
 namespace infalign::model::testing {
+
+using Tokens = std::vector<std::int32_t>;
+
+inline Tokens joined(Tokens a, const Tokens& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
 
 /// A model with its weights.
 struct Model {
@@ -38,18 +46,32 @@ inline ModelConfig tiny_config() {
   return config;
 }
 
+/// The same as a reward model.
+inline ModelConfig with_score_head(ModelConfig config) {
+  config.score_head = true;
+  config.tie_word_embeddings = false;
+  return config;
+}
+
+inline std::vector<float> normal_values(std::int64_t size, unsigned seed, float deviation) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal(0, deviation);
+  std::vector<float> values;
+  for (std::int64_t i = 0; i < size; ++i) values.push_back(normal(generator));
+  return values;
+}
+
 /// Weights far from the start of training: deviation 0.4 about 0, norms about what changes no scale, so that
 /// every term counts.
 inline Model random_model(const ModelConfig& config, unsigned seed) {
   Model model{Transformer(config), {}};
-  std::mt19937 generator(seed);
-  std::normal_distribution<float> normal(0, 0.4f);
-  for (const ParameterView& view : model.transformer.layout().views()) {
-    for (std::int64_t i = 0; i < view.size; ++i) {
-      const bool one = view.role == Role::kHeadNormWeight ||
-                       (view.role == Role::kNormWeight && config.norm != Norm::kRmsPlusOne);
-      model.parameters.push_back((one ? 1.0f : 0.0f) + normal(generator));
-    }
+  const ParameterLayout& layout = model.transformer.layout();
+  model.parameters = normal_values(layout.size(), seed, 0.4f);
+  for (const ParameterView& view : layout.views()) {
+    if (view.role == Role::kHeadNormWeight ||
+        (view.role == Role::kNormWeight && config.norm != Norm::kRmsPlusOne))
+      for (std::int64_t i = 0; i < view.size; ++i)
+        model.parameters[static_cast<std::size_t>(view.offset + i)] += 1.0f;
   }
   return model;
 }
