@@ -47,9 +47,9 @@ using namespace infalign;
 enum ExitCode { kDone = 0, kFailed = 1, kUsage = 2, kBadInput = 3, kStopped = 75 };
 
 /// Threads of GCC's OpenMP wait for each other by spinning for milliseconds, unless told otherwise; where
-/// another process wants a core as well, a training step then takes ten times as long. Spinning for some 50
-/// microseconds costs next to nothing on idle cores. The runtime asks the environment as it is loaded, so the
-/// program begins anew; where it cannot, it goes on.
+/// other processes want a core as well, a training step was seen to take forty times as long. Spinning for
+/// some 50 microseconds costs next to nothing on idle cores. The runtime asks the environment as it is
+/// loaded, so the program begins anew; where it cannot, it goes on.
 void spin_briefly(char** argv) {
   if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
   std::error_code unknown;
