@@ -68,7 +68,7 @@ def free_ports(count):
     return ports
 
 
-def wait_for(what, true, seconds=20):
+def wait_for(what, true, seconds=60):
     limit = time.time() + seconds
     while not true():
         if time.time() > limit:
@@ -104,6 +104,7 @@ def job(number):
 
 
 STEPS = 1500
+number = None
 undisturbed = fresh("undisturbed")
 experiment = SCRATCH / "undisturbed.yaml"
 experiment.write_text(EXPERIMENT.replace("OUTPUT", str(undisturbed)).replace("STEPS", str(STEPS)))
@@ -140,7 +141,7 @@ try:
             slurm("scontrol", "update", f"JobId={number}", "StartTime=now")
         return state in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
 
-    wait_for("end of the job", ended, 30)
+    wait_for("end of the job", ended)
     said = log.read_text()
     check(job(number)[0] == "COMPLETED", f"{job(number)[0]}:\n{said}")
     check("on 2 ranks" in said and "resuming from" in said, f"not two ranks that went on:\n{said}")
@@ -148,6 +149,11 @@ try:
         check(digest(undisturbed / name) == digest(output / name), f"{name} differs from the undisturbed run's")
     print("submitted, signalled, queued again, finished: same bits")
 finally:
+    if number:  # or what is left of it is in the way of the next try
+        slurm("scancel", number)
+        limit = time.time() + 10
+        while job(number)[0] in ("RUNNING", "COMPLETING") and time.time() < limit:
+            time.sleep(0.1)
     for daemon in reversed(daemons):
         daemon.terminate()
     for daemon in daemons:
