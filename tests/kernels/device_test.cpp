@@ -54,7 +54,7 @@ TEST(Device, CopiesOnTheCpuAreThereAtOnce) {
 
 TEST(Device, WithoutAGpuAStreamOfOneIsRefused) {
   if (cuda_device_count() > 0) GTEST_SKIP() << "this machine has a GPU";
-  EXPECT_THROW(Stream(Device::kCuda), std::runtime_error);
+  EXPECT_THROW(Stream{Device::kCuda}, std::runtime_error);
 }
 
 }  // namespace

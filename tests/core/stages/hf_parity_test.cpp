@@ -49,8 +49,8 @@ std::vector<fs::path> folders() {
 }
 
 /// One folder: its model, and what is expected of it.
-struct Example {
-  explicit Example(const fs::path& path)
+struct StoredExample {
+  explicit StoredExample(const fs::path& path)
       : folder(path), transformer(read_model_config(path)), parameters(size()) {
     type = read_weights(path, transformer, Require::kAll, parameters);
     golden = read_json(path / "golden.json");
@@ -98,11 +98,11 @@ struct Example {
 };
 
 /// Calls body(example) for every folder with a model of that kind; skips the test where there is none.
-void for_each_example(bool rewards, const std::function<void(Example&)>& body) {
+void for_each_example(bool rewards, const std::function<void(StoredExample&)>& body) {
   int tried = 0;
   for (const fs::path& folder : folders()) {
     SCOPED_TRACE(folder.string());
-    Example example(folder);
+    StoredExample example(folder);
     if (example.rewards() != rewards) continue;
     body(example);
     ++tried;
@@ -117,7 +117,7 @@ struct Loss {
   std::vector<float> gradient, values;  // values: log-probabilities or rewards
 };
 
-Loss language_loss(const Example& e) {
+Loss language_loss(const StoredExample& e) {
   Loss loss{.value = 0, .gradient = std::vector<float>(e.size()), .values = {}};
   Activations activations;
   model::TokenLogProbabilities head;
@@ -135,7 +135,7 @@ Loss language_loss(const Example& e) {
 }
 
 /// The rewards' pairs as the reward stage orders them: chosen, rejected, chosen, rejected, ...
-std::vector<std::size_t> pairs_of(const Example& e) {
+std::vector<std::size_t> pairs_of(const StoredExample& e) {
   std::vector<std::size_t> order;
   for (const auto& [chosen, rejected] :
        e.golden.at("pairs").get<std::vector<std::pair<std::size_t, std::size_t>>>())
@@ -144,7 +144,7 @@ std::vector<std::size_t> pairs_of(const Example& e) {
 }
 
 /// The reward stage's loss on the pairs, each with its margin (none: 0).
-Loss reward_loss(const Example& e, std::vector<double> margins = {}, double centre = 0) {
+Loss reward_loss(const StoredExample& e, std::vector<double> margins = {}, double centre = 0) {
   Loss loss{.value = 0, .gradient = std::vector<float>(e.size()), .values = {}};
   Activations activations;
   const auto weights = e.weights();
@@ -167,11 +167,11 @@ Loss reward_loss(const Example& e, std::vector<double> margins = {}, double cent
   return loss;
 }
 
-Loss loss_of(const Example& e) { return e.rewards() ? reward_loss(e) : language_loss(e); }
+Loss loss_of(const StoredExample& e) { return e.rewards() ? reward_loss(e) : language_loss(e); }
 
 /// The bar: 1e-5, and 1e-5 of the tensor's largest entry. Where the true gradient of a whole tensor is zero
 /// (the keys' bias of a layer without rotary positions) float32 leaves noise.
-void expect_gradient(const Example& e, const std::vector<float>& gradient) {
+void expect_gradient(const StoredExample& e, const std::vector<float>& gradient) {
   for (const ParameterView& view : e.transformer.layout().views()) {
     const auto expected = e.expected("grad", view);
     ASSERT_EQ(std::ssize(expected), view.size) << view.name;
@@ -184,7 +184,7 @@ void expect_gradient(const Example& e, const std::vector<float>& gradient) {
   }
 }
 
-void expect_first_step(const Example& e) {
+void expect_first_step(const StoredExample& e) {
   const double rate = e.golden.at("optimizer").at("lr");
   for (const ParameterView& view : e.transformer.layout().views()) {
     const auto expected = e.expected("step1", view), gradient = e.expected("grad", view);
@@ -196,7 +196,7 @@ void expect_first_step(const Example& e) {
 }
 
 /// Runs the optimizer's steps, with every loss and gradient norm on the way.
-void expect_training(Example& e) {
+void expect_training(StoredExample& e) {
   const auto& optimizer = e.golden.at("optimizer");
   const auto losses = e.golden.at("losses").get<std::vector<double>>();
   const auto norms = e.golden.at("grad_norms").get<std::vector<double>>();
@@ -229,7 +229,7 @@ void expect_training(Example& e) {
 }
 
 /// [V] logits of one row of hidden states, in float64.
-std::vector<double> logits(const Example& e, const float* hidden) {
+std::vector<double> logits(const StoredExample& e, const float* hidden) {
   const model::ModelConfig& config = e.transformer.config();
   const float* weight = e.parameters.data() + e.transformer.layout().head();
   const double cap = config.logit_softcap;
@@ -244,7 +244,7 @@ std::vector<double> logits(const Example& e, const float* hidden) {
 }
 
 TEST(HfParity, LogitsAndLogProbabilities) {
-  for_each_example(false, [](Example& e) {
+  for_each_example(false, [](StoredExample& e) {
     const auto& stored = e.tensors.at("logits");
     const auto longest = static_cast<std::size_t>(stored.shape[1]),
                V = static_cast<std::size_t>(stored.shape[2]);
@@ -270,7 +270,7 @@ TEST(HfParity, LogitsAndLogProbabilities) {
 TEST(HfParity, LanguageModelsTrain) { for_each_example(false, expect_training); }
 
 TEST(HfParity, GreedyIds) {
-  for_each_example(false, [](Example& e) {
+  for_each_example(false, [](StoredExample& e) {
     for (std::size_t s = 0; s < e.sequences.size(); ++s) {
       const auto expected = e.golden.at("greedy")[s].at("new_ids").get<Tokens>();
       const model::SamplingSettings settings{
@@ -284,7 +284,7 @@ TEST(HfParity, GreedyIds) {
 }
 
 TEST(HfParity, Rewards) {
-  for_each_example(true, [](Example& e) {
+  for_each_example(true, [](StoredExample& e) {
     Activations activations;
     const auto rewards = e.transformer.score(kStream, e.weights(), e.batch, e.last_rows, activations);
     const auto& stored = e.tensors.at("rewards").values;
@@ -306,7 +306,7 @@ TEST(HfParity, RewardModelsTrain) { for_each_example(true, expect_training); }
 TEST(HfParity, ARoundTripWithoutTrainingIsBitForBit) {
   const storage::TemporaryFolder scratch;
   for (const bool rewards : {false, true})
-    for_each_example(rewards, [&](Example& e) {
+    for_each_example(rewards, [&](StoredExample& e) {
       const fs::path copy = scratch.path() / e.folder.filename();
       save_model_folder(e.folder, copy, e.transformer, values_in(e.parameters), e.type);
       EXPECT_EQ(storage::read_file(copy / "config.json"), storage::read_file(e.folder / "config.json"));
