@@ -34,30 +34,34 @@ def parameters(model):
 
 
 def kernels():
-    """(name, bytes, tensor FLOP, float32 FLOP) at T = 8192 tokens of the 8B model; activations are float32."""
+    """(name, bytes, tensor FLOP, float32 FLOP) at T = 8192 tokens of the 8B model."""
     L, C, H, K, D, F, V = MODELS["8B"]
     T, row = 8192, (H + 2 * K) * D
     pairs = T * T // 2
-    return [
+    rows = [
         ("embedding forward", 8 * T * C, 0, 0),
         ("embedding backward", 12 * T * C, 0, 0),
-        ("RMSNorm forward, with the residual", 16 * T * C, 0, 0),
-        ("RMSNorm backward", 24 * T * C, 0, 0),
-        ("rotary", 8 * T * (H + K) * D, 0, 0),
-        ("product for q, k, v in bfloat16", 2 * T * C + 2 * C * row + 4 * T * row, 2 * T * C * row, 0),
-        ("product of gate and up in bfloat16", 2 * T * C + 4 * C * F + 8 * T * F, 4 * T * C * F, 0),
-        ("attention forward, one segment, float32", 4 * T * (row + H * D), 0, 4 * pairs * H * D),
-        ("attention backward, one segment, float32", 8 * T * (row + H * D), 0, 14 * pairs * H * D),
-        ("attention forward, one segment, bfloat16", 4 * T * (row + H * D), 4 * pairs * H * D, 0),
-        ("attention backward, one segment, bfloat16", 8 * T * (row + H * D), 14 * pairs * H * D, 0),
-        ("decode attention, 256 rows of 2048", 8 * 256 * 2048 * K * D, 0, 4 * 256 * 2048 * H * D),
-        ("SwiGLU forward", 12 * T * F, 0, 0),
-        ("SwiGLU backward", 20 * T * F, 0, 0),
+        ("product for q, k, v in bfloat16", 2 * T * C + 2 * C * row + 2 * T * row, 2 * T * C * row, 0),
+        ("product of gate and up in bfloat16", 2 * T * C + 4 * C * F + 4 * T * F, 4 * T * C * F, 0),
         ("head's rows with their gradient, 128", 16 * 128 * V, 0, 0),
         ("sampling, 512 rows", 8 * 512 * V, 0, 0),
         ("AdamW, 10^9 parameters", 28 * 10**9, 0, 0),
         ("fixed-point sum, 10^9 values", 24 * 10**9, 0, 0),
     ]
+    for dtype, size in (("float32", 4), ("bfloat16", 2)):  # of activations between products, and of the cache
+        def cores(operations):
+            return (operations, 0) if dtype == "bfloat16" else (0, operations)
+        rows += [
+            (f"RMSNorm forward, with the residual, {dtype}", (12 + size) * T * C, 0, 0),
+            (f"RMSNorm backward, {dtype}", (16 + 2 * size) * T * C, 0, 0),
+            (f"rotary, {dtype}", 2 * size * T * (H + K) * D, 0, 0),
+            (f"attention forward, one segment, {dtype}", size * T * (row + H * D), *cores(4 * pairs * H * D)),
+            (f"attention backward, one segment, {dtype}", 2 * size * T * (row + H * D), *cores(14 * pairs * H * D)),
+            (f"decode attention, 256 rows of 2048, {dtype}", 2 * size * 256 * 2048 * K * D, 0, 4 * 256 * 2048 * H * D),
+            (f"SwiGLU forward, {dtype}", 3 * size * T * F, 0, 0),
+            (f"SwiGLU backward, {dtype}", 5 * size * T * F, 0, 0),
+        ]
+    return rows
 
 
 def seconds(gpu, count, tensor, plain):
@@ -74,7 +78,7 @@ def step(gpu, model, gpus):
     whole = 2 * 2 * N + 4 * N + 12 * N / gpus < 0.85 * room  # policy and reference, gradient, the optimizer's shard
     gathered = 0 if whole else 2 * N * (1 - 1 / gpus) / network  # the weights of one pass
     positions = PROMPTS * (PROMPT + SAMPLES * RESPONSE / 2)  # read at a step, on average
-    cache = 4 * 2 * L * K * D * positions  # float32
+    cache = 2 * 2 * L * K * D * positions  # bfloat16
     decode = max((2 * N + cache) / (MEMORY * memory), 2 * N * rows / (CORES * tensor))
     sample = RESPONSE * max(decode, gathered)
     tokens = PROMPTS * (PROMPT + SAMPLES * RESPONSE)

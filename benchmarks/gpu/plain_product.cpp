@@ -9,8 +9,8 @@
 namespace infalign::benchmarks {
 namespace {
 
+using kernels::Precision;
 using kernels::Transpose;
-using kernels::cuda::Element;
 using kernels::cuda::Product;
 
 constexpr std::size_t kWorkspace = 32 << 20;
@@ -30,10 +30,10 @@ std::shared_ptr<Opaque> made(Create create) {
 }
 
 /// Of `rows` of `columns` that lie row by row: to the library, which goes by columns, the transpose.
-std::shared_ptr<cublasLtMatrixLayoutOpaque_t> layout(Element element, std::int64_t rows, std::int64_t columns,
-                                                     std::int64_t stride) {
+std::shared_ptr<cublasLtMatrixLayoutOpaque_t> layout(Precision element, std::int64_t rows,
+                                                     std::int64_t columns, std::int64_t stride) {
   return made<cublasLtMatrixLayoutOpaque_t, cublasLtMatrixLayoutDestroy>([=](cublasLtMatrixLayout_t* handle) {
-    return cublasLtMatrixLayoutCreate(handle, element == Element::kFloat32 ? CUDA_R_32F : CUDA_R_16BF,
+    return cublasLtMatrixLayoutCreate(handle, element == Precision::kFloat32 ? CUDA_R_32F : CUDA_R_16BF,
                                       static_cast<std::uint64_t>(columns), static_cast<std::uint64_t>(rows),
                                       stride);
   });
@@ -64,7 +64,7 @@ std::function<void()> plain_product(const kernels::Stream& on, const Product& p)
   const bool a_turned = p.transpose_a == Transpose::kYes, b_turned = p.transpose_b == Transpose::kYes;
   const auto a = layout(p.element, a_turned ? p.k : p.m, a_turned ? p.m : p.k, p.lda);
   const auto b = layout(p.element, b_turned ? p.n : p.k, b_turned ? p.k : p.n, p.ldb);
-  const auto c = layout(Element::kFloat32, p.m, p.n, p.ldc);
+  const auto c = layout(p.c.stored(), p.m, p.n, p.ldc);
 
   const auto preference = made<cublasLtMatmulPreferenceOpaque_t, cublasLtMatmulPreferenceDestroy>(
       [](cublasLtMatmulPreference_t* handle) { return cublasLtMatmulPreferenceCreate(handle); });
@@ -80,8 +80,8 @@ std::function<void()> plain_product(const kernels::Stream& on, const Product& p)
   const auto workspace = std::make_shared<kernels::Buffer<std::byte>>(on, kWorkspace);
   return [=] {
     const float one = 1;
-    check(cublasLtMatmul(library(), how.get(), &one, p.b, b.get(), p.a, a.get(), &p.beta, p.c, c.get(), p.c,
-                         c.get(), &found.algo, workspace->data(), kWorkspace,
+    check(cublasLtMatmul(library(), how.get(), &one, p.b, b.get(), p.a, a.get(), &p.beta, p.c.data(), c.get(),
+                         p.c.data(), c.get(), &found.algo, workspace->data(), kWorkspace,
                          static_cast<cudaStream_t>(on.queue())),
           "cublasLtMatmul");
   };

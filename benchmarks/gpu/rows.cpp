@@ -33,12 +33,12 @@ namespace infalign::benchmarks {
 namespace {
 
 using namespace kernels;
-using cuda::Element;
 
 /// Memory of the device, or what else an operation is given, as long as it is measured.
 class Given {
  public:
-  explicit Given(std::shared_ptr<void> what) : what_(std::move(what)) {}
+  explicit Given(std::shared_ptr<void> what, Precision stored = Precision::kFloat32)
+      : what_(std::move(what)), stored_(stored) {}
   template <class T>
   T* as() const {
     return static_cast<T*>(what_.get());
@@ -47,9 +47,14 @@ class Given {
   operator T*() const {  // NOLINT(google-explicit-constructor): the operation says of what type it is
     return as<T>();
   }
+  operator Values() const {  // NOLINT(google-explicit-constructor)
+    return stored_ == Precision::kBfloat16 ? Values(as<Bfloat16>()) : Values(as<float>());
+  }
+  operator ConstValues() const { return Values(*this); }  // NOLINT(google-explicit-constructor)
 
  private:
   std::shared_ptr<void> what_;
+  Precision stored_;
 };
 using Fill = std::function<Given(const Stream&)>;
 using Queue = std::function<void(const Stream&, const std::vector<Given>&)>;
@@ -66,7 +71,8 @@ Fill filled(std::int64_t n, Make make) {
     upload(on, std::span<const T>(drawn), buffer->data());
     for (std::int64_t done = std::ssize(drawn); done < n; done *= 2)
       copy(on, std::min(done, n - done), buffer->data(), buffer->data() + done);
-    return Given(std::shared_ptr<void>(buffer, buffer->data()));
+    return Given(std::shared_ptr<void>(buffer, buffer->data()),
+                 std::is_same_v<T, Bfloat16> ? Precision::kBfloat16 : Precision::kFloat32);
   };
 }
 Fill normal(std::int64_t n, float deviation = 1) {
@@ -77,6 +83,14 @@ Fill narrow(std::int64_t n) {
     return to_bfloat16(draw(engine));
   });
 }
+/// Activations that are stored so, and what a table calls it.
+Fill normal_in(Precision stored, std::int64_t n) {
+  return stored == Precision::kBfloat16 ? narrow(n) : normal(n);
+}
+std::string name_of(Precision precision) {
+  return precision == Precision::kBfloat16 ? "bfloat16" : "float32";
+}
+
 template <class T>
 Fill equal(std::int64_t n, T value) {
   return filled<T>(n, [=](auto&) { return value; });
@@ -130,78 +144,77 @@ void add_optimizer(const Sizes& s, std::vector<Row>& all) {
                     [=](On on, In x) { sum_of_squares(on, n, x[0], x[1]); }));
 }
 
-AttentionShape attention_shape(const Sizes& s, Precision products = Precision::kFloat32) {
+AttentionShape attention_shape(const Sizes& s) {
   return {.heads = s.heads,
           .kv_heads = s.kv_heads,
           .head_dim = s.head_dim,
-          .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(s.head_dim))),
-          .products = products};
+          .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(s.head_dim)))};
 }
 
-void add_attention(const Sizes& s, std::vector<Row>& all) {
-  const std::int64_t T = s.tokens, attended = s.heads * s.head_dim;
+void add_attention(const Sizes& s, Precision stored, std::vector<Row>& all) {
+  const std::int64_t T = s.tokens, attended = s.heads * s.head_dim, width = s.kv_heads * s.head_dim;
   const std::string heads =
       ", " + std::to_string(s.heads) + "/" + std::to_string(s.kv_heads) + " of " + std::to_string(s.head_dim);
   const std::int64_t pairs = T * T / 2;
-  const double scores = static_cast<double>(pairs * attended);
-  for (const Precision products : {Precision::kFloat32, Precision::kBfloat16}) {
-    const AttentionShape shape = attention_shape(s, products);
-    const std::vector<Segment> segments{{0, static_cast<std::int32_t>(T), 0, 0}};
-    const std::string dtype = products == Precision::kFloat32 ? "float32" : "bfloat16";
-    const double entries = static_cast<double>(T * (shape.row() + attended));
-    const std::vector<Fill> fills{normal(T * shape.row()), normal(T * attended), normal(T * s.heads)};
-    all.push_back(row(
-        "attention_forward", std::to_string(T) + heads, {4 * entries, 4 * scores, dtype}, fills,
-        [=](On on, In x) { attention_forward(on, shape, segments, x[0], x[1], x[2]); },
-        "attention forward, one segment, " + dtype));
-    all.push_back(row(
-        "attention_backward", std::to_string(T) + heads, {8 * entries, 14 * scores, dtype},
-        {fills[0], fills[1], fills[2], fills[1], fills[0]},
-        [=](On on, In x) { attention_backward(on, shape, segments, T, x[0], x[1], x[2], x[3], x[4]); },
-        "attention backward, one segment, " + dtype));
-  }
+  const double scores = static_cast<double>(pairs * attended), size = static_cast<double>(size_of(stored));
   const AttentionShape shape = attention_shape(s);
-  const std::int64_t n = s.decoding, stored = s.kv_heads * s.head_dim, cached = s.cached;
+  const std::vector<Segment> segments{{0, static_cast<std::int32_t>(T), 0, 0}};
+  const std::string dtype = name_of(stored);
+  const double entries = static_cast<double>(T * (shape.row() + attended));
+  const Fill qkv = normal_in(stored, T * shape.row()), out = normal_in(stored, T * attended),
+             sums = normal(T * s.heads);
+  all.push_back(row(
+      "attention_forward", std::to_string(T) + heads, {size * entries, 4 * scores, dtype}, {qkv, out, sums},
+      [=](On on, In x) { attention_forward(on, shape, segments, x[0], x[1], x[2]); },
+      "attention forward, one segment, " + dtype));
+  all.push_back(row(
+      "attention_backward", std::to_string(T) + heads, {2 * size * entries, 14 * scores, dtype},
+      {qkv, out, sums, out, qkv},
+      [=](On on, In x) { attention_backward(on, shape, segments, T, x[0], x[1], x[2], x[3], x[4]); },
+      "attention backward, one segment, " + dtype));
+  const std::int64_t n = s.decoding, cached = s.cached;
   const auto places = [](std::int64_t count, std::int64_t value) {
     return equal(count, static_cast<std::int32_t>(value));
   };
-  const double entries = static_cast<double>(n * cached);
+  const double positions = static_cast<double>(n * cached);
+  const Fill cache = normal_in(stored, n * width * cached), row_of_each = normal_in(stored, n * shape.row());
+  // The cores that multiply are the plain ones.
   all.push_back(row(
-      "decode_attention", by(n, cached) + heads,
-      {8 * entries * static_cast<double>(stored), 4 * entries * static_cast<double>(attended)},
-      {normal(n * stored * cached), normal(n * stored * cached), normal(n * shape.row()), ascending(n),
-       places(n, 0), places(n, cached), normal(n * attended)},
+      "decode_attention", by(n, cached) + heads + ", cached in " + dtype,
+      {2 * size * positions * static_cast<double>(width), 4 * positions * static_cast<double>(attended)},
+      {cache, cache, row_of_each, ascending(n), places(n, 0), places(n, cached),
+       normal_in(stored, n * attended)},
       [=](On on, In x) {
-        const CacheView cache{x[0], x[1], n, cached};
-        decode_attention(on, shape, n, x[2], cache, x[3], x[4], cache, x[3], x[5], x[6]);
+        const CacheView view{x[0], x[1], n, cached};
+        decode_attention(on, shape, n, x[2], view, x[3], x[4], view, x[3], x[5], x[6]);
       },
-      "decode attention, 256 rows of 2048"));
-  all.push_back(row("cache_store", by(n, 2 * stored), {16 * static_cast<double>(n * stored)},
-                    {normal(n * stored * cached), normal(n * stored * cached), normal(n * shape.row()),
-                     ascending(n), places(n, cached / 2)},
-                    [=](On on, In x) {
+      "decode attention, 256 rows of 2048, " + dtype));
+  all.push_back(row("cache_store", by(n, 2 * width), {4 * size * static_cast<double>(n * width), 0, dtype},
+                    {cache, cache, row_of_each, ascending(n), places(n, cached / 2)}, [=](On on, In x) {
                       cache_store(on, shape, n, x[2], x[3], x[4], {x[0], x[1], n, cached});
                     }));
 }
 
-void add_activations(const Sizes& s, std::vector<Row>& all) {
+void add_activations(const Sizes& s, Precision stored, std::vector<Row>& all) {
   const std::int64_t T = s.tokens, F = s.feed_forward, n = T * F;
-  const double each = static_cast<double>(n);
+  const double each = static_cast<double>(n) * static_cast<double>(size_of(stored));
   constexpr Gelu kTanh = Gelu::kTanh;
-  const auto add = [&](const char* operation, double bytes, std::int64_t wide, const Queue& queue,
-                       const char* paper = "") {
-    all.push_back(row(operation, by(T, F), {bytes * each}, {normal(wide * n), normal(n), normal(wide * n)},
-                      queue, paper));
+  const auto add = [&](const char* operation, double values, std::int64_t wide, const Queue& queue,
+                       const std::string& paper = "") {
+    all.push_back(row(operation, by(T, F), {values * each, 0, name_of(stored)},
+                      {normal_in(stored, wide * n), normal_in(stored, n), normal_in(stored, wide * n)}, queue,
+                      paper));
   };
   add(
-      "swiglu_forward", 12, 2, [=](On on, In x) { swiglu_forward(on, T, F, x[0], x[1]); }, "SwiGLU forward");
+      "swiglu_forward", 3, 2, [=](On on, In x) { swiglu_forward(on, T, F, x[0], x[1]); },
+      "SwiGLU forward, " + name_of(stored));
   add(
-      "swiglu_backward", 20, 2, [=](On on, In x) { swiglu_backward(on, T, F, x[0], x[1], x[2]); },
-      "SwiGLU backward");
-  add("geglu_forward", 12, 2, [=](On on, In x) { geglu_forward(on, kTanh, T, F, x[0], x[1]); });
-  add("geglu_backward", 20, 2, [=](On on, In x) { geglu_backward(on, kTanh, T, F, x[0], x[1], x[2]); });
-  add("gelu_forward", 8, 1, [=](On on, In x) { gelu_forward(on, kTanh, n, x[0], x[1]); });
-  add("gelu_backward", 12, 1, [=](On on, In x) { gelu_backward(on, kTanh, n, x[0], x[1], x[2]); });
+      "swiglu_backward", 5, 2, [=](On on, In x) { swiglu_backward(on, T, F, x[0], x[1], x[2]); },
+      "SwiGLU backward, " + name_of(stored));
+  add("geglu_forward", 3, 2, [=](On on, In x) { geglu_forward(on, kTanh, T, F, x[0], x[1]); });
+  add("geglu_backward", 5, 2, [=](On on, In x) { geglu_backward(on, kTanh, T, F, x[0], x[1], x[2]); });
+  add("gelu_forward", 2, 1, [=](On on, In x) { gelu_forward(on, kTanh, n, x[0], x[1]); });
+  add("gelu_backward", 3, 1, [=](On on, In x) { gelu_backward(on, kTanh, n, x[0], x[1], x[2]); });
 }
 
 void add_embedding(const Sizes& s, std::vector<Row>& all) {
@@ -213,11 +226,11 @@ void add_embedding(const Sizes& s, std::vector<Row>& all) {
   };
   add(
       "embedding_forward", {8 * each}, {below(T, V), normal(V * C), normal(T * C)},
-      [=](On on, In x) { embedding_forward(on, T, C, x[0], x[1].as<float>(), x[2]); }, "embedding forward");
+      [=](On on, In x) { embedding_forward(on, T, C, x[0], x[1], x[2]); }, "embedding forward");
   add("embedding_forward", {6 * each, 0, "bfloat16"}, {below(T, V), narrow(V * C), normal(T * C)},
-      [=](On on, In x) { embedding_forward(on, T, C, x[0], x[1].as<Bfloat16>(), x[2]); });
+      [=](On on, In x) { embedding_forward(on, T, C, x[0], x[1], x[2]); });
   add("embedding_add", {12 * each}, {ascending(T), normal(T * C), normal(T * C)},
-      [=](On on, In x) { embedding_add(on, T, C, x[0], x[1].as<float>(), x[2]); });
+      [=](On on, In x) { embedding_add(on, T, C, x[0], x[1], x[2]); });
   add("embedding_scale", {8 * each}, {normal(T * C)},
       [=](On on, In x) { embedding_scale(on, T * C, 1, x[0]); });
   add(
@@ -225,59 +238,64 @@ void add_embedding(const Sizes& s, std::vector<Row>& all) {
       [=](On on, In x) { embedding_backward(on, T, C, x[0], x[1], x[2]); }, "embedding backward");
 }
 
-void add_norms(const Sizes& s, std::vector<Row>& all) {
+void add_norms(const Sizes& s, Precision stored, std::vector<Row>& all) {
   const std::int64_t T = s.tokens, C = s.hidden, D = s.head_dim, heads = s.heads + s.kv_heads;
   const AttentionShape shape = attention_shape(s);
   const std::int64_t wide = shape.row();
-  const auto add = [&](const char* operation, double bytes, const Queue& queue, const char* paper = "") {
-    all.push_back(row(operation, by(T, C), {bytes * static_cast<double>(T * C)},
-                      {normal(T * C), normal(T * C), normal(C), normal(C), normal(T), normal(T * C)}, queue,
-                      paper));
+  const double size = static_cast<double>(size_of(stored));
+  const std::string dtype = name_of(stored);
+  const auto add = [&](const char* operation, double bytes, const Queue& queue,
+                       const std::string& paper = "") {
+    all.push_back(
+        row(operation, by(T, C), {bytes * static_cast<double>(T * C), 0, dtype},
+            {normal_in(stored, T * C), normal(T * C), normal(C), normal(C), normal(T), normal(T * C)}, queue,
+            paper));
   };
   add(
-      "add_rms_norm_forward", 16,
-      [=](On on, In x) { add_rms_norm_forward(on, T, C, 1e-5f, x[0], x[1], x[2], x[5], x[4]); },
-      "RMSNorm forward, with the residual");
+      "add_rms_norm_forward", 12 + size,
+      [=](On on, In x) { add_rms_norm_forward(on, T, C, 1e-5f, x[1], x[5], x[2], x[0], x[4]); },
+      "RMSNorm forward, with the residual, " + dtype);
   add(
-      "rms_norm_backward", 24,
+      "rms_norm_backward", 16 + 2 * size,
       [=](On on, In x) { rms_norm_backward(on, T, C, x[0], x[1], x[2], x[4], x[5], x[3]); },
-      "RMSNorm backward");
-  add("add_layer_norm_forward", 16,
-      [=](On on, In x) { add_layer_norm_forward(on, T, C, 1e-5f, x[0], x[1], x[2], x[3], x[5], x[4]); });
-  add("layer_norm_backward", 28,
+      "RMSNorm backward, " + dtype);
+  add("add_layer_norm_forward", 12 + size,
+      [=](On on, In x) { add_layer_norm_forward(on, T, C, 1e-5f, x[1], x[5], x[2], x[3], x[0], x[4]); });
+  add("layer_norm_backward", 16 + 3 * size,
       [=](On on, In x) { layer_norm_backward(on, T, C, x[0], x[1], x[2], x[4], x[5], x[2], x[3]); });
   const double all_heads = static_cast<double>(T * wide), normed = static_cast<double>(T * heads * D);
-  all.push_back(row("qk_norm_forward", by(T, wide), {8 * all_heads},
-                    {normal(T * wide), normal(D), normal(T * wide), normal(T * heads)}, [=](On on, In x) {
+  const Fill rows = normal_in(stored, T * wide);
+  all.push_back(row("qk_norm_forward", by(T, wide), {2 * size * all_heads, 0, dtype},
+                    {rows, normal(D), rows, normal(T * heads)}, [=](On on, In x) {
                       qk_norm_forward(on, shape, T, 1e-5f, x[0], x[1], x[1], x[2], x[3]);
                     }));
-  all.push_back(
-      row("qk_norm_backward", by(T, heads * D), {20 * normed},
-          {normal(T * wide), normal(D), normal(T * heads), normal(T * wide), normal(D), normal(D)},
-          [=](On on, In x) { qk_norm_backward(on, shape, T, x[0], x[1], x[1], x[2], x[3], x[4], x[5]); }));
+  all.push_back(row("qk_norm_backward", by(T, heads * D), {5 * size * normed, 0, dtype},
+                    {rows, normal(D), normal(T * heads), rows, normal(D), normal(D)}, [=](On on, In x) {
+                      qk_norm_backward(on, shape, T, x[0], x[1], x[1], x[2], x[3], x[4], x[5]);
+                    }));
   const auto frequency = [D, d = 0](auto&) mutable {
     return std::pow(1e4, -2.0 * d++ / static_cast<double>(D));
   };
   all.push_back(row(
-      "rotary", by(T, heads * D), {8 * normed},
-      {ascending(T), filled<float>(D / 2, frequency), normal(T * wide)},
-      [=](On on, In x) { rotary(on, Rotation::kForward, T, heads, D, x[0], x[1], x[2], wide); }, "rotary"));
-  all.push_back(row("bias_forward", by(T, wide), {8 * all_heads}, {normal(wide), normal(T * wide)},
+      "rotary", by(T, heads * D), {2 * size * normed, 0, dtype},
+      {ascending(T), filled<float>(D / 2, frequency), rows},
+      [=](On on, In x) { rotary(on, Rotation::kForward, T, heads, D, x[0], x[1], x[2], wide); },
+      "rotary, " + dtype));
+  all.push_back(row("bias_forward", by(T, wide), {2 * size * all_heads, 0, dtype}, {normal(wide), rows},
                     [=](On on, In x) { bias_forward(on, T, wide, x[0], x[1]); }));
-  all.push_back(row("bias_backward", by(T, wide), {4 * all_heads}, {normal(T * wide), normal(wide)},
+  all.push_back(row("bias_backward", by(T, wide), {size * all_heads, 0, dtype}, {rows, normal(wide)},
                     [=](On on, In x) { bias_backward(on, T, wide, x[0], x[1]); }));
 }
 
-/// cuBLASLt's own product beside a row of ours, or for a peak: its factors are in the element type already.
-Row plain(Row row, Element element, Transpose a, Transpose b, std::int64_t m, std::int64_t n, std::int64_t k,
-          float beta) {
+/// cuBLASLt's own product beside a row of ours, or for a peak: its factors are in the element type, as ours.
+Row plain(Row row, Precision element, Transpose a, Transpose b, std::int64_t m, std::int64_t n,
+          std::int64_t k, float beta) {
   row.peer = "cuBLASLt, plain";
   row.paper = "";
   row.prepare = [=](const Stream& on) -> std::function<void()> {
-    const auto factor = [=](std::int64_t size) {
-      return (element == Element::kFloat32 ? normal(size) : narrow(size))(on);
-    };
-    const std::vector<Given> x{factor(m * k), factor(k * n), normal(m * n)(on)};
+    const auto factor = [=](std::int64_t size) { return normal_in(element, size)(on); };
+    const Precision result = beta == 0 ? element : Precision::kFloat32;  // what is added to is a gradient
+    const std::vector<Given> x{factor(m * k), factor(k * n), normal_in(result, m * n)(on)};
     const auto queue = plain_product(on, {element, a, b, m, n, k, x[0], a == Transpose::kYes ? m : k, x[1],
                                           b == Transpose::kYes ? k : n, beta, x[2], n});
     return [=, kept = x] { queue(); };
@@ -288,10 +306,8 @@ Row plain(Row row, Element element, Transpose a, Transpose b, std::int64_t m, st
 /// The products of T rows with W [n, k] in both passes, and the library's beside each.
 void add_linear(std::int64_t T, std::int64_t n, std::int64_t k, Precision precision, const std::string& paper,
                 std::vector<Row>& all) {
-  const bool is_narrow = precision == Precision::kBfloat16;
-  const Element element = is_narrow ? Element::kBfloat16 : Element::kFloat32;
-  const double size = is_narrow ? 2 : 4, in = static_cast<double>(T * k), out = static_cast<double>(T * n),
-               weights = static_cast<double>(n * k);
+  const double size = static_cast<double>(size_of(precision)), in = static_cast<double>(T * k),
+               out = static_cast<double>(T * n), weights = static_cast<double>(n * k);
   constexpr Transpose kNo = Transpose::kNo, kYes = Transpose::kYes;
   const Fill matrix = [=](On on) {
     const auto both = std::make_shared<std::pair<Given, Linear>>(normal(n * k)(on), Linear());
@@ -301,19 +317,20 @@ void add_linear(std::int64_t T, std::int64_t n, std::int64_t k, Precision precis
   const auto add = [&](const char* operation, double bytes, const Queue& queue,
                        const std::string& on_paper = "") {
     all.push_back(row(operation, by(T, k) + " to " + std::to_string(n),
-                      {bytes, 2 * in * static_cast<double>(n), is_narrow ? "bfloat16" : "float32"},
-                      {matrix, normal(T * k), normal(T * n), normal(n * k)}, queue, on_paper));
+                      {bytes, 2 * in * static_cast<double>(n), name_of(precision)},
+                      {matrix, normal_in(precision, T * k), normal_in(precision, T * n), normal(n * k)},
+                      queue, on_paper));
   };
   add(
-      "linear_forward", size * (in + weights) + 4 * out,
+      "linear_forward", size * (in + weights + out),
       [=](On on, In x) { x[0].as<Linear>()->forward(on, T, x[1], x[2]); }, paper);
-  all.push_back(plain(all.back(), element, kNo, kYes, T, n, k, 0));
-  add("linear_backward_input", size * (out + weights) + 4 * in,
+  all.push_back(plain(all.back(), precision, kNo, kYes, T, n, k, 0));
+  add("linear_backward_input", size * (out + weights + in),
       [=](On on, In x) { x[0].as<Linear>()->backward_input(on, T, x[2], x[1]); });
-  all.push_back(plain(all.back(), element, kNo, kNo, T, k, n, 0));
+  all.push_back(plain(all.back(), precision, kNo, kNo, T, k, n, 0));
   add("linear_backward_weight", size * (in + out) + 8 * weights,
       [=](On on, In x) { x[0].as<Linear>()->backward_weight(on, T, x[2], x[1], x[3]); });
-  all.push_back(plain(all.back(), element, kYes, kNo, n, k, T, 1));
+  all.push_back(plain(all.back(), precision, kYes, kNo, n, k, T, 1));
 }
 
 void add_products(const Sizes& s, std::vector<Row>& all) {
@@ -329,7 +346,7 @@ void add_products(const Sizes& s, std::vector<Row>& all) {
                     {8 * each + static_cast<double>(4 * C * C), 2 * each * static_cast<double>(C)},
                     {normal(T * C), normal(C * C), normal(T * C)},
                     [=](On on, In x) { matmul(on, kNo, kNo, T, C, C, x[0], C, x[1], C, 0, x[2], C); }));
-  all.push_back(plain(all.back(), Element::kFloat32, kNo, kNo, T, C, C, 0));
+  all.push_back(plain(all.back(), Precision::kFloat32, kNo, kNo, T, C, C, 0));
   all.push_back(row("round_to_bfloat16", by(T, C), {6 * each}, {normal(T * C), narrow(T * C)},
                     [=](On on, In x) { round_to_bfloat16(on, T * C, x[0], x[1]); }));
   all.push_back(row("widen_bfloat16", by(T, C), {6 * each}, {narrow(T * C), normal(T * C)},
@@ -389,9 +406,9 @@ Sizes small_sizes() { return {40, 64, 4, 2, 16, 96, 300, 4, 4, 3, 48, 1000, 8, 5
 
 std::vector<Row> rows(const Sizes& sizes) {
   std::vector<Row> all;
-  for (const auto add : {add_embedding, add_norms, add_products, add_attention, add_activations, add_head,
-                         add_rewards, add_optimizer})
-    add(sizes, all);
+  for (const auto add : {add_embedding, add_products, add_head, add_rewards, add_optimizer}) add(sizes, all);
+  for (const Precision stored : {Precision::kFloat32, Precision::kBfloat16})
+    for (const auto add : {add_norms, add_attention, add_activations}) add(sizes, stored, all);
   return all;
 }
 
@@ -399,7 +416,7 @@ std::vector<Row> peaks(const Sizes& sizes) {
   const std::int64_t n = sizes.copied, side = sizes.square;
   const double entries = static_cast<double>(side * side),
                operations = 2 * entries * static_cast<double>(side);
-  const auto product = [&](Element element, double bytes, const char* dtype) {
+  const auto product = [&](Precision element, double bytes, const char* dtype) {
     Row square = plain({"cuBLASLt, plain",
                         by(side, side) + " by " + by(side, side),
                         {bytes * entries, operations, dtype},
@@ -412,7 +429,7 @@ std::vector<Row> peaks(const Sizes& sizes) {
   };
   return {row("copy", std::to_string(n), {8 * static_cast<double>(n)}, {normal(n), normal(n)},
               [=](On on, In x) { copy(on, n, x[0].as<float>(), x[1].as<float>()); }),
-          product(Element::kFloat32, 12, "float32"), product(Element::kBfloat16, 8, "bfloat16")};
+          product(Precision::kFloat32, 12, "float32"), product(Precision::kBfloat16, 6, "bfloat16")};
 }
 
 }  // namespace infalign::benchmarks

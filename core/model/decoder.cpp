@@ -50,22 +50,22 @@ void DecodeRows::compact(std::span<const char> keep) {
 }
 
 void KeyValueCache::reserve(const kernels::Stream& on, const ModelConfig& config, std::int64_t slots,
-                            std::int64_t positions) {
+                            std::int64_t positions, kernels::Precision stored) {
   slots_ = slots;
   capacity_ = capacity_for(positions);
   stride_ = layer_stride(config, slots, positions);
-  keys_.reserve(on, static_cast<std::size_t>(config.layers * stride_));
-  values_.reserve(on, static_cast<std::size_t>(config.layers * stride_));
+  keys_.reserve(on, static_cast<std::size_t>(config.layers * stride_), stored);
+  values_.reserve(on, static_cast<std::size_t>(config.layers * stride_), stored);
 }
 
-std::int64_t KeyValueCache::bytes(const ModelConfig& config, std::int64_t slots, std::int64_t positions) {
-  return 2 * config.layers * layer_stride(config, slots, positions) *
-         static_cast<std::int64_t>(sizeof(float));
+std::int64_t KeyValueCache::bytes(const ModelConfig& config, std::int64_t slots, std::int64_t positions,
+                                  kernels::Precision stored) {
+  return 2 * config.layers * layer_stride(config, slots, positions) * kernels::size_of(stored);
 }
 
 kernels::CacheView KeyValueCache::layer(std::int64_t i) {
-  return {.keys = keys_.data() + i * stride_,
-          .values = values_.data() + i * stride_,
+  return {.keys = keys_.values() + i * stride_,
+          .values = values_.values() + i * stride_,
           .slots = slots_,
           .capacity = capacity_};
 }
@@ -90,14 +90,15 @@ void Decoder::for_each_row_buffer(const ModelConfig& config, Visit&& visit) {
 }
 
 DecoderBytes Decoder::bytes(const ModelConfig& config, std::int64_t prompts, std::int64_t prompt_tokens,
-                            std::int64_t longest, std::int64_t rows, std::int64_t max_new_tokens) {
+                            std::int64_t longest, std::int64_t rows, std::int64_t max_new_tokens,
+                            kernels::Precision stored) {
   DecoderBytes bytes;
-  bytes.prefill = Activations::bytes(config, prompt_tokens, Keep::kKeysValues);
-  bytes.cache =
-      KeyValueCache::bytes(config, prompts, longest) + KeyValueCache::bytes(config, rows, max_new_tokens);
+  bytes.prefill = Activations::bytes(config, prompt_tokens, Keep::kKeysValues, stored);
+  bytes.cache = KeyValueCache::bytes(config, prompts, longest, stored) +
+                KeyValueCache::bytes(config, rows, max_new_tokens, stored);
   Decoder none;
-  none.for_each_row_buffer(config, [&](kernels::Buffer<float>&, std::int64_t width) {
-    bytes.rows += rows * width * static_cast<std::int64_t>(sizeof(float));
+  none.for_each_row_buffer(config, [&](const auto& buffer, std::int64_t width) {
+    bytes.rows += rows * width * kernels::size_in(buffer, stored);
   });
   return bytes;
 }
@@ -113,10 +114,11 @@ std::span<const float> Decoder::prefill(const kernels::Stream& on, const Weights
   pieces_.emplace(on, *transformer_, weights);
   std::int32_t longest = 0;
   for (const kernels::Segment& segment : prompts.segments) longest = std::max(longest, segment.length);
-  prompts_.reserve(on, config, static_cast<std::int64_t>(prompts.segments.size()), longest);
-  responses_.reserve(on, config, n, max_new_tokens);
-  for_each_row_buffer(config, [&](kernels::Buffer<float>& buffer, std::int64_t width) {
-    buffer.reserve(on, static_cast<std::size_t>(n * width));
+  const kernels::Precision stored = kernels::stored_on(on.device(), weights.precision());
+  prompts_.reserve(on, config, static_cast<std::int64_t>(prompts.segments.size()), longest, stored);
+  responses_.reserve(on, config, n, max_new_tokens, stored);
+  for_each_row_buffer(config, [&](auto& buffer, std::int64_t width) {
+    kernels::reserve(on, static_cast<std::size_t>(n * width), stored, buffer);
   });
   constexpr std::size_t kColumns = sizeof(Columns) / sizeof(const std::int32_t*);
   if (on.device() == kernels::Device::kCuda) columns_.reserve(on, kColumns * static_cast<std::size_t>(n));
@@ -161,10 +163,10 @@ void Decoder::run_layers(std::int64_t n, const Columns& columns) {
   const Pieces& pieces = *pieces_;
   const ModelConfig& config = transformer_->config();
   const ParameterLayout& layout = transformer_->layout();
-  const auto normalise = [&](const float* branch, const NormOffsets& norm, kernels::Buffer<float>& out) {
-    pieces.normalise(n, norm, residual_.data(), branch, out.data(), inverse_rms_.data());
+  const auto normalise = [&](const float* branch, const NormOffsets& norm, kernels::Values out) {
+    pieces.normalise(n, norm, residual_.data(), branch, out, inverse_rms_.data());
   };
-  const BeforeNorm raw_qkv{raw_qkv_.data(), qk_inverse_rms_.data()};
+  const BeforeNorm raw_qkv{raw_qkv_.values(), qk_inverse_rms_.data()};
   const BeforeNorm raw_branch{raw_branch_.data(), inverse_rms_.data()};
 
   for (std::int64_t i = 0; i < config.layers; ++i) {
@@ -172,19 +174,19 @@ void Decoder::run_layers(std::int64_t n, const Columns& columns) {
     const LayerOffsets& at = layout.layer(i);
     const kernels::AttentionShape shape = transformer_->attention_shape(i);
     const kernels::CacheView responses = responses_.layer(i);
-    normalise(i == 0 ? nullptr : branch_.data(), at.input_norm, normed_);
-    pieces.queries_keys_values(n, i, columns.position, normed_.data(), raw_qkv, qkv_.data());
-    kernels::cache_store(on, shape, n, qkv_.data(), columns.slot, columns.own_position, responses);
-    kernels::decode_attention(on, shape, n, qkv_.data(), prompts_.layer(i), columns.prompt,
+    normalise(i == 0 ? nullptr : branch_.data(), at.input_norm, normed_.values());
+    pieces.queries_keys_values(n, i, columns.position, normed_.values(), raw_qkv, qkv_.values());
+    kernels::cache_store(on, shape, n, qkv_.values(), columns.slot, columns.own_position, responses);
+    kernels::decode_attention(on, shape, n, qkv_.values(), prompts_.layer(i), columns.prompt,
                               columns.prompt_length, responses, columns.slot, columns.own_length,
-                              attended_.data());
-    pieces.attention_out(n, i, attended_.data(), raw_branch, branch_.data());
-    normalise(branch_.data(), at.feed_forward_norm, normed_);
-    pieces.feed_forward_in(n, i, normed_.data(), gate_up_.data(), gated_.data());
-    pieces.feed_forward_out(n, i, gated_.data(), raw_branch, branch_.data());
+                              attended_.values());
+    pieces.attention_out(n, i, attended_.values(), raw_branch, branch_.data());
+    normalise(branch_.data(), at.feed_forward_norm, normed_.values());
+    pieces.feed_forward_in(n, i, normed_.values(), gate_up_.values(), gated_.values());
+    pieces.feed_forward_out(n, i, gated_.values(), raw_branch, branch_.data());
   }
   weights_->hold(config.layers);
-  normalise(branch_.data(), layout.final_norm(), hidden_);
+  normalise(branch_.data(), layout.final_norm(), hidden_.data());
 }
 
 std::span<const float> Decoder::step(const DecodeRows& rows) {

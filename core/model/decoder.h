@@ -39,12 +39,13 @@ struct DecodeRows {
 class KeyValueCache {
  public:
   void reserve(const kernels::Stream& on, const ModelConfig& config, std::int64_t slots,
-               std::int64_t positions);
+               std::int64_t positions, kernels::Precision stored);
   kernels::CacheView layer(std::int64_t i);
-  static std::int64_t bytes(const ModelConfig& config, std::int64_t slots, std::int64_t positions);
+  static std::int64_t bytes(const ModelConfig& config, std::int64_t slots, std::int64_t positions,
+                            kernels::Precision stored);
 
  private:
-  kernels::Buffer<float> keys_, values_;  // [layers, ...CacheView]
+  kernels::ValuesBuffer keys_, values_;  // [layers, ...CacheView]
   std::int64_t slots_ = 0, capacity_ = 0, stride_ = 0;
 };
 
@@ -73,9 +74,10 @@ class Decoder {
   std::span<const float> step(const DecodeRows& rows);
 
   /// For `prompts` prompts of `prompt_tokens` tokens together, the longest of `longest`, and `rows`
-  /// responses.
+  /// responses; `stored` as the device stores activations.
   static DecoderBytes bytes(const ModelConfig& config, std::int64_t prompts, std::int64_t prompt_tokens,
-                            std::int64_t longest, std::int64_t rows, std::int64_t max_new_tokens);
+                            std::int64_t longest, std::int64_t rows, std::int64_t max_new_tokens,
+                            kernels::Precision stored = kernels::Precision::kFloat32);
 
  private:
   /// What of the rows the layers read, in memory of the device.
@@ -102,10 +104,12 @@ class Decoder {
 
   Activations activations_;
   KeyValueCache prompts_, responses_;
-  kernels::Buffer<float> residual_, branch_, normed_, inverse_rms_, qkv_, attended_, gate_up_, gated_,
-      hidden_;
-  kernels::Buffer<std::int32_t> columns_;                         // of a GPU
-  kernels::Buffer<float> raw_qkv_, qk_inverse_rms_, raw_branch_;  // before norms that some models have
+  kernels::Buffer<float> residual_, branch_, inverse_rms_, hidden_;
+  kernels::ValuesBuffer normed_, qkv_, attended_, gate_up_, gated_;
+  kernels::Buffer<std::int32_t> columns_;  // of a GPU
+  // Before norms that some models have:
+  kernels::ValuesBuffer raw_qkv_;
+  kernels::Buffer<float> qk_inverse_rms_, raw_branch_;
 };
 
 }  // namespace infalign::model

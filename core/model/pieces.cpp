@@ -9,14 +9,18 @@
 #include "kernels/swiglu/swiglu.h"
 
 namespace infalign::model {
+
+using kernels::ConstValues;
+using kernels::Values;
+
 namespace {
 
 kernels::Gelu gelu_of(Activation activation) {
   return activation == Activation::kGeluErf ? kernels::Gelu::kErf : kernels::Gelu::kTanh;
 }
 
-void activate(const kernels::Stream& on, const ModelConfig& config, std::int64_t T, const float* gate_up,
-              float* out) {
+void activate(const kernels::Stream& on, const ModelConfig& config, std::int64_t T, ConstValues gate_up,
+              Values out) {
   const std::int64_t F = config.intermediate_size;
   if (config.activation == Activation::kSilu) {
     kernels::swiglu_forward(on, T, F, gate_up, out);
@@ -28,7 +32,7 @@ void activate(const kernels::Stream& on, const ModelConfig& config, std::int64_t
 }
 
 void activate_backward(const kernels::Stream& on, const ModelConfig& config, std::int64_t T,
-                       const float* gate_up, const float* d_out, float* d_gate_up) {
+                       ConstValues gate_up, ConstValues d_out, Values d_gate_up) {
   const std::int64_t F = config.intermediate_size;
   if (config.activation == Activation::kSilu) {
     kernels::swiglu_backward(on, T, F, gate_up, d_out, d_gate_up);
@@ -67,7 +71,7 @@ void Pieces::embed_backward(std::int64_t T, const std::int32_t* tokens, const st
 }
 
 void Pieces::normalise(std::int64_t T, const NormOffsets& norm, float* residual, const float* branch,
-                       float* out, float* inverse_rms) const {
+                       Values out, float* inverse_rms) const {
   const std::int64_t C = config_.hidden_size;
   if (config_.norm == Norm::kLayer) {
     kernels::add_layer_norm_forward(on_, T, C, config_.norm_epsilon, residual, branch,
@@ -78,7 +82,7 @@ void Pieces::normalise(std::int64_t T, const NormOffsets& norm, float* residual,
   }
 }
 
-void Pieces::normalise_backward(std::int64_t T, const NormOffsets& norm, const float* d_out,
+void Pieces::normalise_backward(std::int64_t T, const NormOffsets& norm, ConstValues d_out,
                                 const float* residual, const float* inverse_rms, float* d_residual,
                                 const GradientPlace& gradient) const {
   const std::int64_t C = config_.hidden_size;
@@ -91,14 +95,14 @@ void Pieces::normalise_backward(std::int64_t T, const NormOffsets& norm, const f
   }
 }
 
-void Pieces::linear(std::int64_t T, std::int64_t layer, Matrix which, const float* in, float* out) const {
+void Pieces::linear(std::int64_t T, std::int64_t layer, Matrix which, ConstValues in, Values out) const {
   const std::int64_t bias = transformer_.layout().layer(layer).matrix[which].bias;
   weights_.matrix(layer, which).forward(on_, T, in, out, bias == kAbsent ? nullptr : weights_.at(bias));
   if (weights_.adapter() != nullptr) weights_.update(layer, which).forward(on_, T, in, out);
 }
 
-void Pieces::linear_backward(std::int64_t T, std::int64_t layer, Matrix which, const float* d_out,
-                             const float* in, float* d_in, const GradientPlace& gradient) const {
+void Pieces::linear_backward(std::int64_t T, std::int64_t layer, Matrix which, ConstValues d_out,
+                             ConstValues in, Values d_in, const GradientPlace& gradient) const {
   const kernels::Linear& matrix = weights_.matrix(layer, which);
   const LinearOffsets& at = transformer_.layout().layer(layer).matrix[which];
   matrix.backward_input(on_, T, d_out, d_in);
@@ -114,14 +118,14 @@ void Pieces::linear_backward(std::int64_t T, std::int64_t layer, Matrix which, c
 }
 
 void Pieces::rotate(kernels::Rotation rotation, std::int64_t T, std::int64_t layer,
-                    const std::int32_t* positions, float* qkv) const {
+                    const std::int32_t* positions, Values qkv) const {
   if (config_.learned_positions || !config_.layer(layer).rotary) return;
   kernels::rotary(on_, rotation, T, config_.heads + config_.kv_heads, config_.head_dim, positions,
                   inverse_frequency_.data(), qkv, config_.qkv_width(), config_.rotary_dim);
 }
 
 void Pieces::queries_keys_values(std::int64_t T, std::int64_t layer, const std::int32_t* positions,
-                                 const float* in, const BeforeNorm& raw, float* qkv) const {
+                                 ConstValues in, const BeforeNorm& raw, Values qkv) const {
   const LayerOffsets& at = transformer_.layout().layer(layer);
   linear(T, layer, Matrix::kQkv, in, config_.qk_norms ? raw.rows : qkv);
   if (config_.qk_norms) {
@@ -132,7 +136,7 @@ void Pieces::queries_keys_values(std::int64_t T, std::int64_t layer, const std::
 }
 
 void Pieces::queries_keys_values_backward(std::int64_t T, std::int64_t layer, const std::int32_t* positions,
-                                          const BeforeNorm& raw, const float* in, float* d_qkv, float* d_in,
+                                          const BeforeNorm& raw, ConstValues in, Values d_qkv, Values d_in,
                                           const GradientPlace& gradient) const {
   const LayerOffsets& at = transformer_.layout().layer(layer);
   rotate(kernels::Rotation::kBackward, T, layer, positions, d_qkv);
@@ -145,52 +149,52 @@ void Pieces::queries_keys_values_backward(std::int64_t T, std::int64_t layer, co
 }
 
 void Pieces::end_branch(std::int64_t T, std::int64_t layer, Matrix which, const NormOffsets& norm,
-                        const float* in, const BeforeNorm& raw, float* out) const {
+                        ConstValues in, const BeforeNorm& raw, float* out) const {
   const bool normed = norm.weight != kAbsent;
   linear(T, layer, which, in, normed ? raw.rows : out);
-  if (normed) normalise(T, norm, raw.rows, nullptr, out, raw.inverse_rms);
+  if (normed) normalise(T, norm, raw.rows.floats(), nullptr, out, raw.inverse_rms);
 }
 
 void Pieces::end_branch_backward(std::int64_t T, std::int64_t layer, Matrix which, const NormOffsets& norm,
-                                 const float* d_out, const float* in, const BeforeNorm& raw, float* d_raw,
-                                 float* d_in, const GradientPlace& gradient) const {
+                                 const float* d_out, ConstValues in, const BeforeNorm& raw, float* d_raw,
+                                 Values d_in, const GradientPlace& gradient) const {
   if (norm.weight != kAbsent) {
     kernels::fill_zero(on_, T * config_.hidden_size, d_raw);
-    normalise_backward(T, norm, d_out, raw.rows, raw.inverse_rms, d_raw, gradient);
+    normalise_backward(T, norm, d_out, raw.rows.floats(), raw.inverse_rms, d_raw, gradient);
     d_out = d_raw;
   }
   linear_backward(T, layer, which, d_out, in, d_in, gradient);
 }
 
-void Pieces::attention_out(std::int64_t T, std::int64_t layer, const float* attended, const BeforeNorm& raw,
+void Pieces::attention_out(std::int64_t T, std::int64_t layer, ConstValues attended, const BeforeNorm& raw,
                            float* out) const {
   end_branch(T, layer, Matrix::kAttentionOut, transformer_.layout().layer(layer).attention_after_norm,
              attended, raw, out);
 }
 
 void Pieces::attention_out_backward(std::int64_t T, std::int64_t layer, const float* d_out,
-                                    const float* attended, const BeforeNorm& raw, float* d_raw,
-                                    float* d_attended, const GradientPlace& gradient) const {
+                                    ConstValues attended, const BeforeNorm& raw, float* d_raw,
+                                    Values d_attended, const GradientPlace& gradient) const {
   end_branch_backward(T, layer, Matrix::kAttentionOut,
                       transformer_.layout().layer(layer).attention_after_norm, d_out, attended, raw, d_raw,
                       d_attended, gradient);
 }
 
-void Pieces::feed_forward_in(std::int64_t T, std::int64_t layer, const float* in, float* gate_up,
-                             float* gated) const {
+void Pieces::feed_forward_in(std::int64_t T, std::int64_t layer, ConstValues in, Values gate_up,
+                             Values gated) const {
   linear(T, layer, Matrix::kGateUp, in, gate_up);
   activate(on_, config_, T, gate_up, gated);
 }
 
-void Pieces::feed_forward_out(std::int64_t T, std::int64_t layer, const float* gated, const BeforeNorm& raw,
+void Pieces::feed_forward_out(std::int64_t T, std::int64_t layer, ConstValues gated, const BeforeNorm& raw,
                               float* out) const {
   end_branch(T, layer, Matrix::kDown, transformer_.layout().layer(layer).feed_forward_after_norm, gated, raw,
              out);
 }
 
-void Pieces::feed_forward_backward(std::int64_t T, std::int64_t layer, const float* d_out, const float* in,
-                                   const float* gate_up, const float* gated, const BeforeNorm& raw,
-                                   float* d_raw, float* d_gated, float* d_gate_up, float* d_in,
+void Pieces::feed_forward_backward(std::int64_t T, std::int64_t layer, const float* d_out, ConstValues in,
+                                   ConstValues gate_up, ConstValues gated, const BeforeNorm& raw,
+                                   float* d_raw, Values d_gated, Values d_gate_up, Values d_in,
                                    const GradientPlace& gradient) const {
   end_branch_backward(T, layer, Matrix::kDown, transformer_.layout().layer(layer).feed_forward_after_norm,
                       d_out, gated, raw, d_raw, d_gated, gradient);

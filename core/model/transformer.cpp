@@ -34,7 +34,7 @@ void check_batch(const ModelConfig& config, const PackedBatch& batch) {
 
 /// rows of `from` [T, width], side by side in `to`.
 void gather(const kernels::Stream& on, std::span<const std::int32_t> rows, std::int64_t width,
-            const float* from, kernels::Buffer<float>& to) {
+            kernels::ConstValues from, kernels::Buffer<float>& to) {
   to.reserve(on, rows.size() * static_cast<std::size_t>(width));
   const kernels::Mirror<std::int32_t> chosen(on, rows);
   kernels::embedding_forward(on, std::ssize(rows), width, chosen.data(), from, to.data());
@@ -49,9 +49,9 @@ bool keeps_block_inputs(Keep keep) { return keep == Keep::kBlockInputs || keep =
 
 }  // namespace
 
-const float* Activations::qkv(std::int64_t layer) const {
+kernels::ConstValues Activations::qkv(std::int64_t layer) const {
   if (!keeps_keys_values(kept_)) throw std::logic_error("Activations::qkv: keys and values were not kept");
-  return layers_[static_cast<std::size_t>(layer)].qkv.data();
+  return layers_[static_cast<std::size_t>(layer)].qkv.values();
 }
 
 Activations::Layer& Activations::block(std::int64_t layer) {
@@ -62,7 +62,7 @@ kernels::Buffer<float>& Activations::stream(std::int64_t layer) {
   return layers_[keeps_block_inputs(kept_) ? static_cast<std::size_t>(layer) : 0].residual_in;
 }
 
-kernels::Buffer<float>& Activations::kept_qkv(std::int64_t layer) {
+kernels::ValuesBuffer& Activations::kept_qkv(std::int64_t layer) {
   return layers_[keeps_keys_values(kept_) ? static_cast<std::size_t>(layer) : 0].qkv;
 }
 
@@ -109,34 +109,36 @@ void Activations::for_each_buffer(const ModelConfig& config, Keep keep, Visit&& 
   if (config.norms_after_branches) visit(d_.raw, C);
 }
 
-void Activations::reserve(const kernels::Stream& on, const ModelConfig& config, std::int64_t T, Keep keep) {
+void Activations::reserve(const kernels::Stream& on, const ModelConfig& config, std::int64_t T, Keep keep,
+                          kernels::Precision stored) {
   tokens_ = T;
   kept_ = keep;
-  for_each_buffer(config, keep, [&](kernels::Buffer<float>& buffer, std::int64_t width) {
-    buffer.reserve(on, static_cast<std::size_t>(T * width));
+  for_each_buffer(config, keep, [&](auto& buffer, std::int64_t width) {
+    kernels::reserve(on, static_cast<std::size_t>(T * width), stored, buffer);
   });
 }
 
-std::int64_t Activations::bytes(const ModelConfig& config, std::int64_t T, Keep keep) {
-  std::int64_t floats = 0;
+std::int64_t Activations::bytes(const ModelConfig& config, std::int64_t T, Keep keep,
+                                kernels::Precision stored) {
+  std::int64_t bytes = 0;
   Activations none;
-  none.for_each_buffer(config, keep,
-                       [&](kernels::Buffer<float>&, std::int64_t width) { floats += T * width; });
-  return floats * static_cast<std::int64_t>(sizeof(float));
+  none.for_each_buffer(config, keep, [&](const auto& buffer, std::int64_t width) {
+    bytes += T * width * kernels::size_in(buffer, stored);
+  });
+  return bytes;
 }
 
 Transformer::Transformer(const ModelConfig& config)
     : config_(config), layout_(config), inverse_frequency_(inverse_frequencies(config)) {}
 
-kernels::AttentionShape Transformer::attention_shape(std::int64_t layer, kernels::Precision products) const {
+kernels::AttentionShape Transformer::attention_shape(std::int64_t layer) const {
   const float usual = 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
   return {.heads = config_.heads,
           .kv_heads = config_.kv_heads,
           .head_dim = config_.head_dim,
           .scale = config_.attention_scale == 0 ? usual : config_.attention_scale,
           .window = config_.layer(layer).window,
-          .softcap = config_.attention_softcap,
-          .products = products};
+          .softcap = config_.attention_softcap};
 }
 
 void Transformer::forward(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch,
@@ -158,7 +160,7 @@ void Transformer::run(const kernels::Stream& on, const Weights& weights, const P
   check_batch(config_, batch);
   std::int64_t T = batch.size();
   const std::int64_t C = config_.hidden_size;
-  activations.reserve(on, config_, T, keep);
+  activations.reserve(on, config_, T, keep, kernels::stored_on(on.device(), weights.precision()));
   if (T == 0) return;
 
   const Pieces pieces(on, *this, weights);
@@ -167,15 +169,15 @@ void Transformer::run(const kernels::Stream& on, const Weights& weights, const P
 
   pieces.embed(batch.tokens, batch.positions, stream_of(0));
   weights.hold(0, 1);
-  pieces.normalise(T, layout_.layer(0).input_norm, stream_of(0), nullptr, activations.block(0).normed.data(),
-                   activations.block(0).inverse_rms.data());
+  pieces.normalise(T, layout_.layer(0).input_norm, stream_of(0), nullptr,
+                   activations.block(0).normed.values(), activations.block(0).inverse_rms.data());
   for (std::int64_t i = 0; i < config_.layers; ++i) {
     kernels::pulse();
     Activations::Layer& layer = activations.block(i);
     const bool last = i + 1 == config_.layers;
 
-    attend(on, weights, pieces, batch, positions.data(), i, layer, activations.kept_qkv(i).data());
-    const float* attended = layer.attended.data();
+    attend(on, pieces, batch, positions.data(), i, layer, activations.kept_qkv(i).values());
+    kernels::ConstValues attended = layer.attended.values();
     const float* stream = stream_of(i);
     if (last && rows) {  // rows attend to no others from here on
       gather(on, *rows, config_.q_width(), attended, activations.chosen_attended_);
@@ -187,32 +189,32 @@ void Transformer::run(const kernels::Stream& on, const Weights& weights, const P
     gate(pieces, T, i, attended, stream, layer);
 
     float* residual = last ? activations.residual_.data() : stream_of(i + 1);
-    pieces.feed_forward_out(T, i, layer.gated.data(),
+    pieces.feed_forward_out(T, i, layer.gated.values(),
                             {layer.raw_feed_forward.data(), layer.feed_forward_inverse_rms.data()}, residual);
     weights.hold(i + 1, last ? std::nullopt : std::optional(i + 2));
     pieces.normalise(T, last ? layout_.final_norm() : layout_.layer(i + 1).input_norm, residual,
                      layer.residual_mid.data(),
-                     last ? activations.hidden_.data() : activations.block(i + 1).normed.data(),
+                     last ? activations.hidden_.data() : activations.block(i + 1).normed.values(),
                      last ? activations.inverse_rms_.data() : activations.block(i + 1).inverse_rms.data());
   }
 }
 
-void Transformer::attend(const kernels::Stream& on, const Weights& weights, const Pieces& pieces,
-                         const PackedBatch& batch, const std::int32_t* positions, std::int64_t i,
-                         Activations::Layer& layer, float* qkv) const {
-  pieces.queries_keys_values(batch.size(), i, positions, layer.normed.data(),
-                             {layer.raw_qkv.data(), layer.qk_inverse_rms.data()}, qkv);
-  kernels::attention_forward(on, attention_shape(i, weights.precision()), batch.segments, qkv,
-                             layer.attended.data(), layer.log_sum_exp.data());
+void Transformer::attend(const kernels::Stream& on, const Pieces& pieces, const PackedBatch& batch,
+                         const std::int32_t* positions, std::int64_t i, Activations::Layer& layer,
+                         kernels::Values qkv) const {
+  pieces.queries_keys_values(batch.size(), i, positions, layer.normed.values(),
+                             {layer.raw_qkv.values(), layer.qk_inverse_rms.data()}, qkv);
+  kernels::attention_forward(on, attention_shape(i), batch.segments, qkv, layer.attended.values(),
+                             layer.log_sum_exp.data());
 }
 
-void Transformer::gate(const Pieces& pieces, std::int64_t T, std::int64_t i, const float* attended,
+void Transformer::gate(const Pieces& pieces, std::int64_t T, std::int64_t i, kernels::ConstValues attended,
                        const float* stream, Activations::Layer& layer) const {
   pieces.attention_out(T, i, attended, {layer.raw_attention.data(), layer.attention_inverse_rms.data()},
                        layer.residual_mid.data());
   pieces.normalise(T, layout_.layer(i).feed_forward_norm, layer.residual_mid.data(), stream,
-                   layer.mid_normed.data(), layer.mid_inverse_rms.data());
-  pieces.feed_forward_in(T, i, layer.mid_normed.data(), layer.gate_up.data(), layer.gated.data());
+                   layer.mid_normed.values(), layer.mid_inverse_rms.data());
+  pieces.feed_forward_in(T, i, layer.mid_normed.values(), layer.gate_up.values(), layer.gated.values());
 }
 
 void Transformer::backward(const kernels::Stream& on, const Weights& weights, const PackedBatch& batch,
@@ -239,33 +241,32 @@ void Transformer::backward(const kernels::Stream& on, const Weights& weights, co
     const LayerOffsets& at = layout_.layer(i);
     Activations::Layer& layer = activations.block(i);
     float* stream = activations.stream(i).data();
-    float* qkv = activations.kept_qkv(i).data();
+    const kernels::Values qkv = activations.kept_qkv(i).values();
     const BeforeNorm raw_feed_forward{layer.raw_feed_forward.data(), layer.feed_forward_inverse_rms.data()};
     // The last block's values are still there.
     if (activations.kept_ == Keep::kBlockInputs && i + 1 < config_.layers) {
-      pieces.normalise(T, at.input_norm, stream, nullptr, layer.normed.data(), layer.inverse_rms.data());
-      attend(on, weights, pieces, batch, positions.data(), i, layer, qkv);
-      gate(pieces, T, i, layer.attended.data(), stream, layer);
+      pieces.normalise(T, at.input_norm, stream, nullptr, layer.normed.values(), layer.inverse_rms.data());
+      attend(on, pieces, batch, positions.data(), i, layer, qkv);
+      gate(pieces, T, i, layer.attended.values(), stream, layer);
       if (config_.norms_after_branches)
-        pieces.feed_forward_out(T, i, layer.gated.data(), raw_feed_forward, d.normed.data());
+        pieces.feed_forward_out(T, i, layer.gated.values(), raw_feed_forward, d.raw.data());
     }
 
-    pieces.feed_forward_backward(T, i, d.residual.data(), layer.mid_normed.data(), layer.gate_up.data(),
-                                 layer.gated.data(), raw_feed_forward, d.raw.data(), d.gated.data(),
-                                 d.gate_up.data(), d.normed.data(), gradient);
-    pieces.normalise_backward(T, at.feed_forward_norm, d.normed.data(), layer.residual_mid.data(),
+    pieces.feed_forward_backward(T, i, d.residual.data(), layer.mid_normed.values(), layer.gate_up.values(),
+                                 layer.gated.values(), raw_feed_forward, d.raw.data(), d.gated.values(),
+                                 d.gate_up.values(), d.normed.values(), gradient);
+    pieces.normalise_backward(T, at.feed_forward_norm, d.normed.values(), layer.residual_mid.data(),
                               layer.mid_inverse_rms.data(), d.residual.data(), gradient);
 
-    pieces.attention_out_backward(T, i, d.residual.data(), layer.attended.data(),
+    pieces.attention_out_backward(T, i, d.residual.data(), layer.attended.values(),
                                   {layer.raw_attention.data(), layer.attention_inverse_rms.data()},
-                                  d.raw.data(), d.attended.data(), gradient);
-    kernels::attention_backward(on, attention_shape(i, weights.precision()), batch.segments, T, qkv,
-                                layer.attended.data(), layer.log_sum_exp.data(), d.attended.data(),
-                                d.qkv.data());
+                                  d.raw.data(), d.attended.values(), gradient);
+    kernels::attention_backward(on, attention_shape(i), batch.segments, T, qkv, layer.attended.values(),
+                                layer.log_sum_exp.data(), d.attended.values(), d.qkv.values());
     pieces.queries_keys_values_backward(T, i, positions.data(),
-                                        {layer.raw_qkv.data(), layer.qk_inverse_rms.data()},
-                                        layer.normed.data(), d.qkv.data(), d.normed.data(), gradient);
-    pieces.normalise_backward(T, at.input_norm, d.normed.data(), stream, layer.inverse_rms.data(),
+                                        {layer.raw_qkv.values(), layer.qk_inverse_rms.data()},
+                                        layer.normed.values(), d.qkv.values(), d.normed.values(), gradient);
+    pieces.normalise_backward(T, at.input_norm, d.normed.values(), stream, layer.inverse_rms.data(),
                               d.residual.data(), gradient);
     if (complete_from && weights.adapter() == nullptr)
       complete_from(at.input_norm.weight);  // a layer's first tensor

@@ -15,6 +15,7 @@
 #include "core/model/parameters.h"
 #include "core/model/weights.h"
 #include "kernels/device.h"
+#include "kernels/values.h"
 
 namespace infalign::model {
 
@@ -37,37 +38,43 @@ class Activations {
   /// After forward: final hidden states, normalised, [T, C].
   const float* hidden() const { return hidden_.data(); }
   /// After forward with Keep::kKeysValues or more: rotated q-k-v rows of a layer, [T, config.qkv_width()].
-  const float* qkv(std::int64_t layer) const;
+  kernels::ConstValues qkv(std::int64_t layer) const;
   /// Memory that a forward pass over T tokens leaves in use, that of its backward pass included where
-  /// everything is kept.
-  static std::int64_t bytes(const ModelConfig& config, std::int64_t T, Keep keep);
+  /// everything is kept, `stored` as the device stores activations.
+  static std::int64_t bytes(const ModelConfig& config, std::int64_t T, Keep keep,
+                            kernels::Precision stored = kernels::Precision::kFloat32);
 
  private:
   friend class Transformer;
-  /// What one decoder block computes; its backward pass reads all of it.
+  /// What one decoder block computes; its backward pass reads all of it. What products read and what goes on
+  /// from them within a branch is stored as the device stores activations, the stream and statistics in
+  /// float32.
   struct Layer {
     kernels::Buffer<float> residual_in, residual_mid;     // [T, C] the sums that the two norms normalise
-    kernels::Buffer<float> normed, mid_normed;            // [T, C]
+    kernels::ValuesBuffer normed, mid_normed;             // [T, C]
     kernels::Buffer<float> inverse_rms, mid_inverse_rms;  // [T]
-    kernels::Buffer<float> qkv;                           // [T, qkv_width], rotated
-    kernels::Buffer<float> attended;                      // [T, heads * head_dim]
+    kernels::ValuesBuffer qkv;                            // [T, qkv_width], rotated
+    kernels::ValuesBuffer attended;                       // [T, heads * head_dim]
     kernels::Buffer<float> log_sum_exp;                   // [T, heads]
-    kernels::Buffer<float> gate_up;                       // [T, gate_up_width]
-    kernels::Buffer<float> gated;                         // [T, F]
+    kernels::ValuesBuffer gate_up;                        // [T, gate_up_width]
+    kernels::ValuesBuffer gated;                          // [T, F]
     // Of models with norms on heads:
-    kernels::Buffer<float> raw_qkv, qk_inverse_rms;  // [T, qkv_width], [T, heads + kv_heads]
+    kernels::ValuesBuffer raw_qkv;          // [T, qkv_width]
+    kernels::Buffer<float> qk_inverse_rms;  // [T, heads + kv_heads]
     // Of models with norms after branches, what those normalise:
     kernels::Buffer<float> raw_attention, raw_feed_forward;                  // [T, C]
     kernels::Buffer<float> attention_inverse_rms, feed_forward_inverse_rms;  // [T]
   };
   /// Gradients on their way down, shared by all layers.
   struct Gradients {
-    kernels::Buffer<float> residual, normed;  // [T, C]
-    kernels::Buffer<float> qkv, attended;     // [T, qkv_width], [T, heads * head_dim]
-    kernels::Buffer<float> gate_up, gated;    // [T, gate_up_width], [T, F]
-    kernels::Buffer<float> raw;               // [T, C], where norms follow branches
+    kernels::Buffer<float> residual;       // [T, C]
+    kernels::ValuesBuffer normed;          // [T, C]
+    kernels::ValuesBuffer qkv, attended;   // [T, qkv_width], [T, heads * head_dim]
+    kernels::ValuesBuffer gate_up, gated;  // [T, gate_up_width], [T, F]
+    kernels::Buffer<float> raw;            // [T, C], where norms follow branches
   };
-  void reserve(const kernels::Stream& on, const ModelConfig& config, std::int64_t T, Keep keep);
+  void reserve(const kernels::Stream& on, const ModelConfig& config, std::int64_t T, Keep keep,
+               kernels::Precision stored);
   /// Calls visit(buffer, width) for each buffer [T, width] that a pass needs: the one list of them.
   template <class Visit>
   void for_each_buffer(const ModelConfig& config, Keep keep, Visit&& visit);
@@ -76,7 +83,7 @@ class Activations {
   /// the first layer's what is not.
   Layer& block(std::int64_t layer);
   kernels::Buffer<float>& stream(std::int64_t layer);
-  kernels::Buffer<float>& kept_qkv(std::int64_t layer);
+  kernels::ValuesBuffer& kept_qkv(std::int64_t layer);
 
   std::vector<Layer> layers_;
   kernels::Buffer<float> residual_, hidden_, inverse_rms_;  // of the final norm: [T, C], [T, C], [T]
@@ -92,9 +99,8 @@ class Transformer {
 
   const ModelConfig& config() const { return config_; }
   const ParameterLayout& layout() const { return layout_; }
-  /// Of a layer: what is attended to, how, and in what products.
-  kernels::AttentionShape attention_shape(std::int64_t layer,
-                                          kernels::Precision products = kernels::Precision::kFloat32) const;
+  /// Of a layer: what is attended to, and how.
+  kernels::AttentionShape attention_shape(std::int64_t layer) const;
   /// [rotary_dim / 2]; empty for learned positions.
   std::span<const float> inverse_frequency() const { return inverse_frequency_; }
 
@@ -156,12 +162,12 @@ class Transformer {
            std::optional<std::span<const std::int32_t>> rows, Activations& activations) const;
 
   /// A block's attention, from layer.normed to layer.attended.
-  void attend(const kernels::Stream& on, const Weights& weights, const Pieces& pieces,
-              const PackedBatch& batch, const std::int32_t* positions, std::int64_t i,
-              Activations::Layer& layer, float* qkv) const;
+  void attend(const kernels::Stream& on, const Pieces& pieces, const PackedBatch& batch,
+              const std::int32_t* positions, std::int64_t i, Activations::Layer& layer,
+              kernels::Values qkv) const;
   /// The rest of a block, for T rows of `attended` and of the stream, up to layer.gated.
-  void gate(const Pieces& pieces, std::int64_t T, std::int64_t i, const float* attended, const float* stream,
-            Activations::Layer& layer) const;
+  void gate(const Pieces& pieces, std::int64_t T, std::int64_t i, kernels::ConstValues attended,
+            const float* stream, Activations::Layer& layer) const;
 
   ModelConfig config_;
   ParameterLayout layout_;

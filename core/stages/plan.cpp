@@ -216,6 +216,8 @@ class Planner {
     return plan_.memory.back();
   }
   bool on_gpu() const { return plan_.device == kernels::Device::kCuda; }
+  /// In what activations and the cache are stored.
+  kernels::Precision stored() const { return kernels::stored_on(plan_.device, precision(e_)); }
   /// What is in the CPU's memory wherever the rank computes.
   std::vector<Size>& on_cpu(StageMemory& memory) const { return on_gpu() ? memory.on_cpu : memory.parts; }
   /// Files are read into the CPU's memory first, a model at a time.
@@ -269,7 +271,7 @@ class Planner {
     plan_.precision = precision(e_);
     plan_.micro_batch_tokens = std::max<std::int64_t>(1, tokens);
     memory.parts.push_back({"activations of a training micro-batch",
-                            model::Activations::bytes(config, tokens, kept_for_gradient(e_)) +
+                            model::Activations::bytes(config, tokens, kept_for_gradient(e_), stored()) +
                                 tokens * config.hidden_size * kFloat});
   }
 
@@ -344,7 +346,7 @@ class Planner {
   void add_sampling(StageMemory& memory, const PromptLoad& load, std::int64_t n, bool judges) const {
     const auto rows = load.batch_prompts * n;
     const auto decoder = model::Decoder::bytes(policy_, load.batch_prompts, load.batch_tokens, load.longest,
-                                               rows, e_.sampling.max_new_tokens);
+                                               rows, e_.sampling.max_new_tokens, stored());
     memory.parts.push_back({"key/value cache", decoder.cache});
     memory.parts.push_back({"activations of sampling",
                             decoder.prefill + decoder.rows + model::Generator::logits_bytes(policy_, rows)});
@@ -352,7 +354,8 @@ class Planner {
         load.longest + n * (e_.sampling.max_new_tokens + closing_tokens_);  // one prompt at a time
     std::int64_t scoring = 0;
     for (const auto& scorers : {reward_, reranker_, judges ? judge_ : Scorers()})
-      for (const auto& config : scorers) scoring += model::Activations::bytes(config, read, Keep::kNothing);
+      for (const auto& config : scorers)
+        scoring += model::Activations::bytes(config, read, Keep::kNothing, stored());
     memory.parts.push_back({"activations of scoring", scoring});
   }
 
@@ -609,8 +612,9 @@ class Planner {
     auto& memory = add_memory("evaluate");
     add_models(memory, true, {Use::kScoring, Use::kSampling});
     add_sampling(memory, load, M, true);
-    memory.parts.push_back({"activations of the reference",
-                            model::Activations::bytes(policy_, packed_tokens(load, M), Keep::kNothing)});
+    memory.parts.push_back(
+        {"activations of the reference",
+         model::Activations::bytes(policy_, packed_tokens(load, M), Keep::kNothing, stored())});
     add_head(memory, targets(load, M), false);
     on_cpu(memory).push_back({"calibration table", calibration_table()});
     const std::int64_t kept = 2 * kFloat + 2 * static_cast<std::int64_t>(sizeof(double));  // PolicySamples

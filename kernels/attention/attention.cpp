@@ -304,28 +304,29 @@ void for_each_family(const AttentionShape& shape, std::span<const Segment> segme
 }  // namespace
 
 void attention_forward(const Stream& on, const AttentionShape& shape, std::span<const Segment> segments,
-                       const float* qkv, float* out, float* log_sum_exp) {
+                       ConstValues qkv, Values out, float* log_sum_exp) {
   if (on.device() == Device::kCuda)
     return on_cuda().attention_forward(on, shape, segments, qkv, out, log_sum_exp);
   for_each_family(shape, segments, [&](const HeadView& head, std::span<const Segment> family) {
     for (const Segment& segment : family)
-      for_each_block(head, segment,
-                     [&](const Block& block) { forward_block(head, block, qkv, out, log_sum_exp); });
+      for_each_block(head, segment, [&](const Block& block) {
+        forward_block(head, block, qkv.floats(), out.floats(), log_sum_exp);
+      });
   });
 }
 
 // `out` is not needed: sum_d out d_out, which the softmax's gradient subtracts, is also sum over keys of P
 // dP.
 void attention_backward(const Stream& on, const AttentionShape& shape, std::span<const Segment> segments,
-                        std::int64_t T, const float* qkv, const float* out, const float* log_sum_exp,
-                        const float* d_out, float* d_qkv) {
+                        std::int64_t T, ConstValues qkv, ConstValues out, const float* log_sum_exp,
+                        ConstValues d_out, Values d_qkv) {
   if (on.device() == Device::kCuda)
     return on_cuda().attention_backward(on, shape, segments, T, qkv, out, log_sum_exp, d_out, d_qkv);
   for_each_family(shape, segments, [&](const HeadView& head, std::span<const Segment> family) {
-    for (const Segment& segment : family) clear_gradients(head, segment, d_qkv);
+    for (const Segment& segment : family) clear_gradients(head, segment, d_qkv.floats());
     for (const Segment& segment : family)
       for_each_block(head, segment, [&](const Block& block) {
-        backward_block(head, block, qkv, log_sum_exp, d_out, d_qkv);
+        backward_block(head, block, qkv.floats(), log_sum_exp, d_out.floats(), d_qkv.floats());
       });
   });
 }

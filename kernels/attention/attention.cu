@@ -4,23 +4,26 @@
 // of keys and values. Each row of a result has one block, which sums in a fixed order: a block of keys meets
 // its own segment and then, in their order, the segments that have it in their prefix.
 //
-// Here factors are float32 and products run on the plain cores; attention_tensor.cu has them in bfloat16.
+// Here values are float32 and products run on the plain cores; attention_tensor.cu has them in bfloat16.
 // Bound: arithmetic, 4 operations a score and dimension forward, 10 backward (and 4 for scores made a second
 // time). T = 8192 in one causal segment, 32 heads of 128: 0.55 and 1.9 TFLOP; at the 67 TFLOP/s of an H100,
 // of which shared memory lets through about a half: 17 ms and 58 ms.
 #include "kernels/attention/attention.h"
 
 #include <algorithm>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/attention/tiles.h"
 #include "kernels/cuda/each.h"
+#include "kernels/cuda/stored.h"
 #include "kernels/exponential.h"
-#include "kernels/linear/bfloat16.h"
 #include "kernels/logarithm.h"
 
 namespace infalign::kernels::cuda {
 namespace {
+
+using Problem = BasicProblem<float>;
 
 constexpr int kTile = 32;      // rows and columns of a tile of scores
 constexpr int kThreads = 128;  // four to a row: each has every fourth column
@@ -184,20 +187,17 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kHead>)
   if (quarter == 0) log_sum_exp[own.row * problem.shape.heads + own.head] = most + logarithm(sum);
 }
 
-/// along [T, heads] = sum over d of out d_out: what the softmax's gradient subtracts. A warp a head. d_out is
-/// rounded where it is in the products.
+/// along [T, heads] = sum over d of out d_out: what the softmax's gradient subtracts. A warp a head.
+template <class Stored>
 __global__ void __launch_bounds__(kEachThreads)
-    sum_along(std::int64_t items, std::int64_t head_dim, Precision products, const float* out,
-              const float* d_out, float* along) {
+    sum_along(std::int64_t items, std::int64_t head_dim, const Stored* out, const Stored* d_out,
+              float* along) {
   const std::int64_t item = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
   const unsigned lane = threadIdx.x % kWarp;
   if (item >= items) return;  // the whole warp
   float sum = 0;
-  for (std::int64_t d = lane; d < head_dim; d += kWarp) {
-    const float gradient = d_out[item * head_dim + d];
-    sum += out[item * head_dim + d] *
-           (products == Precision::kBfloat16 ? from_bfloat16(to_bfloat16(gradient)) : gradient);
-  }
+  for (std::int64_t d = lane; d < head_dim; d += kWarp)
+    sum += widened(out[item * head_dim + d]) * widened(d_out[item * head_dim + d]);
   sum = warp_reduce(sum, Sum());
   if (lane == 0) along[item] = sum;
 }
@@ -384,24 +384,31 @@ KeyWork key_work(std::span<const Segment> segments, std::int64_t T, std::int32_t
 }
 
 void attention_forward(const Stream& on, const AttentionShape& shape, std::span<const Segment> segments,
-                       const float* qkv, float* out, float* log_sum_exp) {
-  const Problem problem{shape, qkv, nullptr, nullptr, nullptr};
-  const auto forward =
-      shape.products == Precision::kBfloat16 ? forward_on_tensor_cores : forward_on_plain_cores;
-  forward(on, problem, segments, out, log_sum_exp);
+                       ConstValues qkv, Values out, float* log_sum_exp) {
+  with_stored(qkv.stored(), [&]<class Stored>() {
+    const BasicProblem<Stored> problem{shape, qkv.as<Stored>(), nullptr, nullptr, nullptr};
+    if constexpr (std::is_same_v<Stored, Bfloat16>)
+      forward_on_tensor_cores(on, problem, segments, out.as<Bfloat16>(), log_sum_exp);
+    else
+      forward_on_plain_cores(on, problem, segments, out.floats(), log_sum_exp);
+  });
 }
 
 void attention_backward(const Stream& on, const AttentionShape& shape, std::span<const Segment> segments,
-                        std::int64_t T, const float* qkv, const float* out, const float* log_sum_exp,
-                        const float* d_out, float* d_qkv) {
+                        std::int64_t T, ConstValues qkv, ConstValues out, const float* log_sum_exp,
+                        ConstValues d_out, Values d_qkv) {
   const std::int64_t items = T * shape.heads;
   const Scratch<float> along(on, items);
-  launch(on, sum_along, as_grid(pieces(items * kWarp, kEachThreads)), kEachThreads, 0, items, shape.head_dim,
-         shape.products, out, d_out, along.data());
-  const Problem problem{shape, qkv, log_sum_exp, d_out, along.data()};
-  const auto backward =
-      shape.products == Precision::kBfloat16 ? backward_on_tensor_cores : backward_on_plain_cores;
-  backward(on, problem, segments, T, d_qkv);
+  with_stored(qkv.stored(), [&]<class Stored>() {
+    const Stored* gradient = d_out.as<Stored>();
+    launch(on, sum_along<Stored>, as_grid(pieces(items * kWarp, kEachThreads)), kEachThreads, 0, items,
+           shape.head_dim, out.as<Stored>(), gradient, along.data());
+    const BasicProblem<Stored> problem{shape, qkv.as<Stored>(), gradient, log_sum_exp, along.data()};
+    if constexpr (std::is_same_v<Stored, Bfloat16>)
+      backward_on_tensor_cores(on, problem, segments, T, d_qkv.as<Bfloat16>());
+    else
+      backward_on_plain_cores(on, problem, segments, T, d_qkv.floats());
+  });
 }
 
 }  // namespace infalign::kernels::cuda

@@ -8,7 +8,7 @@
 #include <span>
 
 #include "kernels/device.h"
-#include "kernels/precision.h"
+#include "kernels/values.h"
 
 namespace infalign::kernels {
 
@@ -29,24 +29,22 @@ struct AttentionShape {
   float scale = 0;          // usually 1 / sqrt(head_dim)
   std::int64_t window = 0;  // a query sees itself and window - 1 positions before (Mistral, 2023); 0: all
   float softcap = 0;        // scaled scores s become softcap * tanh(s / softcap) (Gemma 2); 0: they do not
-  /// In what the factors of the products with queries, keys, values and their gradients are: bfloat16 goes
-  /// through a GPU's tensor cores, with sums in float32; a CPU multiplies float32 always.
-  Precision products = Precision::kFloat32;
   constexpr std::int64_t row() const {
     return (heads + 2 * kv_heads) * head_dim;
   }  // width of a packed q-k-v row
 };
 
+/// On a GPU values in bfloat16 are multiplied in its tensor cores, with sums in float32.
 /// Positions for windows are counted from the first row of a segment's prefix.
 /// qkv [T, shape.row()]: each row q heads, then k heads, then v heads. out [T, heads * head_dim];
 /// log_sum_exp [T, heads] of the scaled (and capped) scores, kept for the backward pass.
 void attention_forward(const Stream& on, const AttentionShape& shape, std::span<const Segment> segments,
-                       const float* qkv, float* out, float* log_sum_exp);
+                       ConstValues qkv, Values out, float* log_sum_exp);
 
 /// d_qkv [T, shape.row()] is overwritten; gradients into a shared prefix are summed over its segments in
 /// order. Segments cover every row of [0, T) exactly once.
 void attention_backward(const Stream& on, const AttentionShape& shape, std::span<const Segment> segments,
-                        std::int64_t T, const float* qkv, const float* out, const float* log_sum_exp,
-                        const float* d_out, float* d_qkv);
+                        std::int64_t T, ConstValues qkv, ConstValues out, const float* log_sum_exp,
+                        ConstValues d_out, Values d_qkv);
 
 }  // namespace infalign::kernels

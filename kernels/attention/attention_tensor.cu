@@ -1,23 +1,26 @@
 // Attention over packed segments through a GPU's tensor cores, in the manner of attention.cu: the same three
-// kernels, and the same order of sums. Vectors are rounded to bfloat16 on their way into shared memory. A
+// kernels, and the same order of sums, of values that are stored in bfloat16. A
 // warp has 16 rows of a tile, whose scores, weights and results stay in its registers, in float32, from one
 // product to the next: sums lie there as the left factor of the next product is to lie.
 //
 // Bound: tensor cores, for the operations of attention.cu: 0.55 and 1.9 TFLOP at T = 8192 in one causal
 // segment, 32 heads of 128 (8 of keys), which is 0.6 and 1.9 ms at the 989 TFLOP/s of an H100. It stays far
 // from that. mma.sync reaches some 60 %; what a warp reads of the right factor from shared memory serves 16
-// rows only, which ends at 45 %; and tiles come from the L2 cache in float32, 11 GB forward and 29 GB
-// backward, which takes 2.1 and 5.2 ms at 5.5 TB/s. As a block waits for its tiles while another of the
-// multiprocessor computes, most of this overlaps: 2.5 and 7 ms.
+// rows only, which ends at 45 %, 1.2 and 4.3 ms; and tiles come from the L2 cache, 5.5 GB forward and 14.5 GB
+// backward, which takes 1.0 and 2.6 ms at 5.5 TB/s. As a block waits for its tiles while another of the
+// multiprocessor computes, most of this overlaps: 1.5 and 5 ms.
 #include <vector>
 
 #include "kernels/attention/tiles.h"
 #include "kernels/cuda/each.h"
+#include "kernels/cuda/stored.h"
 #include "kernels/cuda/tensor_cores.h"
 #include "kernels/logarithm.h"
 
 namespace infalign::kernels::cuda {
 namespace {
+
+using Problem = BasicProblem<Bfloat16>;
 
 constexpr int kWarpRows = 16;  // rows of a tile of scores that a warp has
 constexpr int kColumns = 32;   // of a tile of scores
@@ -65,36 +68,36 @@ __device__ int column_of(int fragment, int e) {
   return 8 * fragment + static_cast<int>(threadIdx.x % 4) * 2 + e % 2;
 }
 
-/// Entries [d, d + 4) of a vector of `size`; zero beyond it.
-__device__ float4 four_of(const float* vector, int d, int size) {
-  if (d + 4 <= size && reinterpret_cast<std::uintptr_t>(vector + d) % sizeof(float4) == 0)
-    return *reinterpret_cast<const float4*>(vector + d);
-  float four[4];
-  for (int e = 0; e < 4; ++e) four[e] = d + e < size ? vector[d + e] : 0.0f;
-  return {four[0], four[1], four[2], four[3]};
+/// Entries [d, d + 8) of a vector of `size`, a pair to a register; zero beyond it.
+__device__ uint4 eight_of(const Bfloat16* vector, int d, int size) {
+  if (d + 8 <= size && reinterpret_cast<std::uintptr_t>(vector + d) % sizeof(uint4) == 0)
+    return *reinterpret_cast<const uint4*>(vector + d);
+  const auto pair = [&](int at) {
+    const std::uint32_t first = at < size ? vector[at] : 0, second = at + 1 < size ? vector[at + 1] : 0;
+    return first | second << 16;
+  };
+  return {pair(d), pair(d + 2), pair(d + 4), pair(d + 6)};
 }
 
-/// tile [kVectors, kRow] = the vectors source(i) of `head_dim` entries for i < count, rounded; all else is
-/// zero. Four reads of a thread are under way together.
+/// tile [kVectors, kRow] = the vectors source(i) of `head_dim` entries for i < count; all else is zero. Four
+/// reads of a thread are under way together.
 template <int kHead, int kVectors, int kThreads, class Source>
 __device__ void load_tile(Bfloat16* tile, int head_dim, std::int64_t count, Source source) {
   const auto there = static_cast<int>(count < kVectors ? count : kVectors);
-  constexpr int kTogether = 4, kFours = kHead / 4, kEntries = kVectors * kFours;
+  constexpr int kTogether = 4, kEights = kHead / 8, kEntries = kVectors * kEights;
 #pragma unroll 1
   for (int first = static_cast<int>(threadIdx.x); first < kEntries; first += kTogether * kThreads) {
-    float4 four[kTogether];
+    uint4 eight[kTogether];
 #pragma unroll
     for (int t = 0; t < kTogether; ++t) {
-      const int i = (first + t * kThreads) / kFours, d = (first + t * kThreads) % kFours * 4;
-      four[t] = {0, 0, 0, 0};
-      if (i < there) four[t] = four_of(source(i), d, head_dim);
+      const int i = (first + t * kThreads) / kEights, d = (first + t * kThreads) % kEights * 8;
+      eight[t] = {0, 0, 0, 0};
+      if (i < there) eight[t] = eight_of(source(i), d, head_dim);
     }
 #pragma unroll
     for (int t = 0; t < kTogether; ++t) {
-      const int i = (first + t * kThreads) / kFours, d = (first + t * kThreads) % kFours * 4;
-      if (i < kVectors)
-        *reinterpret_cast<uint2*>(tile + i * kRow<kHead> + d) = {bfloat16_pair(four[t].x, four[t].y),
-                                                                 bfloat16_pair(four[t].z, four[t].w)};
+      const int i = (first + t * kThreads) / kEights, d = (first + t * kThreads) % kEights * 8;
+      if (i < kVectors) *reinterpret_cast<uint4*>(tile + i * kRow<kHead> + d) = eight[t];
     }
   }
 }
@@ -149,14 +152,18 @@ __device__ void add(const Scores& weights, const Bfloat16* vectors, Result<kDime
 /// `size`.
 template <int kDimensions>
 __device__ void store(const Result<kDimensions>& result, int half, float factor, int begin, int size,
-                      float* to) {
+                      Bfloat16* to) {
 #pragma unroll
-  for (int n = 0; n < kDimensions / 8; ++n)
-#pragma unroll
-    for (int e = 0; e < 2; ++e) {
-      const int d = begin + column_of(n, e);
-      if (d < size) to[d] = result[n][2 * half + e] * factor;
+  for (int n = 0; n < kDimensions / 8; ++n) {
+    const int d = begin + column_of(n, 0);
+    const float first = result[n][2 * half] * factor, second = result[n][2 * half + 1] * factor;
+    if (d + 1 < size && reinterpret_cast<std::uintptr_t>(to + d) % sizeof(std::uint32_t) == 0) {
+      *reinterpret_cast<std::uint32_t*>(to + d) = bfloat16_pair(first, second);
+    } else {
+      if (d < size) put(to[d], first);
+      if (d + 1 < size) put(to[d + 1], second);
     }
+  }
 }
 
 /// Keys number [oldest, latest], counted from `first`, are those that a lane sees.
@@ -221,7 +228,7 @@ struct Lanes {
 // What comes of such lanes is not stored, and no lane sees such keys.
 template <int kHead>
 __global__ void __launch_bounds__(kLaneWarps<kHead>* kWarp, kBlocks)
-    tensor_forward(Problem problem, const LaneTile* tiles, float* out, float* log_sum_exp) {
+    tensor_forward(Problem problem, const LaneTile* tiles, Bfloat16* out, float* log_sum_exp) {
   using Rows = Lanes<kHead>;
   INFALIGN_DYNAMIC_SHARED(Bfloat16, queries);
   Bfloat16 *keys = queries + Rows::kRows * kRow<kHead>, *values = keys + kColumns * kRow<kHead>;
@@ -279,7 +286,7 @@ __global__ void __launch_bounds__(kLaneWarps<kHead>* kWarp, kBlocks)
 
 template <int kHead>
 __global__ void __launch_bounds__(kLaneWarps<kHead>* kWarp, kBlocks)
-    tensor_backward_queries(Problem problem, const LaneTile* tiles, float* d_qkv) {
+    tensor_backward_queries(Problem problem, const LaneTile* tiles, Bfloat16* d_qkv) {
   using Rows = Lanes<kHead>;
   INFALIGN_DYNAMIC_SHARED(Bfloat16, queries);
   Bfloat16 *gradients = queries + Rows::kRows * kRow<kHead>, *keys = gradients + Rows::kRows * kRow<kHead>;
@@ -328,7 +335,7 @@ __global__ void __launch_bounds__(kLaneWarps<kHead>* kWarp, kBlocks)
 
 template <int kHead>
 __global__ void __launch_bounds__(kKeyWarps* kWarp, kBlocks)
-    tensor_backward_keys(Problem problem, const KeyTile* tiles, const Visit* visits, float* d_qkv) {
+    tensor_backward_keys(Problem problem, const KeyTile* tiles, const Visit* visits, Bfloat16* d_qkv) {
   constexpr int kRows = kKeyWarps * kWarpRows, kThreads = kKeyWarps * kWarp;
   INFALIGN_DYNAMIC_SHARED(Bfloat16, keys);
   INFALIGN_SHARED(float, log_sums, [kColumns]);
@@ -392,7 +399,7 @@ __global__ void __launch_bounds__(kKeyWarps* kWarp, kBlocks)
   for (int half = 0; half < 2; ++half) {
     const int r = first_row() + 8 * half;
     if (r >= tile.count) continue;
-    float* to = d_qkv + (tile.row + r) * problem.shape.row() + (problem.shape.heads + kv_head) * D;
+    Bfloat16* to = d_qkv + (tile.row + r) * problem.shape.row() + (problem.shape.heads + kv_head) * D;
     store<kPart<kHead>>(d_key, half, 1, part, D, to);
     store<kPart<kHead>>(d_value, half, 1, part, D, to + problem.shape.kv_heads * D);
   }
@@ -401,7 +408,7 @@ __global__ void __launch_bounds__(kKeyWarps* kWarp, kBlocks)
 }  // namespace
 
 void forward_on_tensor_cores(const Stream& on, const Problem& problem, std::span<const Segment> segments,
-                             float* out, float* log_sum_exp) {
+                             Bfloat16* out, float* log_sum_exp) {
   const AttentionShape& shape = problem.shape;
   for_head<64, 80, 96, 128, 256>(shape.head_dim, [&]<int kHead>() {
     using Rows = Lanes<kHead>;
@@ -413,7 +420,7 @@ void forward_on_tensor_cores(const Stream& on, const Problem& problem, std::span
 }
 
 void backward_on_tensor_cores(const Stream& on, const Problem& problem, std::span<const Segment> segments,
-                              std::int64_t T, float* d_qkv) {
+                              std::int64_t T, Bfloat16* d_qkv) {
   const AttentionShape& shape = problem.shape;
   for_head<64, 80, 96, 128, 256>(shape.head_dim, [&]<int kHead>() {
     using Rows = Lanes<kHead>;

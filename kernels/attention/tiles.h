@@ -64,9 +64,12 @@ struct Lane {
   std::int64_t row, head, position;  // row of the batch; query head; place among the segment's keys
 };
 
-struct Problem {
+/// One pass over a batch, of values that are stored as T.
+template <class T>
+struct BasicProblem {
   AttentionShape shape;
-  const float *qkv, *log_sum_exp, *d_out, *along;
+  const T *qkv, *d_out;
+  const float *log_sum_exp, *along;
   std::uint32_t group = static_cast<std::uint32_t>(shape.heads / shape.kv_heads);
 
   __device__ Lane lane_of(const Segment& segment, std::int64_t lane, std::int64_t kv_head) const {
@@ -74,16 +77,16 @@ struct Problem {
     return {segment.begin + std::int64_t{token}, kv_head * group + lane - std::int64_t{token} * group,
             segment.prefix_length + std::int64_t{token}};
   }
-  __device__ const float* query(const Lane& at) const {
+  __device__ const T* query(const Lane& at) const {
     return qkv + at.row * shape.row() + at.head * shape.head_dim;
   }
-  __device__ const float* key(std::int64_t row, std::int64_t kv_head) const {
+  __device__ const T* key(std::int64_t row, std::int64_t kv_head) const {
     return qkv + row * shape.row() + (shape.heads + kv_head) * shape.head_dim;
   }
-  __device__ const float* value(std::int64_t row, std::int64_t kv_head) const {
+  __device__ const T* value(std::int64_t row, std::int64_t kv_head) const {
     return key(row, kv_head + shape.kv_heads);
   }
-  __device__ const float* gradient(const Lane& at) const {
+  __device__ const T* gradient(const Lane& at) const {
     return d_out + (at.row * shape.heads + at.head) * shape.head_dim;
   }
   __device__ bool sees(std::int64_t position, std::int64_t key) const {
@@ -108,7 +111,8 @@ __device__ inline std::int64_t row_of_key(const Segment& segment, std::int64_t k
 }
 
 /// Lanes of a tile of up to `most`.
-__device__ inline std::int64_t lanes_of(const Problem& problem, const LaneTile& tile, std::int64_t most) {
+template <class T>
+__device__ std::int64_t lanes_of(const BasicProblem<T>& problem, const LaneTile& tile, std::int64_t most) {
   const std::int64_t left = tile.segment.length * std::int64_t{problem.group} - tile.first_lane;
   return left < most ? left : most;
 }
@@ -116,7 +120,8 @@ __device__ inline std::int64_t lanes_of(const Problem& problem, const LaneTile& 
 /// The keys [begin, end) that any lane of a tile sees.
 struct KeyRange {
   std::int64_t begin, end;
-  __device__ KeyRange(const Problem& problem, const LaneTile& tile, std::int64_t lanes) {
+  template <class T>
+  __device__ KeyRange(const BasicProblem<T>& problem, const LaneTile& tile, std::int64_t lanes) {
     const Lane first = problem.lane_of(tile.segment, tile.first_lane, 0);
     const Lane last = problem.lane_of(tile.segment, tile.first_lane + lanes - 1, 0);
     const std::int64_t window = problem.shape.window;
@@ -129,7 +134,8 @@ struct KeyRange {
 /// see none, nor do those a window beyond the last.
 struct LaneRange {
   std::int64_t begin, end;
-  __device__ LaneRange(const Problem& problem, const Visit& visit) {
+  template <class T>
+  __device__ LaneRange(const BasicProblem<T>& problem, const Visit& visit) {
     const Segment& segment = visit.segment;
     const std::int64_t before = visit.first_key + visit.low - segment.prefix_length;
     const std::int64_t beyond =
@@ -157,9 +163,9 @@ void for_head(std::int64_t head_dim, Run run) {
 
 // ---- By tensor cores, in attention_tensor.cu: what attention_forward and attention_backward do with it.
 
-void forward_on_tensor_cores(const Stream& on, const Problem& problem, std::span<const Segment> segments,
-                             float* out, float* log_sum_exp);
-void backward_on_tensor_cores(const Stream& on, const Problem& problem, std::span<const Segment> segments,
-                              std::int64_t T, float* d_qkv);
+void forward_on_tensor_cores(const Stream& on, const BasicProblem<Bfloat16>& problem,
+                             std::span<const Segment> segments, Bfloat16* out, float* log_sum_exp);
+void backward_on_tensor_cores(const Stream& on, const BasicProblem<Bfloat16>& problem,
+                              std::span<const Segment> segments, std::int64_t T, Bfloat16* d_qkv);
 
 }  // namespace infalign::kernels::cuda

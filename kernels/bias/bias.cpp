@@ -32,17 +32,18 @@ void add_columns(std::int64_t T, std::int64_t n, std::int64_t begin, std::int64_
 
 }  // namespace
 
-void bias_forward(const Stream& on, std::int64_t T, std::int64_t n, const float* bias, float* x) {
+void bias_forward(const Stream& on, std::int64_t T, std::int64_t n, const float* bias, Values x) {
   if (on.device() == Device::kCuda) return on_cuda().bias_forward(on, T, n, bias, x);
   parallel_for(T, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
-    add_to_rows(end - begin, n, bias, x + begin * n);
+    add_to_rows(end - begin, n, bias, x.floats() + begin * n);
   });
 }
 
-void bias_backward(const Stream& on, std::int64_t T, std::int64_t n, const float* d_x, float* d_bias) {
+void bias_backward(const Stream& on, std::int64_t T, std::int64_t n, ConstValues d_x, float* d_bias) {
   if (on.device() == Device::kCuda) return on_cuda().bias_backward(on, T, n, d_x, d_bias);
-  parallel_for(n, kColumnGrain,
-               [&](std::int64_t begin, std::int64_t end) { add_columns(T, n, begin, end, d_x, d_bias); });
+  parallel_for(n, kColumnGrain, [&](std::int64_t begin, std::int64_t end) {
+    add_columns(T, n, begin, end, d_x.floats(), d_bias);
+  });
 }
 
 }  // namespace infalign::kernels

@@ -9,8 +9,6 @@ namespace cuda {
 #define INFALIGN_ROW(operation) decltype(kernels::operation) operation;
 INFALIGN_CUDA_OPERATIONS(INFALIGN_ROW)
 #undef INFALIGN_ROW
-EmbeddingRows<float> embedding_forward, embedding_add;
-EmbeddingRows<Bfloat16> embedding_forward, embedding_add;
 }  // namespace cuda
 
 const CudaOperations* cuda_operations() {
@@ -40,10 +38,6 @@ const CudaOperations* cuda_operations() {
                                                  .end_recording = cuda::end_recording,
                                                  .replay = cuda::replay,
                                                  .destroy_recording = cuda::destroy_recording,
-                                                 .embedding_forward = cuda::embedding_forward,
-                                                 .embedding_add = cuda::embedding_add,
-                                                 .embedding_forward_bfloat16 = cuda::embedding_forward,
-                                                 .embedding_add_bfloat16 = cuda::embedding_add,
 #define INFALIGN_ROW(operation) .operation = cuda::operation,
                                                  INFALIGN_CUDA_OPERATIONS(INFALIGN_ROW)
 #undef INFALIGN_ROW

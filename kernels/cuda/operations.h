@@ -32,24 +32,20 @@
 /// The one list of operations that run on a GPU. (A macro, as no template declares names.)
 #define INFALIGN_CUDA_OPERATIONS(row)                                                                        \
   row(adamw) row(attention_forward) row(attention_backward) row(bias_forward) row(bias_backward)             \
-      row(calibration_lookup) row(sketch_counts) row(cache_store) row(decode_attention) row(embedding_scale) \
-          row(embedding_backward) row(gelu_forward) row(gelu_backward) row(geglu_forward)                    \
-              row(geglu_backward) row(log_probability_rows) row(log_probability_rows_backward)               \
-                  row(add_layer_norm_forward) row(layer_norm_backward) row(round_to_bfloat16)                \
-                      row(widen_bfloat16) row(linear_forward) row(linear_backward_input)                     \
-                          row(linear_backward_weight) row(matmul) row(qk_norm_forward) row(qk_norm_backward) \
-                              row(add_fixed_point) row(add_sums) row(from_fixed_point) row(sum_of_squares)   \
-                                  row(add_rms_norm_forward) row(rms_norm_backward) row(rotary)               \
-                                      row(sample_tokens) row(score_forward) row(score_backward)              \
-                                          row(softcap_forward) row(softcap_backward) row(swiglu_forward)     \
-                                              row(swiglu_backward)
+      row(calibration_lookup) row(sketch_counts) row(cache_store) row(decode_attention)                      \
+          row(embedding_forward) row(embedding_add) row(embedding_scale) row(embedding_backward)             \
+              row(gelu_forward) row(gelu_backward) row(geglu_forward) row(geglu_backward)                    \
+                  row(log_probability_rows) row(log_probability_rows_backward) row(add_layer_norm_forward)   \
+                      row(layer_norm_backward) row(round_to_bfloat16) row(widen_bfloat16)                    \
+                          row(linear_forward) row(linear_backward_input) row(linear_backward_weight)         \
+                              row(matmul) row(qk_norm_forward) row(qk_norm_backward) row(add_fixed_point)    \
+                                  row(add_sums) row(from_fixed_point) row(sum_of_squares)                    \
+                                      row(add_rms_norm_forward) row(rms_norm_backward) row(rotary)           \
+                                          row(sample_tokens) row(score_forward) row(score_backward)          \
+                                              row(softcap_forward) row(softcap_backward) row(swiglu_forward) \
+                                                  row(swiglu_backward)
 
 namespace infalign::kernels {
-
-/// The two operations that read tables in float32 or in bfloat16.
-template <class Table>
-using EmbeddingRows = void(const Stream&, std::int64_t, std::int64_t, const std::int32_t*, const Table*,
-                           float*);
 
 /// Beside the operations: memory and streams, as device.h and peer_memory.h describe them.
 struct CudaOperations {
@@ -79,10 +75,6 @@ struct CudaOperations {
   void* (*end_recording)(void* queue);
   void (*replay)(void* queue, void* recording);
   void (*destroy_recording)(void* recording);
-  EmbeddingRows<float>* embedding_forward;
-  EmbeddingRows<float>* embedding_add;
-  EmbeddingRows<Bfloat16>* embedding_forward_bfloat16;
-  EmbeddingRows<Bfloat16>* embedding_add_bfloat16;
 // NOLINTNEXTLINE(bugprone-macro-parentheses): the name of a member
 #define INFALIGN_ROW(operation) decltype(&kernels::operation) operation;
   INFALIGN_CUDA_OPERATIONS(INFALIGN_ROW)

@@ -40,8 +40,8 @@ struct SlotView {
   std::int64_t head_dim;
 
   SlotView(const AttentionShape& shape, const CacheView& cache, std::int64_t slot, std::int64_t kv_head)
-      : keys(cache.keys + (slot * shape.kv_heads + kv_head) * shape.head_dim * cache.capacity),
-        values(cache.values + (slot * shape.kv_heads + kv_head) * shape.head_dim * cache.capacity),
+      : keys(cache.keys.floats() + (slot * shape.kv_heads + kv_head) * shape.head_dim * cache.capacity),
+        values(cache.values.floats() + (slot * shape.kv_heads + kv_head) * shape.head_dim * cache.capacity),
         head_dim(shape.head_dim) {}
 
   void store(std::int64_t position, const float* key, const float* value) const {
@@ -216,26 +216,27 @@ void attend(const Step& step, std::int64_t begin, std::int64_t n, std::int64_t k
 
 }  // namespace
 
-void cache_store(const Stream& on, const AttentionShape& shape, std::int64_t n, const float* qkv,
+void cache_store(const Stream& on, const AttentionShape& shape, std::int64_t n, ConstValues qkv,
                  const std::int32_t* slot, const std::int32_t* position, const CacheView& cache) {
   if (on.device() == Device::kCuda) return on_cuda().cache_store(on, shape, n, qkv, slot, position, cache);
   for (std::int64_t i = 0; i < n; ++i)
     for (std::int64_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head) {
       const SlotView view(shape, cache, slot[i], kv_head);
-      const float* key = qkv + i * shape.row() + (shape.heads + kv_head) * shape.head_dim;
+      const float* key = qkv.floats() + i * shape.row() + (shape.heads + kv_head) * shape.head_dim;
       const float* value = key + shape.kv_heads * shape.head_dim;
       view.store(position[i], key, value);
     }
 }
 
-void decode_attention(const Stream& on, const AttentionShape& shape, std::int64_t n, const float* qkv,
+void decode_attention(const Stream& on, const AttentionShape& shape, std::int64_t n, ConstValues qkv,
                       const CacheView& prefix, const std::int32_t* prefix_slot,
                       const std::int32_t* prefix_length, const CacheView& own, const std::int32_t* own_slot,
-                      const std::int32_t* own_length, float* out) {
+                      const std::int32_t* own_length, Values out) {
   if (on.device() == Device::kCuda)
     return on_cuda().decode_attention(on, shape, n, qkv, prefix, prefix_slot, prefix_length, own, own_slot,
                                       own_length, out);
-  const Step step{shape, qkv, prefix, prefix_slot, prefix_length, own, own_slot, own_length, out};
+  const Step step{shape, qkv.floats(), prefix,     prefix_slot, prefix_length,
+                  own,   own_slot,     own_length, out.floats()};
   static thread_local std::vector<std::int64_t> starts;  // of the groups of rows, and n
   starts.clear();
   for (std::int64_t i = 0; i < n; ++i) {

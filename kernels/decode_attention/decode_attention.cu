@@ -2,7 +2,8 @@
 // one key/value head of one row, and leaves their maximum, sum and weighted values; a second kernel joins
 // these in the order of the positions. Which positions stand in a block does not depend on other rows, so
 // neither do a row's bits. Bound: memory, each key and value read once for its group of heads; 256 rows of
-// 2048 positions, 8 key/value heads of 128 (4.3 GB) on an H100 at 3.0 TB/s: 1.4 ms.
+// 2048 positions, 8 key/value heads of 128 (4.3 GB in float32) on an H100 at 3.0 TB/s: 1.4 ms, in bfloat16
+// half of that.
 #include "kernels/decode_attention/decode_attention.h"
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include "kernels/cuda/each.h"
 #include "kernels/cuda/reduce.h"
 #include "kernels/cuda/scratch.h"
+#include "kernels/cuda/stored.h"
 #include "kernels/exponential.h"
 #include "kernels/hyperbolic_tangent.h"
 
@@ -20,35 +22,48 @@ namespace {
 constexpr std::int64_t kPositions = kEachThreads;      // of one block, one a thread
 constexpr std::int64_t kHeads = kEachThreads / kWarp;  // query heads at a time, one a warp
 
+template <class Stored>
 struct Store {
   AttentionShape shape;
-  const float* qkv;
+  const Stored* qkv;
   const std::int32_t *slot, *position;
-  CacheView cache;
+  Stored *keys, *values;
+  std::int64_t capacity;
   __device__ void operator()(std::int64_t i, std::int64_t entry) const {
     const std::int64_t D = shape.head_dim, kv_head = entry / D, d = entry % D;
-    const float* key = qkv + i * shape.row() + (shape.heads + kv_head) * D + d;
-    const std::int64_t at = (slot[i] * shape.kv_heads + kv_head) * D * cache.capacity;
+    const Stored* key = qkv + i * shape.row() + (shape.heads + kv_head) * D + d;
+    const std::int64_t at = (slot[i] * shape.kv_heads + kv_head) * D * capacity;
     const std::int64_t p = position[i];
-    cache.keys[at + p / kLanes * kLanes * D + d * kLanes + p % kLanes] = key[0];
-    cache.values[at + p * D + d] = key[shape.kv_heads * D];
+    keys[at + p / kLanes * kLanes * D + d * kLanes + p % kLanes] = key[0];
+    values[at + p * D + d] = key[shape.kv_heads * D];
   }
 };
 
+/// A CacheView, typed.
+template <class Stored>
+struct Cache {
+  const Stored *keys, *values;
+  std::int64_t capacity;
+  explicit Cache(const CacheView& view)
+      : keys(view.keys.as<Stored>()), values(view.values.as<Stored>()), capacity(view.capacity) {}
+};
+
 /// One decoding step, as the caller gave it, and what its blocks leave behind.
+template <class Stored>
 struct Step {
   AttentionShape shape;
-  const float* qkv;
-  CacheView prefix;
+  const Stored* qkv;
+  Cache<Stored> prefix;
   const std::int32_t *prefix_slot, *prefix_length;
-  CacheView own;
+  Cache<Stored> own;
   const std::int32_t *own_slot, *own_length;
   std::int64_t prefix_blocks, blocks;  // of positions
   float *most, *sum;                   // [rows, heads, blocks]
   float* weighted;                     // [rows, heads, blocks, head_dim]
 };
 
-__global__ void __launch_bounds__(kEachThreads) attend_to_block(Step step) {
+template <class Stored>
+__global__ void __launch_bounds__(kEachThreads) attend_to_block(Step<Stored> step) {
   INFALIGN_SHARED(float, score, [kHeads][kPositions]);
   INFALIGN_DYNAMIC_SHARED(float, query);  // [kHeads, head_dim], scaled
   const AttentionShape& shape = step.shape;
@@ -57,7 +72,7 @@ __global__ void __launch_bounds__(kEachThreads) attend_to_block(Step step) {
   const std::int64_t lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
 
   const bool in_prefix = block < step.prefix_blocks;
-  const CacheView& cache = in_prefix ? step.prefix : step.own;
+  const Cache<Stored>& cache = in_prefix ? step.prefix : step.own;
   const std::int64_t slot = in_prefix ? step.prefix_slot[i] : step.own_slot[i];
   const std::int64_t length = in_prefix ? step.prefix_length[i] : step.own_length[i];
   const std::int64_t begin = (in_prefix ? block : block - step.prefix_blocks) * kPositions;
@@ -67,16 +82,16 @@ __global__ void __launch_bounds__(kEachThreads) attend_to_block(Step step) {
       shape.window > 0 ? step.prefix_length[i] + step.own_length[i] - shape.window : 0;
   const std::int64_t first_seen = (in_prefix ? unseen : unseen - step.prefix_length[i]) - begin;
   const std::int64_t head_begin = (slot * shape.kv_heads + kv_head) * D * cache.capacity;
-  const float* values = cache.values + head_begin + begin * D;
+  const Stored* values = cache.values + head_begin + begin * D;
   const std::int64_t key_begin = head_begin + begin * D;  // blocks of 16 positions lie whole in ours
-  const float* key = cache.keys + key_begin + threadIdx.x / kLanes * kLanes * D + threadIdx.x % kLanes;
+  const Stored* key = cache.keys + key_begin + threadIdx.x / kLanes * kLanes * D + threadIdx.x % kLanes;
 
   for (std::int64_t first = 0; first < group; first += kHeads) {
     const std::int64_t heads = group - first < kHeads ? group - first : kHeads;
     const std::int64_t head = kv_head * group + first;
-    const float* from = step.qkv + i * shape.row() + head * D;
+    const Stored* from = step.qkv + i * shape.row() + head * D;
     for (std::int64_t entry = threadIdx.x; entry < heads * D; entry += blockDim.x)
-      query[entry] = from[entry] * shape.scale;
+      query[entry] = widened(from[entry]) * shape.scale;
     __syncthreads();
 
     float own[kHeads] = {};
@@ -84,7 +99,7 @@ __global__ void __launch_bounds__(kEachThreads) attend_to_block(Step step) {
     const bool seen = position < count && position >= first_seen;
     if (seen)
       for (std::int64_t d = 0; d < D; ++d) {
-        const float k = key[d * kLanes];
+        const float k = widened(key[d * kLanes]);
 #pragma unroll
         for (std::int64_t h = 0; h < kHeads; ++h)
           if (h < heads) own[h] += query[h * D + d] * k;
@@ -118,17 +133,18 @@ __global__ void __launch_bounds__(kEachThreads) attend_to_block(Step step) {
       const std::int64_t h = entry / D, d = entry % D;
       float total = 0;
       for (std::int64_t p = first_seen > 0 ? first_seen : 0; p < count; ++p)
-        total += score[h][p] * values[p * D + d];
+        total += score[h][p] * widened(values[p * D + d]);
       step.weighted[((i * shape.heads + head + h) * step.blocks + block) * D + d] = total;
     }
   }
 }
 
 /// Entry d of head number `item` of all rows: the blocks' parts, in order.
+template <class Stored>
 struct JoinBlocks {
   std::int64_t blocks, head_dim;
   const float *most, *sum, *weighted;
-  float* out;  // [rows, heads, head_dim]
+  Stored* out;  // [rows, heads, head_dim]
   __device__ void operator()(std::int64_t item, std::int64_t d) const {
     float largest = -INFINITY;
     for (std::int64_t block = 0; block < blocks; ++block)
@@ -141,33 +157,41 @@ struct JoinBlocks {
       total += share * sum[at];
       joined += share * weighted[at * head_dim + d];
     }
-    out[item * head_dim + d] = joined / total;
+    put(out[item * head_dim + d], joined / total);
   }
 };
 
 }  // namespace
 
-void cache_store(const Stream& on, const AttentionShape& shape, std::int64_t n, const float* qkv,
+void cache_store(const Stream& on, const AttentionShape& shape, std::int64_t n, ConstValues qkv,
                  const std::int32_t* slot, const std::int32_t* position, const CacheView& cache) {
-  for_each_entry(on, n, shape.kv_heads * shape.head_dim, Store{shape, qkv, slot, position, cache});
+  with_stored(qkv.stored(), [&]<class Stored>() {
+    for_each_entry(on, n, shape.kv_heads * shape.head_dim,
+                   Store<Stored>{shape, qkv.as<Stored>(), slot, position, cache.keys.as<Stored>(),
+                                 cache.values.as<Stored>(), cache.capacity});
+  });
 }
 
-void decode_attention(const Stream& on, const AttentionShape& shape, std::int64_t n, const float* qkv,
+void decode_attention(const Stream& on, const AttentionShape& shape, std::int64_t n, ConstValues qkv,
                       const CacheView& prefix, const std::int32_t* prefix_slot,
                       const std::int32_t* prefix_length, const CacheView& own, const std::int32_t* own_slot,
-                      const std::int32_t* own_length, float* out) {
+                      const std::int32_t* own_length, Values out) {
   const std::int64_t prefix_blocks = pieces(prefix.capacity, kPositions);
   const std::int64_t blocks = prefix_blocks + pieces(own.capacity, kPositions);
   const std::int64_t parts = n * shape.heads * blocks;
   const Scratch<float> scratch(on, parts * (2 + shape.head_dim));
   float *most = scratch.data(), *sum = most + parts, *weighted = sum + parts;
-  const Step step{shape,      qkv,           prefix, prefix_slot, prefix_length, own,     own_slot,
-                  own_length, prefix_blocks, blocks, most,        sum,           weighted};
   const auto shared = static_cast<std::size_t>(kHeads * shape.head_dim) * sizeof(float);
-  launch(on, attend_to_block, dim3(as_grid(n), as_grid(shape.kv_heads), as_grid(blocks)), kEachThreads,
-         shared, step);
-  for_each_entry(on, n * shape.heads, shape.head_dim,
-                 JoinBlocks{blocks, shape.head_dim, most, sum, weighted, out});
+  with_stored(qkv.stored(), [&]<class Stored>() {
+    const Step<Stored> step{
+        shape,    qkv.as<Stored>(), Cache<Stored>(prefix), prefix_slot, prefix_length, Cache<Stored>(own),
+        own_slot, own_length,       prefix_blocks,         blocks,      most,          sum,
+        weighted};
+    launch(on, attend_to_block<Stored>, dim3(as_grid(n), as_grid(shape.kv_heads), as_grid(blocks)),
+           kEachThreads, shared, step);
+    for_each_entry(on, n * shape.heads, shape.head_dim,
+                   JoinBlocks<Stored>{blocks, shape.head_dim, most, sum, weighted, out.as<Stored>()});
+  });
 }
 
 }  // namespace infalign::kernels::cuda

@@ -69,35 +69,24 @@ void scale_values(std::int64_t n, float factor, float* x) {
 }  // namespace
 
 void embedding_forward(const Stream& on, std::int64_t T, std::int64_t C, const std::int32_t* tokens,
-                       const float* table, float* out) {
+                       ConstValues table, float* out) {
   if (on.device() == Device::kCuda) return on_cuda().embedding_forward(on, T, C, tokens, table, out);
   parallel_for(T, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
+    if (table.stored() == Precision::kBfloat16)
+      return copy_widened(end - begin, C, tokens + begin, table.as<Bfloat16>(), out + begin * C);
     for (std::int64_t t = begin; t < end; ++t)
-      std::memcpy(out + t * C, table + tokens[t] * C, static_cast<std::size_t>(C) * sizeof(float));
+      std::memcpy(out + t * C, table.floats() + tokens[t] * C, static_cast<std::size_t>(C) * sizeof(float));
   });
 }
 
 void embedding_add(const Stream& on, std::int64_t T, std::int64_t C, const std::int32_t* positions,
-                   const float* table, float* out) {
+                   ConstValues table, float* out) {
   if (on.device() == Device::kCuda) return on_cuda().embedding_add(on, T, C, positions, table, out);
   parallel_for(T, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
-    add_rows(end - begin, C, positions + begin, table, out + begin * C);
-  });
-}
-
-void embedding_forward(const Stream& on, std::int64_t T, std::int64_t C, const std::int32_t* tokens,
-                       const Bfloat16* table, float* out) {
-  if (on.device() == Device::kCuda) return on_cuda().embedding_forward_bfloat16(on, T, C, tokens, table, out);
-  parallel_for(T, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
-    copy_widened(end - begin, C, tokens + begin, table, out + begin * C);
-  });
-}
-
-void embedding_add(const Stream& on, std::int64_t T, std::int64_t C, const std::int32_t* positions,
-                   const Bfloat16* table, float* out) {
-  if (on.device() == Device::kCuda) return on_cuda().embedding_add_bfloat16(on, T, C, positions, table, out);
-  parallel_for(T, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
-    add_widened(end - begin, C, positions + begin, table, out + begin * C);
+    if (table.stored() == Precision::kBfloat16)
+      add_widened(end - begin, C, positions + begin, table.as<Bfloat16>(), out + begin * C);
+    else
+      add_rows(end - begin, C, positions + begin, table.floats(), out + begin * C);
   });
 }
 

@@ -6,13 +6,10 @@
 #include "kernels/cuda/each.h"
 #include "kernels/cuda/reduce.h"
 #include "kernels/cuda/scratch.h"
-#include "kernels/linear/bfloat16.h"
+#include "kernels/cuda/stored.h"
 
 namespace infalign::kernels::cuda {
 namespace {
-
-__device__ float widened(float value) { return value; }
-__device__ float widened(Bfloat16 value) { return from_bfloat16(value); }
 
 template <class Table>
 struct PickRow {
@@ -77,23 +74,17 @@ struct AddChain {
 }  // namespace
 
 void embedding_forward(const Stream& on, std::int64_t T, std::int64_t C, const std::int32_t* tokens,
-                       const float* table, float* out) {
-  for_each_entry(on, T, C, PickRow<float>{C, tokens, table, out});
+                       ConstValues table, float* out) {
+  with_stored(table.stored(), [&]<class Stored>() {
+    for_each_entry(on, T, C, PickRow<Stored>{C, tokens, table.as<Stored>(), out});
+  });
 }
 
 void embedding_add(const Stream& on, std::int64_t T, std::int64_t C, const std::int32_t* positions,
-                   const float* table, float* out) {
-  for_each_entry(on, T, C, AddRow<float>{C, positions, table, out});
-}
-
-void embedding_forward(const Stream& on, std::int64_t T, std::int64_t C, const std::int32_t* tokens,
-                       const Bfloat16* table, float* out) {
-  for_each_entry(on, T, C, PickRow<Bfloat16>{C, tokens, table, out});
-}
-
-void embedding_add(const Stream& on, std::int64_t T, std::int64_t C, const std::int32_t* positions,
-                   const Bfloat16* table, float* out) {
-  for_each_entry(on, T, C, AddRow<Bfloat16>{C, positions, table, out});
+                   ConstValues table, float* out) {
+  with_stored(table.stored(), [&]<class Stored>() {
+    for_each_entry(on, T, C, AddRow<Stored>{C, positions, table.as<Stored>(), out});
+  });
 }
 
 void embedding_scale(const Stream& on, std::int64_t n, float factor, float* x) {

@@ -4,23 +4,18 @@
 #include <cstdint>
 
 #include "kernels/device.h"
+#include "kernels/values.h"
 
 namespace infalign::kernels {
 
-/// out[t] = table[tokens[t]]; tokens [T], table [V, C], out [T, C].
+/// out[t] = table[tokens[t]]; tokens [T], table [V, C], out [T, C]. A table may be in bfloat16 on a CPU too.
 void embedding_forward(const Stream& on, std::int64_t T, std::int64_t C, const std::int32_t* tokens,
-                       const float* table, float* out);
-
-/// The same of a table in bfloat16.
-void embedding_forward(const Stream& on, std::int64_t T, std::int64_t C, const std::int32_t* tokens,
-                       const std::uint16_t* table, float* out);
+                       ConstValues table, float* out);
 
 /// out[t] += table[positions[t]]: learned positions (GPT-2, 2019), of which embedding_backward is the
 /// gradient too.
 void embedding_add(const Stream& on, std::int64_t T, std::int64_t C, const std::int32_t* positions,
-                   const float* table, float* out);
-void embedding_add(const Stream& on, std::int64_t T, std::int64_t C, const std::int32_t* positions,
-                   const std::uint16_t* table, float* out);
+                   ConstValues table, float* out);
 
 /// x [n] *= factor: embeddings that are scaled (Vaswani et al. 2017; Gemma), and their gradient.
 void embedding_scale(const Stream& on, std::int64_t n, float factor, float* x);

@@ -102,39 +102,40 @@ std::int64_t rows_at_least(std::int64_t width) { return kGrain / width + 1; }
 
 }  // namespace
 
-void gelu_forward(const Stream& on, Gelu kind, std::int64_t n, const float* x, float* out) {
+void gelu_forward(const Stream& on, Gelu kind, std::int64_t n, ConstValues x, Values out) {
   if (on.device() == Device::kCuda) return on_cuda().gelu_forward(on, kind, n, x, out);
   const auto run = kind == Gelu::kTanh ? tanh_forward : erf_forward;
   parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
-    run(false, 1, end - begin, x + begin, out + begin);
+    run(false, 1, end - begin, x.floats() + begin, out.floats() + begin);
   });
 }
 
-void gelu_backward(const Stream& on, Gelu kind, std::int64_t n, const float* x, const float* d_out,
-                   float* d_x) {
+void gelu_backward(const Stream& on, Gelu kind, std::int64_t n, ConstValues x, ConstValues d_out,
+                   Values d_x) {
   if (on.device() == Device::kCuda) return on_cuda().gelu_backward(on, kind, n, x, d_out, d_x);
   const auto run = kind == Gelu::kTanh ? tanh_backward : erf_backward;
   parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
-    run(false, 1, end - begin, x + begin, d_out + begin, d_x + begin);
+    run(false, 1, end - begin, x.floats() + begin, d_out.floats() + begin, d_x.floats() + begin);
   });
 }
 
-void geglu_forward(const Stream& on, Gelu kind, std::int64_t T, std::int64_t F, const float* gate_up,
-                   float* out) {
+void geglu_forward(const Stream& on, Gelu kind, std::int64_t T, std::int64_t F, ConstValues gate_up,
+                   Values out) {
   if (on.device() == Device::kCuda) return on_cuda().geglu_forward(on, kind, T, F, gate_up, out);
   const auto run = kind == Gelu::kTanh ? tanh_forward : erf_forward;
   parallel_for(T, rows_at_least(F), [&](std::int64_t begin, std::int64_t end) {
-    run(true, end - begin, F, gate_up + begin * 2 * F, out + begin * F);
+    run(true, end - begin, F, gate_up.floats() + begin * 2 * F, out.floats() + begin * F);
   });
 }
 
-void geglu_backward(const Stream& on, Gelu kind, std::int64_t T, std::int64_t F, const float* gate_up,
-                    const float* d_out, float* d_gate_up) {
+void geglu_backward(const Stream& on, Gelu kind, std::int64_t T, std::int64_t F, ConstValues gate_up,
+                    ConstValues d_out, Values d_gate_up) {
   if (on.device() == Device::kCuda)
     return on_cuda().geglu_backward(on, kind, T, F, gate_up, d_out, d_gate_up);
   const auto run = kind == Gelu::kTanh ? tanh_backward : erf_backward;
   parallel_for(T, rows_at_least(F), [&](std::int64_t begin, std::int64_t end) {
-    run(true, end - begin, F, gate_up + begin * 2 * F, d_out + begin * F, d_gate_up + begin * 2 * F);
+    run(true, end - begin, F, gate_up.floats() + begin * 2 * F, d_out.floats() + begin * F,
+        d_gate_up.floats() + begin * 2 * F);
   });
 }
 

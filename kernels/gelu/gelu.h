@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/device.h"
+#include "kernels/values.h"
 
 namespace infalign::kernels {
 
@@ -14,18 +15,17 @@ enum class Gelu {
 };
 
 /// out[i] = gelu(x[i]); x, out [n].
-void gelu_forward(const Stream& on, Gelu kind, std::int64_t n, const float* x, float* out);
+void gelu_forward(const Stream& on, Gelu kind, std::int64_t n, ConstValues x, Values out);
 
 /// d_x [n] is overwritten.
-void gelu_backward(const Stream& on, Gelu kind, std::int64_t n, const float* x, const float* d_out,
-                   float* d_x);
+void gelu_backward(const Stream& on, Gelu kind, std::int64_t n, ConstValues x, ConstValues d_out, Values d_x);
 
 /// out[t, f] = gelu(gate_up[t, f]) * gate_up[t, F + f]; gate_up [T, 2F], out [T, F].
-void geglu_forward(const Stream& on, Gelu kind, std::int64_t T, std::int64_t F, const float* gate_up,
-                   float* out);
+void geglu_forward(const Stream& on, Gelu kind, std::int64_t T, std::int64_t F, ConstValues gate_up,
+                   Values out);
 
 /// d_gate_up [T, 2F] is overwritten.
-void geglu_backward(const Stream& on, Gelu kind, std::int64_t T, std::int64_t F, const float* gate_up,
-                    const float* d_out, float* d_gate_up);
+void geglu_backward(const Stream& on, Gelu kind, std::int64_t T, std::int64_t F, ConstValues gate_up,
+                    ConstValues d_out, Values d_gate_up);
 
 }  // namespace infalign::kernels

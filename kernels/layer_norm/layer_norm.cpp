@@ -76,19 +76,19 @@ void backward_rows(std::int64_t T, std::int64_t C, const float* d_out, const flo
 }  // namespace
 
 void add_layer_norm_forward(const Stream& on, std::int64_t T, std::int64_t C, float epsilon, float* residual,
-                            const float* branch, const float* weight, const float* bias, float* out,
+                            const float* branch, const float* weight, const float* bias, Values out,
                             float* inverse_deviation) {
   if (on.device() == Device::kCuda)
     return on_cuda().add_layer_norm_forward(on, T, C, epsilon, residual, branch, weight, bias, out,
                                             inverse_deviation);
   parallel_for(T, kRowBlock, [&](std::int64_t begin, std::int64_t end) {
     forward_rows(end - begin, C, epsilon, residual + begin * C,
-                 branch == nullptr ? nullptr : branch + begin * C, weight, bias, out + begin * C,
+                 branch == nullptr ? nullptr : branch + begin * C, weight, bias, out.floats() + begin * C,
                  inverse_deviation + begin);
   });
 }
 
-void layer_norm_backward(const Stream& on, std::int64_t T, std::int64_t C, const float* d_out,
+void layer_norm_backward(const Stream& on, std::int64_t T, std::int64_t C, ConstValues d_out,
                          const float* residual, const float* weight, const float* inverse_deviation,
                          float* d_residual, float* d_weight, float* d_bias) {
   if (on.device() == Device::kCuda)
@@ -102,7 +102,7 @@ void layer_norm_backward(const Stream& on, std::int64_t T, std::int64_t C, const
     for (std::int64_t block = first; block < last; ++block) {
       const std::int64_t begin = block * kRowBlock, end = std::min(T, begin + kRowBlock);
       float* sums = partial + 2 * block * C;
-      backward_rows(end - begin, C, d_out + begin * C, residual + begin * C, weight,
+      backward_rows(end - begin, C, d_out.floats() + begin * C, residual + begin * C, weight,
                     inverse_deviation + begin, d_residual + begin * C, sums, sums + C);
     }
   });

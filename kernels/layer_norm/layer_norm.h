@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/device.h"
+#include "kernels/values.h"
 
 namespace infalign::kernels {
 
@@ -12,13 +13,13 @@ namespace infalign::kernels {
 /// residual[t, c] + epsilon); out[t, c] = (residual[t, c] - mean_c) * inverse_deviation[t] * weight[c] +
 /// bias[c]. residual, branch, out [T, C]; weight, bias [C]; inverse_deviation [T].
 void add_layer_norm_forward(const Stream& on, std::int64_t T, std::int64_t C, float epsilon, float* residual,
-                            const float* branch, const float* weight, const float* bias, float* out,
+                            const float* branch, const float* weight, const float* bias, Values out,
                             float* inverse_deviation);
 
 /// The gradient through the norm: d_residual += ..., d_weight += ..., d_bias += ... (sums over t in a fixed
 /// order that does not depend on the number of threads; both null where they are frozen). residual is the sum
 /// that was normalised.
-void layer_norm_backward(const Stream& on, std::int64_t T, std::int64_t C, const float* d_out,
+void layer_norm_backward(const Stream& on, std::int64_t T, std::int64_t C, ConstValues d_out,
                          const float* residual, const float* weight, const float* inverse_deviation,
                          float* d_residual, float* d_weight, float* d_bias);
 

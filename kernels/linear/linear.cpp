@@ -326,12 +326,12 @@ void Linear::for_each_widened(const Stream& on, Visit&& visit) const {
   }
 }
 
-void Linear::forward(const Stream& on, std::int64_t T, const float* in, float* out, const float* bias) const {
+void Linear::forward(const Stream& on, std::int64_t T, ConstValues in, Values out, const float* bias) const {
   if (n_ == 0) return;
   if (on.device() == Device::kCuda) return on_cuda().linear_forward(on, prepared(), T, in, bias, out);
-  with_enough_rows(T, k_, in, n_, out, [&](std::int64_t rows, const float* from, float* to) {
-    forward_on_cpu(on, rows, from, to);
-  });
+  with_enough_rows(
+      T, k_, in.floats(), n_, out.floats(),
+      [&](std::int64_t rows, const float* from, float* to) { forward_on_cpu(on, rows, from, to); });
   if (bias != nullptr) bias_forward(on, T, n_, bias, out);
 }
 
@@ -361,32 +361,35 @@ void Linear::forward_on_cpu(const Stream& on, std::int64_t T, const float* in, f
   });
 }
 
-void Linear::backward_input(const Stream& on, std::int64_t T, const float* d_out, float* d_in) const {
+void Linear::backward_input(const Stream& on, std::int64_t T, ConstValues d_out, Values d_in) const {
   using enum Transpose;
   if (use_ != Use::kTraining) throw std::logic_error("Linear::backward_input: not prepared for training");
   if (on.device() == Device::kCuda) return on_cuda().linear_backward_input(on, prepared(), T, d_out, d_in);
+  const float* dy = d_out.floats();
+  float* dx = d_in.floats();
   if (precision_ == Precision::kFloat32 && narrow_weight_ != nullptr)
     return for_each_widened(on, [&](std::int64_t column, std::int64_t columns, const float* weight) {
-      matmul(on, kNo, kNo, T, k_, columns, d_out + column, n_, weight, k_, column == 0 ? 0 : 1, d_in, k_);
+      matmul(on, kNo, kNo, T, k_, columns, dy + column, n_, weight, k_, column == 0 ? 0 : 1, dx, k_);
     });
   if (precision_ == Precision::kFloat32)
-    return matmul(on, kNo, kNo, T, k_, n_, d_out, n_, weight_, k_, 0, d_in, k_);
+    return matmul(on, kNo, kNo, T, k_, n_, dy, n_, weight_, k_, 0, dx, k_);
   const Bfloat16* weight = narrow_weight_ != nullptr ? narrow_weight_ : bfloat16_.data();
   for_each_block(T, [&](std::int64_t first, std::int64_t rows) {
     Bfloat16* narrow = bfloat16_scratch(0, rows * n_);
-    round_to_bfloat16(on, rows * n_, d_out + first * n_, narrow);
-    multiply({Kind::kInputBfloat16, rows, k_, n_}, narrow, weight, d_in + first * k_);
+    round_to_bfloat16(on, rows * n_, dy + first * n_, narrow);
+    multiply({Kind::kInputBfloat16, rows, k_, n_}, narrow, weight, dx + first * k_);
   });
 }
 
-void Linear::backward_weight(const Stream& on, std::int64_t T, const float* d_out, const float* in,
+void Linear::backward_weight(const Stream& on, std::int64_t T, ConstValues d_out, ConstValues in,
                              float* d_weight) const {
   if (on.device() == Device::kCuda)
     return on_cuda().linear_backward_weight(on, prepared(), T, d_out, in, d_weight);
+  const float *dy = d_out.floats(), *x = in.floats();
   if (precision_ == Precision::kFloat32)
-    return for_columns(T, n_, d_out, k_,
+    return for_columns(T, n_, dy, k_,
                        [&](std::int64_t first, std::int64_t columns, const float* a, std::int64_t distance) {
-                         matmul(on, Transpose::kYes, Transpose::kNo, columns, k_, T, a, distance, in, k_, 1,
+                         matmul(on, Transpose::kYes, Transpose::kNo, columns, k_, T, a, distance, x, k_, 1,
                                 d_weight + first * k_, k_);
                        });
   for (std::int64_t first = 0; first < T; first += kBlock) {
@@ -398,8 +401,8 @@ void Linear::backward_weight(const Stream& on, std::int64_t T, const float* d_ou
       std::fill_n(to + rows * width, (padded - rows) * width, Bfloat16{0});
       return to;
     };
-    const Bfloat16* a = narrow(0, d_out, n_);
-    const Bfloat16* b = narrow(1, in, k_);
+    const Bfloat16* a = narrow(0, dy, n_);
+    const Bfloat16* b = narrow(1, x, k_);
     multiply({Kind::kWeightBfloat16, n_, k_, padded}, a, b, d_weight);
   }
 }

@@ -8,6 +8,7 @@
 #include "kernels/device.h"
 #include "kernels/linear/products.h"
 #include "kernels/precision.h"
+#include "kernels/values.h"
 
 namespace infalign::kernels {
 
@@ -24,16 +25,18 @@ class Linear {
   void prepare(const Stream& on, std::int64_t n, std::int64_t k, const std::uint16_t* weight,
                Precision precision, Use use);
 
+  // Rows on a GPU may be stored in either type, whatever the precision of the products.
+
   /// out [T, n] = in [T, k] W^T, and `bias` [n], where there is one, added to each row. A row's result does
   /// not depend on other rows.
-  void forward(const Stream& on, std::int64_t T, const float* in, float* out,
+  void forward(const Stream& on, std::int64_t T, ConstValues in, Values out,
                const float* bias = nullptr) const;
 
   /// From d_out [T, n]: d_in [T, k] = d_out W.
-  void backward_input(const Stream& on, std::int64_t T, const float* d_out, float* d_in) const;
+  void backward_input(const Stream& on, std::int64_t T, ConstValues d_out, Values d_in) const;
 
   /// Adds d_out^T in, of d_out [T, n] and in [T, k], to d_weight [n, k].
-  void backward_weight(const Stream& on, std::int64_t T, const float* d_out, const float* in,
+  void backward_weight(const Stream& on, std::int64_t T, ConstValues d_out, ConstValues in,
                        float* d_weight) const;
 
   /// Memory that preparing takes beside W itself.

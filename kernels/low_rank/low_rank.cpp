@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "kernels/embedding/embedding.h"
+#include "kernels/linear/bfloat16.h"
 #include "kernels/matmul/matmul.h"
 #include "kernels/parallel.h"
 #include "kernels/vectorise.h"
@@ -85,6 +86,35 @@ class LowScratch {
   float* data_ = nullptr;
 };
 
+/// Rows as float32: themselves, or widened for the length of an operation.
+class Widened {
+ public:
+  Widened(const Stream& on, std::int64_t count, ConstValues rows) {
+    if (rows.stored() == Precision::kFloat32) {
+      data_ = rows.floats();
+    } else {
+      wide_.reserve(on, static_cast<std::size_t>(count));
+      widen_bfloat16(on, count, rows.as<Bfloat16>(), wide_.data());
+      data_ = wide_.data();
+    }
+  }
+  const float* data() const { return data_; }
+
+ private:
+  Buffer<float> wide_;
+  const float* data_ = nullptr;
+};
+
+/// Calls add(rows as float32), and rounds what it has added to where they are stored so.
+template <class Add>
+void add_to_rows(const Stream& on, std::int64_t count, Values rows, Add&& add) {
+  if (rows.stored() == Precision::kFloat32) return add(rows.floats());
+  Buffer<float> wide(on, static_cast<std::size_t>(count));
+  widen_bfloat16(on, count, rows.as<Bfloat16>(), wide.data());
+  add(wide.data());
+  round_to_bfloat16(on, count, wide.data(), rows.as<Bfloat16>());
+}
+
 /// Calls visit(first, rows) for blocks that cover [0, T).
 template <class Visit>
 void for_each_block(const Stream& on, std::int64_t T, Visit&& visit) {
@@ -141,7 +171,13 @@ void LowRank::for_each_part(Visit&& visit) const {
   }
 }
 
-void LowRank::forward(const Stream& on, std::int64_t T, const float* in, float* out) const {
+void LowRank::forward(const Stream& on, std::int64_t T, ConstValues in, Values out) const {
+  if (empty()) return;
+  const Widened x(on, T * k_, in);
+  add_to_rows(on, T * n_, out, [&](float* y) { add_forward(on, T, x.data(), y); });
+}
+
+void LowRank::add_forward(const Stream& on, std::int64_t T, const float* in, float* out) const {
   for_each_block(on, T, [&](std::int64_t first, std::int64_t rows) {
     const LowScratch scratch(on, 0, rows * width());
     float* low = scratch.data();
@@ -166,8 +202,15 @@ void LowRank::forward(const Stream& on, std::int64_t T, const float* in, float* 
   });
 }
 
-void LowRank::backward(const Stream& on, std::int64_t T, const float* d_out, const float* in, float* d_in,
+void LowRank::backward(const Stream& on, std::int64_t T, ConstValues d_out, ConstValues in, Values d_in,
                        float* d_a, float* d_b) const {
+  if (empty()) return;
+  const Widened dy(on, T * n_, d_out), x(on, T * k_, in);
+  add_to_rows(on, T * k_, d_in, [&](float* dx) { add_backward(on, T, dy.data(), x.data(), dx, d_a, d_b); });
+}
+
+void LowRank::add_backward(const Stream& on, std::int64_t T, const float* d_out, const float* in, float* d_in,
+                           float* d_a, float* d_b) const {
   using enum Transpose;
   const std::int64_t R = width();
   for_each_block(on, T, [&](std::int64_t first, std::int64_t rows) {

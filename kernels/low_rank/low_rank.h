@@ -1,6 +1,7 @@
 // Low-rank updates of a weight matrix (LoRA; Hu et al. 2021): out += scale B (A in) beside a product with the
 // matrix itself, and the gradients of A, B and in, without the update ever being formed. Factors and sums are
-// float32 whatever the matrix is in: they are small.
+// float32 whatever the matrix is in: they are small. Rows that are stored in bfloat16 are widened, and
+// rounded again, around it.
 #pragma once
 
 #include <cstdint>
@@ -31,11 +32,11 @@ class LowRank {
   bool empty() const { return parts_.empty(); }
 
   /// out [T, n] += scale B (A in) for in [T, k]. A row's result does not depend on other rows.
-  void forward(const Stream& on, std::int64_t T, const float* in, float* out) const;
+  void forward(const Stream& on, std::int64_t T, ConstValues in, Values out) const;
 
   /// From d_out [T, n]: adds to d_in [T, k], d_a (as a) and d_b (as b).
-  void backward(const Stream& on, std::int64_t T, const float* d_out, const float* in, float* d_in,
-                float* d_a, float* d_b) const;
+  void backward(const Stream& on, std::int64_t T, ConstValues d_out, ConstValues in, Values d_in, float* d_a,
+                float* d_b) const;
 
   /// weight [n, k] += scale B A.
   void add_to(const Stream& on, float* weight) const;
@@ -45,6 +46,9 @@ class LowRank {
                             Device device = Device::kCpu);
 
  private:
+  void add_forward(const Stream& on, std::int64_t T, const float* in, float* out) const;
+  void add_backward(const Stream& on, std::int64_t T, const float* d_out, const float* in, float* d_in,
+                    float* d_a, float* d_b) const;
   /// Calls visit(part, its first column among the A's rows, its B) for each.
   template <class Visit>
   void for_each_part(Visit&& visit) const;

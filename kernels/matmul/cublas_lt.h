@@ -5,14 +5,15 @@
 
 #include "kernels/device.h"
 #include "kernels/matmul/matmul.h"
+#include "kernels/precision.h"
+#include "kernels/values.h"
 
 namespace infalign::kernels::cuda {
 
-enum class Element { kFloat32, kBfloat16 };
-
-/// A product as kernels::matmul describes it, of factors in one element type; c and sums are float32 always.
+/// A product as kernels::matmul describes it, of factors in one element type; sums are float32 always, and c
+/// is in float32, or in bfloat16 where the factors are.
 struct Product {
-  Element element;
+  Precision element;
   Transpose transpose_a, transpose_b;
   std::int64_t m, n, k;
   const void* a;
@@ -20,7 +21,7 @@ struct Product {
   const void* b;
   std::int64_t ldb;
   float beta;
-  float* c;
+  Values c;
   std::int64_t ldc;
   const float* bias = nullptr;  // [n], at a multiple of 16 bytes; added to each row as it is stored
 };

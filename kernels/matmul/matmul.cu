@@ -14,6 +14,7 @@
 #include <string>
 
 #include "kernels/cuda/each.h"
+#include "kernels/cuda/stored.h"
 #include "kernels/matmul/cublas_lt.h"
 
 namespace infalign::kernels::cuda {
@@ -21,10 +22,10 @@ namespace {
 
 std::string described(const Product& p) {
   const auto letter = [](Transpose transpose) { return transpose == Transpose::kYes ? "T" : "N"; };
-  return std::string(p.element == Element::kFloat32 ? "float32 " : "bfloat16 ") + letter(p.transpose_a) +
+  return std::string(p.element == Precision::kFloat32 ? "float32 " : "bfloat16 ") + letter(p.transpose_a) +
          letter(p.transpose_b) + " m=" + std::to_string(p.m) + " n=" + std::to_string(p.n) +
          " k=" + std::to_string(p.k) + " lda=" + std::to_string(p.lda) + " ldb=" + std::to_string(p.ldb) +
-         " ldc=" + std::to_string(p.ldc);
+         " ldc=" + std::to_string(p.ldc) + (p.c.stored() == Precision::kBfloat16 ? " to bfloat16" : "");
 }
 
 void check(cublasStatus_t status, const char* what, const Product& product) {
@@ -35,7 +36,7 @@ void check(cublasStatus_t status, const char* what, const Product& product) {
 
 /// What decides which algorithm a product runs.
 struct Kind {
-  Element element;
+  Precision element, result;
   Transpose transpose_a, transpose_b;
   std::int64_t m, n, k, lda, ldb, ldc;
   float beta;
@@ -43,6 +44,10 @@ struct Kind {
   std::uint32_t align_a, align_b, align_c;
   auto operator<=>(const Kind&) const = default;
 };
+
+cudaDataType_t type_of(Precision element) {
+  return element == Precision::kFloat32 ? CUDA_R_32F : CUDA_R_16BF;
+}
 
 /// The largest power of two up to 256 that divides an address: algorithms ask for 16 to be fast.
 std::uint32_t alignment(const void* data) {
@@ -68,7 +73,7 @@ using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDes
 class Call {
  public:
   explicit Call(const Product& p) : product_(p) {
-    const cudaDataType_t element = p.element == Element::kFloat32 ? CUDA_R_32F : CUDA_R_16BF;
+    const cudaDataType_t element = type_of(p.element);
     check(cublasLtMatmulDescCreate(&description_.handle, CUBLAS_COMPUTE_32F, CUDA_R_32F),
           "cublasLtMatmulDescCreate", p);
     set_transpose(CUBLASLT_MATMUL_DESC_TRANSA, p.transpose_b);
@@ -80,7 +85,7 @@ class Call {
     const bool a_turned = p.transpose_a == Transpose::kYes, b_turned = p.transpose_b == Transpose::kYes;
     lay_out(first_, element, b_turned ? p.k : p.n, b_turned ? p.n : p.k, p.ldb);
     lay_out(second_, element, a_turned ? p.m : p.k, a_turned ? p.k : p.m, p.lda);
-    lay_out(result_, CUDA_R_32F, p.n, p.m, p.ldc);
+    lay_out(result_, type_of(p.c.stored()), p.n, p.m, p.ldc);
   }
 
   cublasLtMatmulAlgo_t choose(cublasLtHandle_t library, const Kind& kind) const {
@@ -110,7 +115,7 @@ class Call {
   void run(cublasLtHandle_t library, const Stream& on, const cublasLtMatmulAlgo_t& algorithm) const {
     const float one = 1;
     check(cublasLtMatmul(library, description_.handle, &one, product_.b, first_.handle, product_.a,
-                         second_.handle, &product_.beta, product_.c, result_.handle, product_.c,
+                         second_.handle, &product_.beta, product_.c.data(), result_.handle, product_.c.data(),
                          result_.handle, &algorithm, nullptr, 0, static_cast<cudaStream_t>(on.queue())),
           "cublasLtMatmul", product_);
   }
@@ -153,6 +158,7 @@ cublasLtMatmulAlgo_t algorithm_for(const Product& product, Nominal nominal) {
   if (nominal.m > 0) asked.m = nominal.m;
   if (nominal.k > 0) asked.k = nominal.k;
   const Kind kind{asked.element,
+                  asked.c.stored(),
                   asked.transpose_a,
                   asked.transpose_b,
                   asked.m,
@@ -165,16 +171,17 @@ cublasLtMatmulAlgo_t algorithm_for(const Product& product, Nominal nominal) {
                   asked.bias != nullptr,
                   alignment(asked.a),
                   alignment(asked.b),
-                  alignment(asked.c)};
+                  alignment(asked.c.data())};
   const std::lock_guard guard(lock);
   auto found = known.find(kind);
   if (found == known.end()) found = known.emplace(kind, Call(asked).choose(library(asked), kind)).first;
   return found->second;
 }
 
+template <class Stored>
 struct Clear {
   std::int64_t ldc;
-  float* c;
+  Stored* c;
   __device__ void operator()(std::int64_t i, std::int64_t j) const { c[i * ldc + j] = 0; }
 };
 
@@ -183,8 +190,10 @@ struct Clear {
 void multiply(const Stream& on, const Product& product, Nominal nominal) {
   if (product.m == 0 || product.n == 0) return;
   if (product.k == 0) {  // an empty sum
-    if (product.beta == 0) for_each_entry(on, product.m, product.n, Clear{product.ldc, product.c});
-    return;
+    if (product.beta != 0) return;
+    return with_stored(product.c.stored(), [&]<class Stored>() {
+      for_each_entry(on, product.m, product.n, Clear<Stored>{product.ldc, product.c.as<Stored>()});
+    });
   }
   const cublasLtMatmulAlgo_t algorithm = algorithm_for(product, nominal);
   Call(product).run(library(product), on, algorithm);
@@ -193,7 +202,7 @@ void multiply(const Stream& on, const Product& product, Nominal nominal) {
 void matmul(const Stream& on, Transpose transpose_a, Transpose transpose_b, std::int64_t m, std::int64_t n,
             std::int64_t k, const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float beta,
             float* c, std::int64_t ldc) {
-  multiply(on, {Element::kFloat32, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, beta, c, ldc});
+  multiply(on, {Precision::kFloat32, transpose_a, transpose_b, m, n, k, a, lda, b, ldb, beta, c, ldc});
 }
 
 }  // namespace infalign::kernels::cuda

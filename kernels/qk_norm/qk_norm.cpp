@@ -66,18 +66,18 @@ void backward_rows(const AttentionShape& shape, std::int64_t T, const float* in,
 }  // namespace
 
 void qk_norm_forward(const Stream& on, const AttentionShape& shape, std::int64_t T, float epsilon,
-                     const float* in, const float* q_weight, const float* k_weight, float* out,
+                     ConstValues in, const float* q_weight, const float* k_weight, Values out,
                      float* inverse_rms) {
   if (on.device() == Device::kCuda)
     return on_cuda().qk_norm_forward(on, shape, T, epsilon, in, q_weight, k_weight, out, inverse_rms);
   parallel_for(T, kRowBlock, [&](std::int64_t begin, std::int64_t end) {
-    forward_rows(shape, end - begin, epsilon, in + begin * shape.row(), q_weight, k_weight,
-                 out + begin * shape.row(), inverse_rms + begin * (shape.heads + shape.kv_heads));
+    forward_rows(shape, end - begin, epsilon, in.floats() + begin * shape.row(), q_weight, k_weight,
+                 out.floats() + begin * shape.row(), inverse_rms + begin * (shape.heads + shape.kv_heads));
   });
 }
 
-void qk_norm_backward(const Stream& on, const AttentionShape& shape, std::int64_t T, const float* in,
-                      const float* q_weight, const float* k_weight, const float* inverse_rms, float* d_qkv,
+void qk_norm_backward(const Stream& on, const AttentionShape& shape, std::int64_t T, ConstValues in,
+                      const float* q_weight, const float* k_weight, const float* inverse_rms, Values d_qkv,
                       float* d_q_weight, float* d_k_weight) {
   if (on.device() == Device::kCuda)
     return on_cuda().qk_norm_backward(on, shape, T, in, q_weight, k_weight, inverse_rms, d_qkv, d_q_weight,
@@ -89,9 +89,9 @@ void qk_norm_backward(const Stream& on, const AttentionShape& shape, std::int64_
   parallel_for(blocks, 1, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t block = first; block < last; ++block) {
       const std::int64_t begin = block * kRowBlock, end = std::min(T, begin + kRowBlock);
-      backward_rows(shape, end - begin, in + begin * shape.row(), q_weight, k_weight,
-                    inverse_rms + begin * (shape.heads + shape.kv_heads), d_qkv + begin * shape.row(),
-                    partial + 2 * block * D);
+      backward_rows(shape, end - begin, in.floats() + begin * shape.row(), q_weight, k_weight,
+                    inverse_rms + begin * (shape.heads + shape.kv_heads),
+                    d_qkv.floats() + begin * shape.row(), partial + 2 * block * D);
     }
   });
   if (d_q_weight == nullptr) return;

@@ -67,17 +67,17 @@ void backward_rows(std::int64_t T, std::int64_t C, const float* d_out, const flo
 }  // namespace
 
 void add_rms_norm_forward(const Stream& on, std::int64_t T, std::int64_t C, float epsilon, float* residual,
-                          const float* branch, const float* weight, float* out, float* inverse_rms) {
+                          const float* branch, const float* weight, Values out, float* inverse_rms) {
   if (on.device() == Device::kCuda)
     return on_cuda().add_rms_norm_forward(on, T, C, epsilon, residual, branch, weight, out, inverse_rms);
   parallel_for(T, kRowBlock, [&](std::int64_t begin, std::int64_t end) {
     forward_rows(end - begin, C, epsilon, residual + begin * C,
-                 branch == nullptr ? nullptr : branch + begin * C, weight, out + begin * C,
+                 branch == nullptr ? nullptr : branch + begin * C, weight, out.floats() + begin * C,
                  inverse_rms + begin);
   });
 }
 
-void rms_norm_backward(const Stream& on, std::int64_t T, std::int64_t C, const float* d_out,
+void rms_norm_backward(const Stream& on, std::int64_t T, std::int64_t C, ConstValues d_out,
                        const float* residual, const float* weight, const float* inverse_rms,
                        float* d_residual, float* d_weight) {
   if (on.device() == Device::kCuda)
@@ -89,8 +89,8 @@ void rms_norm_backward(const Stream& on, std::int64_t T, std::int64_t C, const f
   parallel_for(blocks, 1, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t block = first; block < last; ++block) {
       const std::int64_t begin = block * kRowBlock, end = std::min(T, begin + kRowBlock);
-      backward_rows(end - begin, C, d_out + begin * C, residual + begin * C, weight, inverse_rms + begin,
-                    d_residual + begin * C, partial + block * C);
+      backward_rows(end - begin, C, d_out.floats() + begin * C, residual + begin * C, weight,
+                    inverse_rms + begin, d_residual + begin * C, partial + block * C);
     }
   });
   if (d_weight == nullptr) return;

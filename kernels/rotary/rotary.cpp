@@ -104,7 +104,7 @@ void rotate_rows(std::int64_t T, std::int64_t heads, std::int64_t head_dim, std:
 }  // namespace
 
 void rotary(const Stream& on, Rotation rotation, std::int64_t T, std::int64_t heads, std::int64_t head_dim,
-            const std::int32_t* positions, const float* inverse_frequency, float* x, std::int64_t stride,
+            const std::int32_t* positions, const float* inverse_frequency, Values x, std::int64_t stride,
             std::int64_t rotary_dim) {
   if (on.device() == Device::kCuda)
     return on_cuda().rotary(on, rotation, T, heads, head_dim, positions, inverse_frequency, x, stride,
@@ -115,7 +115,7 @@ void rotary(const Stream& on, Rotation rotation, std::int64_t T, std::int64_t he
   const float sign = rotation == Rotation::kForward ? 1.0f : -1.0f;
   parallel_for(T, kGrain, [&](std::int64_t begin, std::int64_t end) {
     rotate_rows(end - begin, heads, head_dim, half, sign, positions + begin, table.cos_sin.data(),
-                x + begin * stride, stride);
+                x.floats() + begin * stride, stride);
   });
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/device.h"
+#include "kernels/values.h"
 
 namespace infalign::kernels {
 
@@ -15,7 +16,7 @@ enum class Rotation { kForward, kBackward };
 /// [T]; inverse_frequency [rotary_dim / 2]. Angles are computed in float64, or looked up in a table computed
 /// so. Only the first rotary_dim values of each head are rotated, among themselves; 0 says all.
 void rotary(const Stream& on, Rotation rotation, std::int64_t T, std::int64_t heads, std::int64_t head_dim,
-            const std::int32_t* positions, const float* inverse_frequency, float* x, std::int64_t stride,
+            const std::int32_t* positions, const float* inverse_frequency, Values x, std::int64_t stride,
             std::int64_t rotary_dim = 0);
 
 }  // namespace infalign::kernels

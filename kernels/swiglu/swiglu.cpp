@@ -44,18 +44,19 @@ void backward_rows(std::int64_t T, std::int64_t F, const float* gate_up, const f
 
 }  // namespace
 
-void swiglu_forward(const Stream& on, std::int64_t T, std::int64_t F, const float* gate_up, float* out) {
+void swiglu_forward(const Stream& on, std::int64_t T, std::int64_t F, ConstValues gate_up, Values out) {
   if (on.device() == Device::kCuda) return on_cuda().swiglu_forward(on, T, F, gate_up, out);
   parallel_for(T, kGrain, [&](std::int64_t begin, std::int64_t end) {
-    forward_rows(end - begin, F, gate_up + begin * 2 * F, out + begin * F);
+    forward_rows(end - begin, F, gate_up.floats() + begin * 2 * F, out.floats() + begin * F);
   });
 }
 
-void swiglu_backward(const Stream& on, std::int64_t T, std::int64_t F, const float* gate_up,
-                     const float* d_out, float* d_gate_up) {
+void swiglu_backward(const Stream& on, std::int64_t T, std::int64_t F, ConstValues gate_up, ConstValues d_out,
+                     Values d_gate_up) {
   if (on.device() == Device::kCuda) return on_cuda().swiglu_backward(on, T, F, gate_up, d_out, d_gate_up);
   parallel_for(T, kGrain, [&](std::int64_t begin, std::int64_t end) {
-    backward_rows(end - begin, F, gate_up + begin * 2 * F, d_out + begin * F, d_gate_up + begin * 2 * F);
+    backward_rows(end - begin, F, gate_up.floats() + begin * 2 * F, d_out.floats() + begin * F,
+                  d_gate_up.floats() + begin * 2 * F);
   });
 }
 

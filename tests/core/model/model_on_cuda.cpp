@@ -88,7 +88,8 @@ TEST_P(ModelOnCuda, BothPassesAreThoseOfTheCpu) {
   }
 }
 
-// Factors are rounded by up to 2^-9 of their size, in some ten products one after the other.
+// Activations are stored in bfloat16, rounded by up to 2^-8 of their size, some twenty times one after the
+// other.
 TEST_P(ModelOnCuda, BothPassesInBfloat16AreNearThoseOfTheCpu) {
   const Model model = testing::random_model(GetParam().config, 7);
   const Outcome expected = pass({}, model, Keep::kEverything);

@@ -52,6 +52,14 @@ Doubles uniforms(std::int64_t n, std::uint32_t seed) {
 
 Floats unset(std::int64_t n) { return Floats(static_cast<std::size_t>(n), 77.0f); }
 
+/// The name and tolerance of an operation whose activations are stored so. What is rounded may be off by 2^-8
+/// of its size.
+Operation operation_in(Precision stored, const std::string& name, double tolerance,
+                       std::vector<OperationCase> cases) {
+  if (stored == Precision::kFloat32) return {name, tolerance, std::move(cases)};
+  return {name + " in bfloat16", 4e-3, std::move(cases)};
+}
+
 /// On all sides of a warp, a block and what a block does at a time.
 const std::vector<std::int64_t>& lengths() {
   static const std::vector<std::int64_t> all{1,   2,   3,   5,   7,    11,   13,   31,   32,   33,  63,
@@ -101,13 +109,14 @@ Operation adamw_row() {
           })};
 }
 
-std::vector<Operation> bias_rows() {
-  return {{"bias_forward", 1e-7, for_sizes([](Trial& t, std::int64_t T, std::int64_t n) {
-             bias_forward(t.on, T, n, t.in(normal(n, 1)), t.out("x", normal(T * n, 2)));
-           })},
-          {"bias_backward", 1e-6, for_sizes([](Trial& t, std::int64_t T, std::int64_t n) {
-             bias_backward(t.on, T, n, t.in(normal(T * n, 1)), t.out("d_bias", normal(n, 2)));
-           })}};
+std::vector<Operation> bias_rows(Precision stored) {
+  return {
+      operation_in(stored, "bias_forward", 1e-7, for_sizes([=](Trial& t, std::int64_t T, std::int64_t n) {
+                     bias_forward(t.on, T, n, t.in(normal(n, 1)), t.out("x", stored, normal(T * n, 2)));
+                   })),
+      operation_in(stored, "bias_backward", 1e-6, for_sizes([=](Trial& t, std::int64_t T, std::int64_t n) {
+                     bias_backward(t.on, T, n, t.in(stored, normal(T * n, 1)), t.out("d_bias", normal(n, 2)));
+                   }))};
 }
 
 std::vector<Operation> embedding_rows() {
@@ -137,76 +146,88 @@ std::vector<Operation> embedding_rows() {
            })}};
 }
 
-std::vector<Operation> activation_rows() {
-  std::vector<Operation> rows{{"gelu_forward", 1e-6, {}},
-                              {"gelu_backward", 1e-6, {}},
-                              {"geglu_forward", 1e-6, {}},
-                              {"geglu_backward", 1e-6, {}}};
+std::vector<Operation> activation_rows(Precision stored) {
+  std::vector<Operation> rows;
+  for (const char* name : {"gelu_forward", "gelu_backward", "geglu_forward", "geglu_backward"})
+    rows.push_back(operation_in(stored, name, 1e-6, {}));
   for (const Gelu kind : {Gelu::kTanh, Gelu::kErf}) {
     const std::string form = kind == Gelu::kTanh ? " tanh" : " erf";
     const auto add = [&](std::size_t row, std::vector<OperationCase> cases) {
       for (OperationCase& test : cases) rows[row].cases.push_back({test.name + form, std::move(test.run)});
     };
     add(0, for_lengths([=](Trial& t, std::int64_t n) {
-          gelu_forward(t.on, kind, n, t.in(normal(n, 1, 3)), t.out("out", unset(n)));
+          gelu_forward(t.on, kind, n, t.in(stored, normal(n, 1, 3)), t.out("out", stored, unset(n)));
         }));
     add(1, for_lengths([=](Trial& t, std::int64_t n) {
-          gelu_backward(t.on, kind, n, t.in(normal(n, 1, 3)), t.in(normal(n, 2)), t.out("d_x", unset(n)));
+          gelu_backward(t.on, kind, n, t.in(stored, normal(n, 1, 3)), t.in(stored, normal(n, 2)),
+                        t.out("d_x", stored, unset(n)));
         }));
     add(2, for_sizes([=](Trial& t, std::int64_t T, std::int64_t F) {
-          geglu_forward(t.on, kind, T, F, t.in(normal(T * 2 * F, 1, 3)), t.out("out", unset(T * F)));
+          geglu_forward(t.on, kind, T, F, t.in(stored, normal(T * 2 * F, 1, 3)),
+                        t.out("out", stored, unset(T * F)));
         }));
     add(3, for_sizes([=](Trial& t, std::int64_t T, std::int64_t F) {
-          geglu_backward(t.on, kind, T, F, t.in(normal(T * 2 * F, 1, 3)), t.in(normal(T * F, 2)),
-                         t.out("d_gate_up", unset(T * 2 * F)));
+          geglu_backward(t.on, kind, T, F, t.in(stored, normal(T * 2 * F, 1, 3)),
+                         t.in(stored, normal(T * F, 2)), t.out("d_gate_up", stored, unset(T * 2 * F)));
         }));
   }
-  rows.push_back({"swiglu_forward", 1e-6, for_sizes([](Trial& t, std::int64_t T, std::int64_t F) {
-                    swiglu_forward(t.on, T, F, t.in(normal(T * 2 * F, 1, 3)), t.out("out", unset(T * F)));
-                  })});
-  rows.push_back({"swiglu_backward", 1e-6, for_sizes([](Trial& t, std::int64_t T, std::int64_t F) {
-                    swiglu_backward(t.on, T, F, t.in(normal(T * 2 * F, 1, 3)), t.in(normal(T * F, 2)),
-                                    t.out("d_gate_up", unset(T * 2 * F)));
-                  })});
-  rows.push_back({"softcap_forward", 1e-6, for_lengths([](Trial& t, std::int64_t n) {
-                    softcap_forward(t.on, n, 1.5f, t.out("x", normal(n, 1, 2)));
-                  })});
-  rows.push_back({"softcap_backward", 1e-6, for_lengths([](Trial& t, std::int64_t n) {
-                    softcap_backward(t.on, n, 3.5f, t.in(normal(n, 1)), t.out("d", normal(n, 2)));
-                  })});
+  rows.push_back(operation_in(
+      stored, "swiglu_forward", 1e-6, for_sizes([=](Trial& t, std::int64_t T, std::int64_t F) {
+        swiglu_forward(t.on, T, F, t.in(stored, normal(T * 2 * F, 1, 3)), t.out("out", stored, unset(T * F)));
+      })));
+  rows.push_back(operation_in(
+      stored, "swiglu_backward", 1e-6, for_sizes([=](Trial& t, std::int64_t T, std::int64_t F) {
+        swiglu_backward(t.on, T, F, t.in(stored, normal(T * 2 * F, 1, 3)), t.in(stored, normal(T * F, 2)),
+                        t.out("d_gate_up", stored, unset(T * 2 * F)));
+      })));
   return rows;
 }
 
-std::vector<Operation> norm_rows() {
-  return {{"add_rms_norm_forward", 2e-6, for_sizes([](Trial& t, std::int64_t T, std::int64_t C) {
-             const Floats branch = normal(T * C, 2);
-             add_rms_norm_forward(t.on, T, C, 1e-5f, t.out("residual", normal(T * C, 1)),
-                                  (T + C) % 3 == 0 ? nullptr : t.in(branch), t.in(normal(C, 3)),
-                                  t.out("out", unset(T * C)), t.out("inverse_rms", unset(T)));
+std::vector<Operation> softcap_rows() {
+  return {{"softcap_forward", 1e-6, for_lengths([](Trial& t, std::int64_t n) {
+             softcap_forward(t.on, n, 1.5f, t.out("x", normal(n, 1, 2)));
            })},
-          {"rms_norm_backward", 3e-6, for_sizes([](Trial& t, std::int64_t T, std::int64_t C) {
-             rms_norm_backward(t.on, T, C, t.in(normal(T * C, 1)), t.in(normal(T * C, 2)), t.in(normal(C, 3)),
-                               t.in(normal(T, 4)), t.out("d_residual", normal(T * C, 5)),
-                               t.out("d_weight", normal(C, 6)));
-           })},
-          {"add_layer_norm_forward", 2e-6, for_sizes([](Trial& t, std::int64_t T, std::int64_t C) {
-             const Floats branch = normal(T * C, 2);
-             add_layer_norm_forward(t.on, T, C, 1e-1f, t.out("residual", normal(T * C, 1)),
-                                    (T + C) % 3 == 0 ? nullptr : t.in(branch), t.in(normal(C, 3)),
-                                    t.in(normal(C, 4)), t.out("out", unset(T * C)),
-                                    t.out("inverse_deviation", unset(T)));
-           })},
-          {"layer_norm_backward", 3e-6, for_sizes([](Trial& t, std::int64_t T, std::int64_t C) {
-             layer_norm_backward(t.on, T, C, t.in(normal(T * C, 1)), t.in(normal(T * C, 2)),
-                                 t.in(normal(C, 3)), t.in(normal(T, 4)),
-                                 t.out("d_residual", normal(T * C, 5)), t.out("d_weight", normal(C, 6)),
-                                 t.out("d_bias", normal(C, 7)));
+          {"softcap_backward", 1e-6, for_lengths([](Trial& t, std::int64_t n) {
+             softcap_backward(t.on, n, 3.5f, t.in(normal(n, 1)), t.out("d", normal(n, 2)));
            })}};
 }
 
-std::vector<Operation> head_norm_and_rotary_rows() {
-  Operation forward{"qk_norm_forward", 2e-6, {}}, backward{"qk_norm_backward", 3e-6, {}},
-      rotate{"rotary", 1e-6, {}};
+std::vector<Operation> norm_rows(Precision stored) {
+  const auto row = [=](const char* name, double tolerance, auto run) {
+    return operation_in(stored, name, tolerance, for_sizes(run));
+  };
+  return {row("add_rms_norm_forward", 2e-6,
+              [=](Trial& t, std::int64_t T, std::int64_t C) {
+                const Floats branch = normal(T * C, 2);
+                add_rms_norm_forward(t.on, T, C, 1e-5f, t.out("residual", normal(T * C, 1)),
+                                     (T + C) % 3 == 0 ? nullptr : t.in(branch), t.in(normal(C, 3)),
+                                     t.out("out", stored, unset(T * C)), t.out("inverse_rms", unset(T)));
+              }),
+          row("rms_norm_backward", 3e-6,
+              [=](Trial& t, std::int64_t T, std::int64_t C) {
+                rms_norm_backward(t.on, T, C, t.in(stored, normal(T * C, 1)), t.in(normal(T * C, 2)),
+                                  t.in(normal(C, 3)), t.in(normal(T, 4)),
+                                  t.out("d_residual", normal(T * C, 5)), t.out("d_weight", normal(C, 6)));
+              }),
+          row("add_layer_norm_forward", 2e-6,
+              [=](Trial& t, std::int64_t T, std::int64_t C) {
+                const Floats branch = normal(T * C, 2);
+                add_layer_norm_forward(t.on, T, C, 1e-1f, t.out("residual", normal(T * C, 1)),
+                                       (T + C) % 3 == 0 ? nullptr : t.in(branch), t.in(normal(C, 3)),
+                                       t.in(normal(C, 4)), t.out("out", stored, unset(T * C)),
+                                       t.out("inverse_deviation", unset(T)));
+              }),
+          row("layer_norm_backward", 3e-6, [=](Trial& t, std::int64_t T, std::int64_t C) {
+            layer_norm_backward(t.on, T, C, t.in(stored, normal(T * C, 1)), t.in(normal(T * C, 2)),
+                                t.in(normal(C, 3)), t.in(normal(T, 4)), t.out("d_residual", normal(T * C, 5)),
+                                t.out("d_weight", normal(C, 6)), t.out("d_bias", normal(C, 7)));
+          })};
+}
+
+std::vector<Operation> head_norm_and_rotary_rows(Precision stored) {
+  Operation forward = operation_in(stored, "qk_norm_forward", 2e-6, {});
+  Operation backward = operation_in(stored, "qk_norm_backward", 3e-6, {});
+  Operation rotate = operation_in(stored, "rotary", 1e-6, {});
   for (const std::int64_t head_dim : {1, 2, 5, 16, 64, 80, 96, 128, 256})
     for (const auto& [T, heads, kv_heads] : {std::tuple{1, 1, 1}, {3, 4, 2}, {67, 3, 1}, {2, 9, 3}}) {
       const AttentionShape shape{heads, kv_heads, head_dim, 1.0f};
@@ -214,15 +235,16 @@ std::vector<Operation> head_norm_and_rotary_rows() {
       const std::string name = std::to_string(T) + " rows, " + std::to_string(heads) + "+" +
                                std::to_string(kv_heads) + " heads of " + std::to_string(head_dim);
       forward.cases.push_back({name, [=](Trial& t) {
-                                 qk_norm_forward(t.on, shape, rows, 1e-5f, t.in(normal(width, 1)),
+                                 qk_norm_forward(t.on, shape, rows, 1e-5f, t.in(stored, normal(width, 1)),
                                                  t.in(normal(head_dim, 2)), t.in(normal(head_dim, 3)),
-                                                 t.out("out", unset(width)),
+                                                 t.out("out", stored, unset(width)),
                                                  t.out("inverse_rms", unset(normed)));
                                }});
       backward.cases.push_back({name, [=](Trial& t) {
-                                  qk_norm_backward(t.on, shape, rows, t.in(normal(width, 1)),
+                                  qk_norm_backward(t.on, shape, rows, t.in(stored, normal(width, 1)),
                                                    t.in(normal(head_dim, 2)), t.in(normal(head_dim, 3)),
-                                                   t.in(normal(normed, 4)), t.out("d_qkv", normal(width, 5)),
+                                                   t.in(normal(normed, 4)),
+                                                   t.out("d_qkv", stored, normal(width, 5)),
                                                    t.out("d_q_weight", normal(head_dim, 6)),
                                                    t.out("d_k_weight", normal(head_dim, 7)));
                                 }});
@@ -237,7 +259,7 @@ std::vector<Operation> head_norm_and_rotary_rows() {
                                         10000.0, -static_cast<double>(d) / static_cast<double>(half))));
                                   rotary(t.on, rotation, rows, shape.heads + shape.kv_heads, head_dim,
                                          t.in(integers(rows, 5000, 1)), t.in(frequency),
-                                         t.out("x", normal(width, 2)), shape.row(), part);
+                                         t.out("x", stored, normal(width, 2)), shape.row(), part);
                                 }});
       }
     }
@@ -245,7 +267,8 @@ std::vector<Operation> head_norm_and_rotary_rows() {
 }
 
 std::vector<Operation> product_rows() {
-  Operation plain{"matmul", 1e-5, {}}, linear{"linear", 1e-5, {}}, narrow{"linear in bfloat16", 2e-2, {}};
+  Operation plain{"matmul", 1e-5, {}}, linear{"linear", 1e-5, {}}, narrow{"linear in bfloat16", 2e-2, {}},
+      stored_narrow{"linear in and to bfloat16", 2e-2, {}};
   for (const auto& [m, n, k] : {std::tuple{1, 1, 1},
                                 {1, 5, 3},
                                 {7, 1, 2},
@@ -274,29 +297,32 @@ std::vector<Operation> product_rows() {
   for (const Size& size : sizes()) {
     const std::int64_t n = size.columns % 97 + 1, k = size.rows % 61 + 1,
                        T = (size.rows + size.columns) % 71 + 1;
-    for (const Precision precision : {Precision::kFloat32, Precision::kBfloat16}) {
-      if (precision == Precision::kBfloat16 && !has_bfloat16()) continue;  // the CPU has none to compare with
-      (precision == Precision::kFloat32 ? linear : narrow)
-          .cases.push_back({std::to_string(T) + " rows of " + std::to_string(k) + " to " + std::to_string(n),
-                            [=](Trial& t) {
-                              Linear matrix;
-                              matrix.prepare(t.on, n, k, t.in(normal(n * k, 1)), precision, Use::kTraining);
-                              const float* in = t.in(normal(T * k, 2));
-                              const float* d_out = t.in(normal(T * n, 3));
-                              const float* bias = t.in(normal(n + 1, 5));
-                              matrix.forward(t.on, T, in, t.out("out", unset(T * n)));
-                              matrix.forward(t.on, T, in, t.out("biased", unset(T * n)), bias);
-                              matrix.forward(t.on, T, in, t.out("biased by what lies anywhere", unset(T * n)),
-                                             bias + 1);
-                              matrix.backward_input(t.on, T, d_out, t.out("d_in", unset(T * k)));
-                              matrix.backward_weight(t.on, T, d_out, in, t.out("d_weight", normal(n * k, 4)));
-                              t.on.synchronise();  // before the prepared matrix goes
-                            }});
-    }
+    const auto cases_of = [=](Precision precision, Precision stored) {
+      return OperationCase{
+          std::to_string(T) + " rows of " + std::to_string(k) + " to " + std::to_string(n), [=](Trial& t) {
+            Linear matrix;
+            matrix.prepare(t.on, n, k, t.in(normal(n * k, 1)), precision, Use::kTraining);
+            const ConstValues in = t.in(stored, normal(T * k, 2)), d_out = t.in(stored, normal(T * n, 3));
+            const float* bias = t.in(normal(n + 1, 5));
+            matrix.forward(t.on, T, in, t.out("out", stored, unset(T * n)));
+            matrix.forward(t.on, T, in, t.out("biased", stored, unset(T * n)), bias);
+            matrix.forward(t.on, T, in, t.out("biased by what lies anywhere", stored, unset(T * n)),
+                           bias + 1);
+            matrix.forward(t.on, T, in, t.out("out in float32", unset(T * n)), bias);
+            matrix.backward_input(t.on, T, d_out, t.out("d_in", stored, unset(T * k)));
+            matrix.backward_weight(t.on, T, d_out, in, t.out("d_weight", normal(n * k, 4)));
+            t.on.synchronise();  // before the prepared matrix goes
+          }};
+    };
+    linear.cases.push_back(cases_of(Precision::kFloat32, Precision::kFloat32));
+    if (!has_bfloat16()) continue;  // the CPU has none to compare with
+    narrow.cases.push_back(cases_of(Precision::kBfloat16, Precision::kFloat32));
+    stored_narrow.cases.push_back(cases_of(Precision::kBfloat16, Precision::kBfloat16));
   }
   return {plain,
           linear,
           narrow,
+          stored_narrow,
           {"widen_bfloat16", 0, for_lengths([](Trial& t, std::int64_t n) {
              std::vector<Bfloat16> values;
              for (const float value : normal(n, 1)) values.push_back(to_bfloat16(value));
@@ -306,6 +332,40 @@ std::vector<Operation> product_rows() {
              round_to_bfloat16(t.on, n, t.in(normal(n, 1)),
                                t.out("rounded", std::vector<Bfloat16>(static_cast<std::size_t>(n))));
            })}};
+}
+
+std::vector<Operation> low_rank_rows(Precision stored) {
+  Operation row = operation_in(stored, "low_rank", 1e-5, {});
+  for (const std::int64_t rank : {1, 3, 8})
+    for (const auto& [T, first_rows, second_rows, k] : {std::tuple{1, 1, 1, 1},
+                                                        {2, 3, 1, 2},
+                                                        {3, 1, 5, 7},
+                                                        {5, 7, 7, 3},
+                                                        {7, 13, 2, 11},
+                                                        {13, 16, 8, 16},
+                                                        {31, 5, 17, 33},
+                                                        {33, 32, 3, 5},
+                                                        {61, 2, 2, 65},
+                                                        {67, 31, 1, 8}}) {
+      const std::int64_t rows = T, above = first_rows, below = second_rows, width = k;
+      const std::int64_t n = above + 1 + below;  // a row between them has no update
+      row.cases.push_back({std::to_string(rows) + " rows of " + std::to_string(width) + " to " +
+                               std::to_string(n) + ", rank " + std::to_string(rank),
+                           [=](Trial& t) {
+                             LowRank updates;
+                             updates.prepare(t.on, n, width, rank, 0.7f, {{0, above}, {above + 1, below}},
+                                             t.in(normal(2 * rank * width, 1)),
+                                             t.in(normal((above + below) * rank, 2)));
+                             const ConstValues in = t.in(stored, normal(rows * width, 3));
+                             updates.forward(t.on, rows, in, t.out("out", stored, normal(rows * n, 4)));
+                             updates.backward(t.on, rows, t.in(stored, normal(rows * n, 5)), in,
+                                              t.out("d_in", stored, normal(rows * width, 6)),
+                                              t.out("d_a", normal(2 * rank * width, 7)),
+                                              t.out("d_b", normal((above + below) * rank, 8)));
+                             t.on.synchronise();  // before what is prepared goes
+                           }});
+    }
+  return {row};
 }
 
 std::vector<Operation> head_rows() {
@@ -420,10 +480,13 @@ std::vector<Operation> reward_rows() {
 const std::vector<Operation>& operations() {
   static const std::vector<Operation> all = [] {
     std::vector<Operation> rows{adamw_row(), sampling_row()};
-    for (const auto& more :
-         {bias_rows(), embedding_rows(), activation_rows(), norm_rows(), head_norm_and_rotary_rows(),
-          product_rows(), head_rows(), sum_rows(), reward_rows(), attention_rows()})
+    for (const auto& more : {embedding_rows(), softcap_rows(), product_rows(), head_rows(), sum_rows(),
+                             reward_rows(), attention_rows()})
       rows.insert(rows.end(), more.begin(), more.end());
+    for (const Precision stored : {Precision::kFloat32, Precision::kBfloat16})
+      for (const auto& more : {bias_rows(stored), activation_rows(stored), norm_rows(stored),
+                               head_norm_and_rotary_rows(stored), low_rank_rows(stored)})
+        rows.insert(rows.end(), more.begin(), more.end());
     return rows;
   }();
   return all;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/device.h"
+#include "kernels/values.h"
 
 namespace infalign::kernels::testing {
 
@@ -34,12 +35,27 @@ class Trial {
   template <class T>
   T* out(const std::string& name, const std::vector<T>& initial) {
     T* memory = place(initial);
-    const auto n = initial.size();
-    results_.push_back([this, name, memory, n] {
-      std::vector<T> values(n);
-      download(on, static_cast<const T*>(memory), std::span<T>(values));
-      return Result{name, {values.begin(), values.end()}};
-    });
+    add_result(name, memory, initial.size());
+    return memory;
+  }
+
+  /// Activations, which a GPU has in bfloat16 where `stored` says so. The CPU, which has them in float32, is
+  /// given what rounding leaves of them.
+  ConstValues in(Precision stored, const std::vector<float>& values) { return place_values(stored, values); }
+  Values out(const std::string& name, Precision stored, const std::vector<float>& initial) {
+    const Values memory = place_values(stored, initial);
+    if (memory.stored() == Precision::kBfloat16) {
+      const auto n = initial.size();
+      results_.push_back([this, name, memory, n] {
+        std::vector<Bfloat16> narrow(n);
+        download(on, static_cast<const Bfloat16*>(memory.as<Bfloat16>()), std::span<Bfloat16>(narrow));
+        Result result{name, {}};
+        for (const Bfloat16 value : narrow) result.values.push_back(from_bfloat16(value));
+        return result;
+      });
+    } else {
+      add_result(name, memory.floats(), initial.size());
+    }
     return memory;
   }
 
@@ -50,6 +66,25 @@ class Trial {
   }
 
  private:
+  template <class T>
+  void add_result(const std::string& name, const T* memory, std::size_t n) {
+    results_.push_back([this, name, memory, n] {
+      std::vector<T> values(n);
+      download(on, memory, std::span<T>(values));
+      return Result{name, {values.begin(), values.end()}};
+    });
+  }
+
+  Values place_values(Precision stored, const std::vector<float>& values) {
+    if (stored == Precision::kFloat32) return place(values);
+    std::vector<Bfloat16> narrow;
+    for (const float value : values) narrow.push_back(to_bfloat16(value));
+    if (on.device() == Device::kCuda) return place(narrow);
+    std::vector<float> rounded;
+    for (const Bfloat16 value : narrow) rounded.push_back(from_bfloat16(value));
+    return place(rounded);
+  }
+
   template <class T>
   T* place(const std::vector<T>& values) {
     auto buffer = std::make_shared<Buffer<T>>(on, values.size());

@@ -1,5 +1,5 @@
 // The part of cuBLASLt that matmul.cu calls, as plain loops: every entry is one sum in float32, in ascending
-// k, whatever the shape. Arguments are checked as the library does.
+// k, whatever the shape, stored in float32 or bfloat16. Arguments are checked as the library does.
 #include <cublasLt.h>
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "kernels/linear/bfloat16.h"
 #include "support/cuda/queue.h"
 
 namespace {
@@ -29,9 +30,16 @@ float element(const void* data, cudaDataType_t type, std::int64_t at) {
   return std::bit_cast<float>(bits);
 }
 
+void put(void* data, cudaDataType_t type, std::int64_t at, float value) {
+  if (type == CUDA_R_32F)
+    static_cast<float*>(data)[at] = value;
+  else
+    static_cast<std::uint16_t*>(data)[at] = infalign::kernels::to_bfloat16(value);
+}
+
 /// d [m, n] = op(a) op(b) + beta d, and a bias [m] added to each column, all column-major.
 void multiply(const Description& how, const Layout& a_layout, const void* a, const Layout& b_layout,
-              const void* b, const Layout& d_layout, float* d, float alpha, float beta) {
+              const void* b, const Layout& d_layout, void* d, float alpha, float beta) {
   const auto m = static_cast<std::int64_t>(d_layout.rows), n = static_cast<std::int64_t>(d_layout.columns);
   const bool a_turned = how.transpose_a == CUBLAS_OP_T, b_turned = how.transpose_b == CUBLAS_OP_T;
   const auto k = static_cast<std::int64_t>(a_turned ? a_layout.rows : a_layout.columns);
@@ -48,10 +56,13 @@ void multiply(const Description& how, const Layout& a_layout, const void* a, con
       const float* row = rows.data() + p * m;
       for (std::int64_t i = 0; i < m; ++i) sum[static_cast<std::size_t>(i)] += row[i] * factor;
     }
-    float* column = d + j * d_layout.stride;
-    for (std::int64_t i = 0; i < m; ++i)
-      column[i] = alpha * sum[static_cast<std::size_t>(i)] + (beta == 0 ? 0.0f : beta * column[i]);
-    for (std::int64_t i = 0; how.epilogue == CUBLASLT_EPILOGUE_BIAS && i < m; ++i) column[i] += how.bias[i];
+    for (std::int64_t i = 0; i < m; ++i) {
+      const std::int64_t at = j * d_layout.stride + i;
+      float value = alpha * sum[static_cast<std::size_t>(i)];
+      if (beta != 0) value += beta * element(d, d_layout.type, at);
+      if (how.epilogue == CUBLASLT_EPILOGUE_BIAS) value += how.bias[i];
+      put(d, d_layout.type, at, value);
+    }
   }
 }
 
@@ -62,7 +73,8 @@ bool consistent(const Description& how, const Layout& a, const Layout& b, const 
   };
   return (a_turned ? a.columns : a.rows) == d.rows && (b_turned ? b.rows : b.columns) == d.columns &&
          (a_turned ? a.rows : a.columns) == (b_turned ? b.columns : b.rows) && reaches(a) && reaches(b) &&
-         reaches(d) && a.type == b.type && d.type == CUDA_R_32F;
+         reaches(d) && a.type == b.type && (d.type == CUDA_R_32F || d.type == a.type) &&
+         (d.type == CUDA_R_32F || how.epilogue == CUBLASLT_EPILOGUE_DEFAULT);  // biases are in d's type
 }
 
 template <class T, class Handle>
@@ -71,10 +83,11 @@ T& behind(Handle handle) {
 }
 
 /// What an algorithm remembers of the product it was chosen for.
-std::uint64_t fingerprint(const Description& how, const Layout& a, const Layout& b) {
+std::uint64_t fingerprint(const Description& how, const Layout& a, const Layout& b, const Layout& d) {
   return 1 + static_cast<std::uint64_t>(how.transpose_a) + 4 * static_cast<std::uint64_t>(how.transpose_b) +
          16 * static_cast<std::uint64_t>(a.type) + 4096 * static_cast<std::uint64_t>(b.type) +
-         (std::uint64_t{1} << 20) * static_cast<std::uint64_t>(how.epilogue);
+         (std::uint64_t{1} << 20) * static_cast<std::uint64_t>(d.type) +
+         (std::uint64_t{1} << 28) * static_cast<std::uint64_t>(how.epilogue);
 }
 
 }  // namespace
@@ -150,7 +163,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   if (asked < 1 || !consistent(how, a_layout, b_layout, behind<Layout>(d)))
     return CUBLAS_STATUS_INVALID_VALUE;
   *found = {};
-  found->algo.data[0] = fingerprint(how, a_layout, b_layout);
+  found->algo.data[0] = fingerprint(how, a_layout, b_layout, behind<Layout>(d));
   *count = 1;
   return CUBLAS_STATUS_SUCCESS;
 }
@@ -165,7 +178,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t description
   const Layout of_a = behind<Layout>(a_layout), of_b = behind<Layout>(b_layout),
                of_d = behind<Layout>(d_layout);
   if (!consistent(how, of_a, of_b, of_d) || c != d) return CUBLAS_STATUS_INVALID_VALUE;
-  if (algorithm == nullptr || algorithm->data[0] != fingerprint(how, of_a, of_b))
+  if (algorithm == nullptr || algorithm->data[0] != fingerprint(how, of_a, of_b, of_d))
     return CUBLAS_STATUS_NOT_SUPPORTED;
   using infalign::host_cuda::is_device_memory;
   if (!is_device_memory(a) || !is_device_memory(b) || !is_device_memory(d))
@@ -174,8 +187,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t description
   if (is_biased && (!is_device_memory(how.bias) || reinterpret_cast<std::uintptr_t>(how.bias) % 16 != 0))
     return CUBLAS_STATUS_INVALID_VALUE;
   const float scale = *static_cast<const float*>(alpha), keep = *static_cast<const float*>(beta);
-  infalign::host_cuda::queue_work(
-      stream, [=] { multiply(how, of_a, a, of_b, b, of_d, static_cast<float*>(d), scale, keep); });
+  infalign::host_cuda::queue_work(stream, [=] { multiply(how, of_a, a, of_b, b, of_d, d, scale, keep); });
   return CUBLAS_STATUS_SUCCESS;
 }
 
