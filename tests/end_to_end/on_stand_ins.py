@@ -156,6 +156,19 @@ for device in ("cpu", "cuda"):
     start(device, outputs[device], adapted, ranks=None if device == "cpu" else 2)
 require_near_run(outputs["cpu"], outputs["cuda"], "LoRA")
 
+# Everything in bfloat16, activations and cache too: the CPU's losses of training on given text, nearly (its answers are others, as numbers that decide
+# about a token are rounded), sampler and trainer near each other, and the same bits on another number of ranks in another stage.
+narrow, losses = {}, {}
+for name, device, ranks, stage in (("cpu", "cpu", None, 0), ("one", "cuda", 1, 0), ("two", "cuda", 2, 3)):
+    narrow[name] = fresh(f"bfloat16_{name}")
+    start(device, narrow[name], {**adapted, "dtype": "bfloat16", "distributed.sharding": stage}, ranks=ranks)
+    losses[name] = [line["loss"] for line in metrics(narrow[name]) if line["stage"] in ("finetune", "reward")]
+    gaps = [line["sampler_trainer_gap"] for line in metrics(narrow[name]) if line["stage"] == "align"]
+    print(f"bfloat16, {name}: losses {losses[name]}, gaps {gaps}")
+    check(len(gaps) == 4 and max(gaps) < 0.05, f"bfloat16, {name}: sampler and trainer are apart by {gaps}")
+check(max(abs(a - b) for a, b in zip(losses["cpu"], losses["one"], strict=True)) < 2e-3, f"losses in bfloat16: {losses}")
+require_same(digests(narrow["one"]), digests(narrow["two"]), "bfloat16, 2 ranks in stage 3")
+
 # Single commands.
 def says(program, *arguments):
     return [json.loads(line) for line in run([program, *arguments]).stdout.splitlines()]
