@@ -79,12 +79,12 @@ __device__ uint4 eight_of(const Bfloat16* vector, int d, int size) {
   return {pair(d), pair(d + 2), pair(d + 4), pair(d + 6)};
 }
 
-/// tile [kVectors, kRow] = the vectors source(i) of `head_dim` entries for i < count; all else is zero. Four
+/// tile [kVectors, kRow] = the vectors source(i) of `head_dim` entries for i < count; all else is zero. Two
 /// reads of a thread are under way together.
 template <int kHead, int kVectors, int kThreads, class Source>
 __device__ void load_tile(Bfloat16* tile, int head_dim, std::int64_t count, Source source) {
   const auto there = static_cast<int>(count < kVectors ? count : kVectors);
-  constexpr int kTogether = 4, kEights = kHead / 8, kEntries = kVectors * kEights;
+  constexpr int kTogether = 2, kEights = kHead / 8, kEntries = kVectors * kEights;
 #pragma unroll 1
   for (int first = static_cast<int>(threadIdx.x); first < kEntries; first += kTogether * kThreads) {
     uint4 eight[kTogether];
