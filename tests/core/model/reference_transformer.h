@@ -10,6 +10,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "core/model/families.h"
@@ -23,7 +24,11 @@ using Matrix = std::vector<Vector>;
 
 class ReferenceTransformer {
  public:
-  explicit ReferenceTransformer(const ModelConfig& config) : config_(config), layout_(config) {}
+  explicit ReferenceTransformer(const ModelConfig& config) : config_(config), layout_(config) {
+    for (const ParameterView& view : layout_.views()) by_name_[view.name] = &view;
+  }
+  ReferenceTransformer(const ReferenceTransformer&) = delete;
+  ReferenceTransformer& operator=(const ReferenceTransformer&) = delete;
 
   /// Normalised hidden states [T, C] of one sequence.
   Matrix hidden(std::span<const double> parameters, std::span<const std::int32_t> tokens) const {
@@ -92,12 +97,10 @@ class ReferenceTransformer {
   };
 
   Tensor find(std::span<const double> parameters, const std::string& name) const {
-    for (const ParameterView& view : layout_.views()) {
-      if (view.name != name) continue;
-      return {parameters.subspan(static_cast<std::size_t>(view.offset), static_cast<std::size_t>(view.size)),
-              static_cast<std::size_t>(view.shape.back())};
-    }
-    throw std::runtime_error("no parameter " + name);
+    if (!has(name)) throw std::runtime_error("no parameter " + name);
+    const ParameterView& view = *by_name_.find(name)->second;
+    return {parameters.subspan(static_cast<std::size_t>(view.offset), static_cast<std::size_t>(view.size)),
+            static_cast<std::size_t>(view.shape.back())};
   }
 
   static void add(Matrix& to, const Matrix& what) {
@@ -115,6 +118,7 @@ class ReferenceTransformer {
   static Matrix times(const Matrix& in, const Tensor& weight) {
     Matrix out(in.size());
     for (std::size_t t = 0; t < in.size(); ++t) {
+      out[t].reserve(static_cast<std::size_t>(weight.rows()));
       for (std::int64_t o = 0; o < weight.rows(); ++o) out[t].push_back(dot(in[t], weight.row(o)));
     }
     return out;
@@ -124,10 +128,7 @@ class ReferenceTransformer {
     return cap > 0 ? double{cap} * std::tanh(value / double{cap}) : value;
   }
 
-  bool has(const std::string& name) const {
-    return std::any_of(layout_.views().begin(), layout_.views().end(),
-                       [&](const ParameterView& view) { return view.name == name; });
-  }
+  bool has(const std::string& name) const { return by_name_.contains(name); }
 
   /// The product with `name`.weight, and its bias if there is one.
   Matrix linear(std::span<const double> parameters, const Matrix& in, const std::string& name) const {
@@ -230,18 +231,21 @@ class ReferenceTransformer {
                                                       : 1 / std::sqrt(static_cast<double>(config_.head_dim));
     const auto window = static_cast<std::size_t>(config_.layer(i).window);
     Matrix out(in.size());
-    for (std::size_t t = 0; t < in.size(); ++t) {
-      const std::size_t first = window > 0 && t + 1 > window ? t + 1 - window : 0;
-      for (std::int64_t h = 0; h < config_.heads; ++h) {
-        const std::int64_t key = config_.heads + h / group, value = key + config_.kv_heads;
+    for (std::int64_t h = 0; h < config_.heads; ++h) {
+      const std::int64_t key = config_.heads + h / group, value = key + config_.kv_heads;
+      Matrix keys, values;
+      for (std::size_t s = 0; s < in.size(); ++s) {
+        keys.push_back(rotated(head_of(parameters, layer, rows[s], key), i, s));
+        values.push_back(head_of(parameters, layer, rows[s], value));
+      }
+      for (std::size_t t = 0; t < in.size(); ++t) {
+        const std::size_t first = window > 0 && t + 1 > window ? t + 1 - window : 0;
         const Vector query = rotated(head_of(parameters, layer, rows[t], h), i, t);
         Vector mixed(static_cast<std::size_t>(config_.head_dim));
         double total = 0;
         for (std::size_t s = first; s <= t; ++s) {
-          const Vector k = rotated(head_of(parameters, layer, rows[s], key), i, s);
-          const double weight = std::exp(capped(dot(query, k) * scale, config_.attention_softcap));
-          const Vector v = head_of(parameters, layer, rows[s], value);
-          for (std::size_t d = 0; d < v.size(); ++d) mixed[d] += weight * v[d];
+          const double weight = std::exp(capped(dot(query, keys[s]) * scale, config_.attention_softcap));
+          for (std::size_t d = 0; d < mixed.size(); ++d) mixed[d] += weight * values[s][d];
           total += weight;
         }
         for (const double x : mixed) out[t].push_back(x / total);
@@ -279,6 +283,7 @@ class ReferenceTransformer {
 
   ModelConfig config_;
   ParameterLayout layout_;
+  std::unordered_map<std::string, const ParameterView*> by_name_;
 };
 
 }  // namespace infalign::model::testing
