@@ -444,7 +444,8 @@ Section describe(Experiment& e) {
            "Where it computes: `cuda` a GPU for each rank, `cpu`, or `auto`, GPUs where every rank finds one "
            "of its own."},
           {"dtype", &e.dtype, one_of({"float32", "bfloat16"}),
-           "In what the factors of matrix products are; sums, weights and all else are float32, but for a GPU's "
+           "In what the factors of matrix products are; sums, weights and all else are float32, but for a "
+           "GPU's "
            "activations between products and its cache, which are stored so. On a CPU bfloat16 needs AVX-512 "
            "BF16 or AMX."}}};
   root.sections.push_back(describe(e.model));
