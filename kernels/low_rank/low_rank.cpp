@@ -173,11 +173,10 @@ void LowRank::for_each_part(Visit&& visit) const {
 
 void LowRank::forward(const Stream& on, std::int64_t T, ConstValues in, Values out) const {
   if (empty()) return;
-  const Widened x(on, T * k_, in);
-  add_to_rows(on, T * n_, out, [&](float* y) { add_forward(on, T, x.data(), y); });
+  add_to_rows(on, T * n_, out, [&](float* y) { add_forward(on, T, in, y); });
 }
 
-void LowRank::add_forward(const Stream& on, std::int64_t T, const float* in, float* out) const {
+void LowRank::add_forward(const Stream& on, std::int64_t T, ConstValues in, float* out) const {
   for_each_block(on, T, [&](std::int64_t first, std::int64_t rows) {
     const LowScratch scratch(on, 0, rows * width());
     float* low = scratch.data();

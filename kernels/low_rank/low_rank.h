@@ -46,7 +46,7 @@ class LowRank {
                             Device device = Device::kCpu);
 
  private:
-  void add_forward(const Stream& on, std::int64_t T, const float* in, float* out) const;
+  void add_forward(const Stream& on, std::int64_t T, ConstValues in, float* out) const;
   void add_backward(const Stream& on, std::int64_t T, const float* d_out, const float* in, float* d_in,
                     float* d_a, float* d_b) const;
   /// Calls visit(part, its first column among the A's rows, its B) for each.
