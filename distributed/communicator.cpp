@@ -12,6 +12,10 @@ namespace {
 template <class T>
 constexpr Element element_of();
 template <>
+constexpr Element element_of<std::uint16_t>() {
+  return Element::kBfloat16;
+}
+template <>
 constexpr Element element_of<float>() {
   return Element::kFloat32;
 }
@@ -58,6 +62,8 @@ const char* name_of(Element element) {
   switch (element) {
     case Element::kByte:
       return "bytes";
+    case Element::kBfloat16:
+      return "bfloat16";
     case Element::kFloat32:
       return "float32";
     case Element::kFloat64:
@@ -103,6 +109,8 @@ std::size_t size_of(Element element) {
   switch (element) {
     case Element::kByte:
       return 1;
+    case Element::kBfloat16:
+      return 2;
     case Element::kFloat32:
       return 4;
     case Element::kFloat64:
@@ -209,6 +217,9 @@ void Communicator::reduce_scatter_sum(std::span<const std::int64_t> values,
 }
 
 void Communicator::all_gather(std::span<float> values, std::span<const Interval> intervals) {
+  gather(values, intervals);
+}
+void Communicator::all_gather(std::span<std::uint16_t> values, std::span<const Interval> intervals) {
   gather(values, intervals);
 }
 void Communicator::all_gather(std::span<double> values, std::span<const Interval> intervals) {

@@ -57,7 +57,7 @@ enum class Collective {
   kSplit,
   kPublish,
 };
-enum class Element { kByte, kFloat32, kFloat64, kInt64, kUint64 };
+enum class Element { kByte, kBfloat16, kFloat32, kFloat64, kInt64, kUint64 };
 enum class Reduction { kSum, kMax };
 
 std::size_t size_of(Element element);
@@ -133,6 +133,7 @@ class Communicator {
   /// Each rank gives intervals[rank()] of `values`; afterwards all have the whole. In place.
   void all_gather(std::span<float> values, std::span<const Interval> intervals);
   void all_gather(std::span<double> values, std::span<const Interval> intervals);
+  void all_gather(std::span<std::uint16_t> values, std::span<const Interval> intervals);  // bfloat16
 
   /// Byte strings of any length from every rank, in rank order, on all ranks.
   std::vector<std::vector<std::byte>> all_gather_bytes(std::span<const std::byte> mine);

@@ -36,8 +36,11 @@ class DeviceCollectives {
   virtual void reduce_scatter_sum(const kernels::Stream& on, const std::int64_t* values,
                                   std::span<const Interval> intervals, std::int64_t* mine) = 0;
 
-  /// Each rank gives its interval of `values`; afterwards all have the whole. In place.
+  /// Each rank gives its interval of `values`, in float32 or bfloat16; afterwards all have the whole. In
+  /// place.
   virtual void all_gather(const kernels::Stream& on, float* values, std::span<const Interval> intervals) = 0;
+  virtual void all_gather(const kernels::Stream& on, std::uint16_t* values,
+                          std::span<const Interval> intervals) = 0;
 
   /// Returns when all that was queued on the stream is done. A collective that can no longer end, because a
   /// rank has failed or has not come within `limit`, is given up, and with it these collectives altogether.

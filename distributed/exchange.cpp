@@ -33,8 +33,10 @@ class HostExchange final : public Exchange {
     reduce(values, intervals, mine);
   }
   void all_gather(std::span<float> values, std::span<const Interval> intervals) override {
-    const Timed timed(gathered_);
-    ranks_.all_gather(values, intervals);
+    gather(values, intervals);
+  }
+  void all_gather(std::span<std::uint16_t> values, std::span<const Interval> intervals) override {
+    gather(values, intervals);
   }
   void meet() override { ranks_.barrier(); }
 
@@ -47,6 +49,11 @@ class HostExchange final : public Exchange {
     Communicator& ranks = couriers_ ? *couriers_ : ranks_;
     const Timed timed(reduced_);
     ranks.reduce_scatter_sum(values, intervals, mine);
+  }
+  template <class T>
+  void gather(std::span<T> values, std::span<const Interval> intervals) {
+    const Timed timed(gathered_);
+    ranks_.all_gather(values, intervals);
   }
 
   Communicator& ranks_;
@@ -106,9 +113,11 @@ class DeviceExchange final : public Exchange {
     reduce(values, intervals, mine);
   }
   void all_gather(std::span<float> values, std::span<const Interval> intervals) override {
-    if (collectives_ != nullptr) collectives_->all_gather(computing_, values.data(), intervals);
+    gather(values, intervals);
   }
-
+  void all_gather(std::span<std::uint16_t> values, std::span<const Interval> intervals) override {
+    gather(values, intervals);
+  }
   void meet() override {
     if (collectives_ != nullptr) collectives_->all_reduce_sum(computing_, 1, met_.data());
   }
@@ -123,6 +132,10 @@ class DeviceExchange final : public Exchange {
       collectives_->reduce_scatter_sum(stream_, values.data(), intervals, mine.data());
     else
       kernels::copy(stream_, std::ssize(values), values.data(), mine.data());
+  }
+  template <class T>
+  void gather(std::span<T> values, std::span<const Interval> intervals) {
+    if (collectives_ != nullptr) collectives_->all_gather(computing_, values.data(), intervals);
   }
 
   kernels::Stream computing_;

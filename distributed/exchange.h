@@ -52,9 +52,10 @@ class Exchange {
                                   std::span<float> mine) = 0;
   virtual void reduce_scatter_sum(std::span<const std::int64_t> values, std::span<const Interval> intervals,
                                   std::span<std::int64_t> mine) = 0;
-  /// Between computations, no job being under way: each rank gives its interval of `values`; afterwards all
-  /// have the whole.
+  /// Between computations, no job being under way: each rank gives its interval of `values`, in float32 or
+  /// bfloat16; afterwards all have the whole.
   virtual void all_gather(std::span<float> values, std::span<const Interval> intervals) = 0;
+  virtual void all_gather(std::span<std::uint16_t> values, std::span<const Interval> intervals) = 0;
 
   /// Between computations: what is computed from here on comes after what all ranks have computed so far. On
   /// a GPU the CPU does not wait for that.

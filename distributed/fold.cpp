@@ -42,7 +42,8 @@ void fold_as(Reduction reduction, std::int64_t count, const std::byte* value_byt
 void fold(Reduction reduction, Element element, std::int64_t count, const std::byte* value, std::byte* into) {
   switch (element) {
     case Element::kByte:
-      throw std::invalid_argument("fold: bytes have no sum and no maximum");
+    case Element::kBfloat16:
+      throw std::invalid_argument("fold: bytes and bfloat16 have no sum and no maximum here");
     case Element::kFloat32:
       return fold_as<float>(reduction, count, value, into);
     case Element::kFloat64:

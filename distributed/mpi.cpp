@@ -38,6 +38,8 @@ MPI_Datatype datatype(Element element) {
   switch (element) {
     case Element::kByte:
       return MPI_BYTE;
+    case Element::kBfloat16:
+      return MPI_UINT16_T;
     case Element::kFloat32:
       return MPI_FLOAT;
     case Element::kFloat64:

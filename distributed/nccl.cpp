@@ -20,6 +20,10 @@ cudaStream_t stream_of(const kernels::Stream& on) { return static_cast<cudaStrea
 template <class T>
 constexpr ncclDataType_t type_of();
 template <>
+constexpr ncclDataType_t type_of<std::uint16_t>() {
+  return ncclBfloat16;
+}
+template <>
 constexpr ncclDataType_t type_of<float>() {
   return ncclFloat32;
 }
@@ -60,20 +64,12 @@ class Nccl final : public DeviceCollectives {
     reduce_scatter(on, values, intervals, mine);
   }
 
-  // The library gathers shares of one size; others are broadcasts by each rank, as one group.
   void all_gather(const kernels::Stream& on, float* values, std::span<const Interval> intervals) override {
-    require(intervals);
-    if (even(intervals))
-      return finish(ncclAllGather(values + own(intervals).begin, values, count(own(intervals)), ncclFloat32,
-                                  communicator_, stream_of(on)),
-                    "ncclAllGather");
-    group(
-        [&](int root, const Interval& interval) {
-          check(ncclBroadcast(values + interval.begin, values + interval.begin, count(interval), ncclFloat32,
-                              root, communicator_, stream_of(on)),
-                "ncclBroadcast");
-        },
-        intervals);
+    gather(on, values, intervals);
+  }
+  void all_gather(const kernels::Stream& on, std::uint16_t* values,
+                  std::span<const Interval> intervals) override {
+    gather(on, values, intervals);
   }
 
   void wait(const kernels::Stream& on) override { wait(on, limit_); }
@@ -103,7 +99,7 @@ class Nccl final : public DeviceCollectives {
            "ncclAllReduce");
   }
 
-  // As all_gather: shares of different sizes are reductions to each rank.
+  // The library knows shares of one size; others are reductions to each rank, as one group.
   template <class T>
   void reduce_scatter(const kernels::Stream& on, const T* values, std::span<const Interval> intervals,
                       T* mine) {
@@ -117,6 +113,23 @@ class Nccl final : public DeviceCollectives {
           check(ncclReduce(values + interval.begin, root == rank_ ? mine : nullptr, count(interval),
                            type_of<T>(), ncclSum, root, communicator_, stream_of(on)),
                 "ncclReduce");
+        },
+        intervals);
+  }
+
+  // As reduce_scatter: shares of different sizes are broadcasts by each rank.
+  template <class T>
+  void gather(const kernels::Stream& on, T* values, std::span<const Interval> intervals) {
+    require(intervals);
+    if (even(intervals))
+      return finish(ncclAllGather(values + own(intervals).begin, values, count(own(intervals)), type_of<T>(),
+                                  communicator_, stream_of(on)),
+                    "ncclAllGather");
+    group(
+        [&](int root, const Interval& interval) {
+          check(ncclBroadcast(values + interval.begin, values + interval.begin, count(interval), type_of<T>(),
+                              root, communicator_, stream_of(on)),
+                "ncclBroadcast");
         },
         intervals);
   }

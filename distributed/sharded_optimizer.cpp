@@ -31,7 +31,8 @@ std::vector<Interval> sorted_disjoint(std::vector<Interval> intervals, std::int6
 
 ShardedOptimizer::ShardedOptimizer(Communicator& communicator, std::int64_t parameters, SumMode mode,
                                    std::vector<Interval> decayed, Sharding sharding, std::int64_t bucket,
-                                   const Place& place, Communicator* copies, std::vector<GradientPart> parts)
+                                   const Place& place, Communicator* copies, std::vector<GradientPart> parts,
+                                   std::optional<NarrowCopy> copy)
     : communicator_(&communicator),
       copies_(copies),
       of_copies_(place.of_copies),
@@ -39,6 +40,7 @@ ShardedOptimizer::ShardedOptimizer(Communicator& communicator, std::int64_t para
       on_(place.on),
       intervals_(parameter_shares(parameters, communicator.size())),
       block_intervals_(shares(blocks_in(parameters), communicator.size())),
+      copy_(std::move(copy)),
       sum_(communicator, parameters, intervals_, mode, sharding, bucket, place, std::move(parts)),
       first_moment_(on_, static_cast<std::size_t>(held().size())),
       second_moment_(on_, static_cast<std::size_t>(held().size())),
@@ -56,6 +58,33 @@ ShardedOptimizer::ShardedOptimizer(Communicator& communicator, std::int64_t para
     add_piece(interval.end, true);
   }
   add_piece(parameters, false);
+  if (copy_) divide_copy();
+}
+
+void ShardedOptimizer::divide_copy() {
+  vector_intervals_.resize(intervals_.size());
+  std::int64_t done = held().begin, vectors = 0;
+  const auto add = [&](std::int64_t end, std::optional<std::int64_t> place) {
+    end = std::clamp(end, done, held().end);
+    if (end > done) copied_.push_back({{done, end}, place});
+    done = end;
+  };
+  for (const Interval& vector : sorted_disjoint(copy_->vectors_at, intervals_.back().end)) {
+    add(vector.begin, std::nullopt);
+    add(vector.end, vectors + std::max<std::int64_t>(0, done - vector.begin));
+    for (std::size_t rank = 0; rank < intervals_.size(); ++rank) {
+      vector_intervals_[rank].end +=
+          std::clamp(intervals_[rank].end, vector.begin, vector.end) - vector.begin;
+    }
+    vectors += vector.size();
+  }
+  add(held().end, std::nullopt);
+  for (std::size_t rank = 1; rank < intervals_.size(); ++rank)
+    vector_intervals_[rank].begin = vector_intervals_[rank - 1].end;
+  if (std::ssize(copy_->vectors) != vectors || std::ssize(copy_->matrices) != passes_read().size())
+    throw std::invalid_argument("ShardedOptimizer: a copy with room for " +
+                                std::to_string(copy_->matrices.size()) + " parameters, " +
+                                std::to_string(copy_->vectors.size()) + " of them vectors'");
 }
 
 OptimizerBytes ShardedOptimizer::bytes(std::int64_t parameters, int ranks, SumMode mode, Sharding sharding,
@@ -77,7 +106,7 @@ Interval ShardedOptimizer::held() const {
   return sharding_ == Sharding::kNothing ? Interval{0, intervals_.back().end} : own();
 }
 
-Interval ShardedOptimizer::held_parameters() const {
+Interval ShardedOptimizer::passes_read() const {
   if (sharding_ != Sharding::kParameters) return {0, intervals_.back().end};
   if (copies_ == nullptr) return own();
   const int ranks = communicator_->size(), copies = copies_->size();
@@ -120,28 +149,54 @@ double ShardedOptimizer::global_norm() {
 }
 
 void ShardedOptimizer::apply(const kernels::AdamWStep& hyper, std::span<float> parameters) {
-  const auto gather = [&](std::span<float> values) { sum_.exchange().all_gather(values, intervals_); };
   if (sharding_ == Sharding::kNothing) {  // everybody updates everything, by everybody's gradient
     const std::span<float> gradient = sum_.gradient();
     kernels::copy(on_, own().size(), sum_.own().data(), gradient.data() + own().begin);
-    gather(gradient);
-    return update(hyper, gradient, parameters);
+    sum_.exchange().all_gather(gradient, intervals_);
+    update(hyper, gradient, parameters);
+  } else {
+    update(hyper, sum_.own(), parameters);
   }
-  update(hyper, sum_.own(), parameters);
-  if (sharding_ != Sharding::kParameters) return gather(parameters);
-  if (copies_ != nullptr) gather_held(parameters);
-  sum_.exchange().meet();  // from here on, all parameters are those of the next step
+  if (copy_)
+    publish(parameters);
+  else
+    gather(parameters);
 }
 
-void ShardedOptimizer::gather_held(std::span<float> parameters) {
-  const Interval part = held_parameters();
+void ShardedOptimizer::publish(std::span<const float> parameters) {
+  const auto step = static_cast<std::uint32_t>(steps_);
+  for (const auto& [interval, vectors] : copied_) {
+    const float* const from = parameters.data() + (interval.begin - held().begin);
+    kernels::Bfloat16* const to = copy_->matrices.data() + (interval.begin - passes_read().begin);
+    if (vectors)
+      kernels::copy(on_, interval.size(), from, copy_->vectors.data() + *vectors);
+    else if (copy_->rounding_seed && step > 0)
+      kernels::round_at_random(on_, *copy_->rounding_seed, step, interval.begin, interval.size(), from, to);
+    else
+      kernels::round_to_bfloat16(on_, interval.size(), from, to);
+  }
+  if (sharding_ != Sharding::kNothing) sum_.exchange().all_gather(copy_->vectors, vector_intervals_);
+  gather(copy_->matrices);
+}
+
+template <class T>
+void ShardedOptimizer::gather(std::span<T> values) {
+  if (sharding_ == Sharding::kNothing) return;
+  if (sharding_ != Sharding::kParameters) return sum_.exchange().all_gather(values, intervals_);
+  if (copies_ != nullptr) gather_held(values);
+  sum_.exchange().meet();  // from here on, all that is read is of the next step
+}
+
+template <class T>
+void ShardedOptimizer::gather_held(std::span<T> values) {
+  const Interval part = passes_read();
   const auto first = intervals_.begin() + (communicator_->rank() - copies_->rank());
   std::vector<Interval> of_copies(first, first + copies_->size());
   for (Interval& interval : of_copies) interval = {interval.begin - part.begin, interval.end - part.begin};
   if (on_.device() == kernels::Device::kCuda)
-    of_copies_->all_gather(on_, parameters.data(), of_copies);
+    of_copies_->all_gather(on_, values.data(), of_copies);
   else
-    copies_->all_gather(parameters, of_copies);
+    copies_->all_gather(values, of_copies);
 }
 
 void ShardedOptimizer::update(const kernels::AdamWStep& hyper, std::span<const float> gradient,

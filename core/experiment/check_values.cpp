@@ -269,11 +269,14 @@ class ValueChecker : Checker {
   }
 
   void check_memory() {
-    if (e_.memory.policy != "float32" && sound({"memory.policy"}))
-      refuse("memory.policy",
-             "what is trained keeps float32, for a small step would be lost in the last digit of a bfloat16; "
-             "use float32, or train an adapter (alignment.lora) on a reference in bfloat16 "
-             "(memory.reference)");
+    const bool narrow = e_.memory.policy == "bfloat16";
+    if (e_.memory.stochastic_rounding && !narrow && sound({"memory.stochastic_rounding", "memory.policy"}))
+      warn("memory.stochastic_rounding", "has no effect: no model is read in bfloat16 (memory.policy)");
+    if (narrow && e_.memory.reference == "float32" && sound({"memory.policy", "memory.reference"}))
+      warn("memory.policy",
+           "the policy starts rounded to bfloat16 and the reference is not, so that their KL does not start "
+           "at "
+           "0 unless the files are in bfloat16; hold both in it (memory.reference)");
   }
 
   void check_export() {

@@ -204,7 +204,8 @@ struct Memory {
   bool recompute_activations = false;
   // In what the weights of models that are never trained are held: float32 | bfloat16.
   std::string reference = "float32", reward = "float32", judge = "float32", reranker = "float32";
-  std::string policy = "float32";  // never anything else
+  std::string policy = "float32";    // the same of what passes read of a model that is trained whole
+  bool stochastic_rounding = false;  // of that, in bfloat16
 
   bool operator==(const Memory&) const = default;
 };

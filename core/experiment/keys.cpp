@@ -366,8 +366,13 @@ Section describe(Memory& m) {
                stored("judge", m.judge, "The same of the judges."),
                stored("reranker", m.reranker, "The same of the rerankers."),
                stored("policy", m.policy,
-                      "float32: what is trained keeps all digits. An adapter (alignment.lora) is trained on "
-                      "the reference's weights, whatever these are held in.")}};
+                      "In what passes read a model that is trained whole, in every stage that trains. "
+                      "bfloat16: a copy, made after each step of float32 parameters that ranks have "
+                      "divided among them as `distributed.sharding` does the optimizer's moments. An adapter "
+                      "is trained in float32, on the weights of what it is added to."),
+               {"stochastic_rounding", &m.stochastic_rounding, anything(),
+                "Whether that copy is rounded up or down at random, right on average; false: to the "
+                "nearest. What training starts from and what is evaluated are rounded to the nearest."}}};
 }
 
 Section describe(Distributed& d) {

@@ -33,13 +33,13 @@ std::int64_t values_in(const std::vector<ParameterRange>& ranges) {
 
 GatheredParameters::GatheredParameters(const kernels::Stream& on, const ParameterLayout& layout,
                                        const ModelConfig& config, Gathering from,
-                                       const FrozenParameters* frozen, kernels::Use use,
+                                       const NarrowParameters* narrow, kernels::Use use,
                                        kernels::Precision precision)
     : on_(on),
       layout_(layout),
       config_(config),
       from_(std::move(from)),
-      frozen_(frozen),
+      narrow_(narrow),
       use_(use),
       precision_(precision),
       owner_(++from_.space->owners_) {}
@@ -76,7 +76,7 @@ void GatheredParameters::begin(std::int64_t part) {
     values.reserve(on_, size);
     from_.source->begin(ranges, std::as_writable_bytes(values.span().first(size)));
   };
-  if (frozen_ != nullptr)
+  if (narrow_ != nullptr)
     gather(to.narrow);
   else
     gather(to.values);
@@ -103,11 +103,11 @@ void GatheredParameters::prepare(std::int64_t part) {
   const kernels::Span span("prepare weights");
   to.tag = {};
   const GatherSpace::Slot& from = slot(part);
-  if (frozen_ != nullptr)
+  if (narrow_ != nullptr)
     to.part.prepare(
         on_, layout_, config_, part, use_, precision_,
         [&](std::int64_t offset) { return find(from.narrow, part, offset); },
-        [&](std::int64_t offset) { return frozen_->vector(offset); });
+        [&](std::int64_t offset) { return narrow_->vector(offset); });
   else
     to.part.prepare(
         on_, layout_, config_, part, use_, precision_,

@@ -12,8 +12,8 @@
 #include <span>
 #include <vector>
 
-#include "core/model/frozen_parameters.h"
 #include "core/model/model_config.h"
+#include "core/model/narrow_parameters.h"
 #include "core/model/parameters.h"
 #include "core/model/prepared_part.h"
 #include "kernels/device.h"
@@ -81,10 +81,10 @@ struct GatheredRows {
 /// The parameters of a model as they are now. When they change, this is made anew.
 class GatheredParameters {
  public:
-  /// In bfloat16 where there are frozen ones, whose vectors are held whole. All but `from` is to outlive
-  /// this.
+  /// Matrices in bfloat16 where there are narrow parameters, whose vectors are held whole. All but `from` is
+  /// to outlive this.
   GatheredParameters(const kernels::Stream& on, const ParameterLayout& layout, const ModelConfig& config,
-                     Gathering from, const FrozenParameters* frozen, kernels::Use use,
+                     Gathering from, const NarrowParameters* narrow, kernels::Use use,
                      kernels::Precision precision);
 
   /// The pass is at layer `part`, or, with config.layers, on top of them all; `next` comes after it. What is
@@ -96,7 +96,7 @@ class GatheredParameters {
   const PreparedPart& held() const { return prepared(held_); }
 
   /// Rows [width] of the table at `offset` of the flat buffer, as they are held: T is float, or Bfloat16
-  /// where there are frozen parameters.
+  /// where there are narrow parameters.
   template <class T>
   GatheredRows<T> rows(std::int64_t offset, std::int64_t width, std::span<const std::int32_t> which);
 
@@ -119,7 +119,7 @@ class GatheredParameters {
   const ParameterLayout& layout_;
   const ModelConfig& config_;
   Gathering from_;
-  const FrozenParameters* frozen_;
+  const NarrowParameters* narrow_;
   kernels::Use use_;
   kernels::Precision precision_;
   std::int64_t owner_, held_ = kAbsent;

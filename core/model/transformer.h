@@ -115,22 +115,22 @@ class Transformer {
     weights.prepare(on, layout_, config_, parameters, use, precision);
   }
 
-  /// Parameters that are never trained.
-  Weights prepare(const kernels::Stream& on, const FrozenParameters& parameters, kernels::Use use,
+  /// Parameters in bfloat16.
+  Weights prepare(const kernels::Stream& on, const NarrowParameters& parameters, kernels::Use use,
                   kernels::Precision precision = kernels::Precision::kFloat32) const {
     Weights weights;
     weights.prepare(on, layout_, config_, parameters, use, precision);
     return weights;
   }
 
-  /// Parameters that have to be gathered: trained ones, and frozen ones, held in bfloat16.
+  /// Parameters that have to be gathered, in float32, or matrices in bfloat16.
   Weights prepare(const kernels::Stream& on, const Gathering& parameters, kernels::Use use,
                   kernels::Precision precision = kernels::Precision::kFloat32) const {
     Weights weights;
     weights.prepare(on, layout_, config_, parameters, use, precision);
     return weights;
   }
-  Weights prepare(const kernels::Stream& on, const FrozenParameters& vectors, const Gathering& matrices,
+  Weights prepare(const kernels::Stream& on, const NarrowParameters& vectors, const Gathering& matrices,
                   kernels::Use use, kernels::Precision precision = kernels::Precision::kFloat32) const {
     Weights weights;
     weights.prepare(on, layout_, config_, vectors, matrices, use, precision);

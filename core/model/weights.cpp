@@ -11,7 +11,7 @@ Weights::Base& Weights::own_base(const ModelConfig& config, kernels::Precision p
   base_->layers = config.layers;
   base_->precision = precision;
   base_->parameters = {};
-  base_->frozen = nullptr;
+  base_->narrow = nullptr;
   base_->gathered.reset();
   return *base_;
 }
@@ -40,8 +40,8 @@ void Weights::prepare(const kernels::Stream& on, const ParameterLayout& layout, 
 }
 
 void Weights::prepare(const kernels::Stream& on, const ParameterLayout& layout, const ModelConfig& config,
-                      const FrozenParameters& parameters, kernels::Use use, kernels::Precision precision) {
-  own_base(config, precision).frozen = &parameters;
+                      const NarrowParameters& parameters, kernels::Use use, kernels::Precision precision) {
+  own_base(config, precision).narrow = &parameters;
   prepare_parts(on, layout, config, use, precision,
                 [&](std::int64_t offset) { return parameters.matrix(offset); });
 }
@@ -52,10 +52,10 @@ void Weights::prepare(const kernels::Stream& on, const ParameterLayout& layout, 
 }
 
 void Weights::prepare(const kernels::Stream& on, const ParameterLayout& layout, const ModelConfig& config,
-                      const FrozenParameters& vectors, const Gathering& matrices, kernels::Use use,
+                      const NarrowParameters& vectors, const Gathering& matrices, kernels::Use use,
                       kernels::Precision precision) {
   Base& base = own_base(config, precision);
-  base.frozen = &vectors;
+  base.narrow = &vectors;
   base.gathered.emplace(on, layout, config, matrices, &vectors, use, precision);
 }
 

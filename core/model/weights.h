@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "core/model/adapter.h"
-#include "core/model/frozen_parameters.h"
 #include "core/model/gathered_parameters.h"
 #include "core/model/model_config.h"
+#include "core/model/narrow_parameters.h"
 #include "core/model/parameters.h"
 #include "core/model/prepared_part.h"
 #include "kernels/device.h"
@@ -37,17 +37,17 @@ class Weights {
                std::span<const float> parameters, kernels::Use use,
                kernels::Precision precision = kernels::Precision::kFloat32);
 
-  /// The same of parameters that are never trained. A backward pass needs an adapter on them.
+  /// The same of parameters in bfloat16.
   void prepare(const kernels::Stream& on, const ParameterLayout& layout, const ModelConfig& config,
-               const FrozenParameters& parameters, kernels::Use use,
+               const NarrowParameters& parameters, kernels::Use use,
                kernels::Precision precision = kernels::Precision::kFloat32);
 
-  /// The same of parameters that have to be gathered, and of the matrices of frozen ones.
+  /// The same of parameters that have to be gathered, in float32, or matrices in bfloat16.
   void prepare(const kernels::Stream& on, const ParameterLayout& layout, const ModelConfig& config,
                const Gathering& parameters, kernels::Use use,
                kernels::Precision precision = kernels::Precision::kFloat32);
   void prepare(const kernels::Stream& on, const ParameterLayout& layout, const ModelConfig& config,
-               const FrozenParameters& vectors, const Gathering& matrices, kernels::Use use,
+               const NarrowParameters& vectors, const Gathering& matrices, kernels::Use use,
                kernels::Precision precision = kernels::Precision::kFloat32);
 
   /// The weights of `base` with an adapter on them; what is prepared of the base is shared, not copied. To be
@@ -70,9 +70,9 @@ class Weights {
   void look_up(const kernels::Stream& on, std::int64_t table, std::int64_t width,
                std::span<const std::int32_t> which, Visit&& visit) const;
 
-  /// The parameter that begins at this offset of the flat buffer; of frozen ones, no matrix.
+  /// The parameter that begins at this offset of the flat buffer; where matrices are in bfloat16, no matrix.
   const float* at(std::int64_t offset) const {
-    if (base_->frozen != nullptr) return base_->frozen->vector(offset);
+    if (base_->narrow != nullptr) return base_->narrow->vector(offset);
     return base_->gathered ? base_->gathered->at(offset) : base_->parameters.data() + offset;
   }
   /// What a norm multiplies with: the parameter at this offset [C], or 1 + that (Norm::kRmsPlusOne).
@@ -102,7 +102,7 @@ class Weights {
     std::int64_t layers = 0;
     kernels::Precision precision = kernels::Precision::kFloat32;
     std::span<const float> parameters;                    // either these
-    const FrozenParameters* frozen = nullptr;             // or these
+    const NarrowParameters* narrow = nullptr;             // or these
     std::vector<PreparedPart> parts;                      // [layers + 1], unless ...
     std::optional<GatheredParameters> gathered;           // ... each is gathered in its turn
     std::map<std::int64_t, const float*> norms_plus_one;  // those of all parts
@@ -132,12 +132,12 @@ void Weights::look_up(const kernels::Stream& on, std::int64_t table, std::int64_
   const auto gather = [&](auto rows) {
     visit(std::as_const(rows.table).data(), kernels::Mirror<std::int32_t>(on, rows.index).data());
   };
-  if (base_->gathered && base_->frozen != nullptr)
+  if (base_->gathered && base_->narrow != nullptr)
     return gather(base_->gathered->template rows<kernels::Bfloat16>(table, width, which));
   if (base_->gathered) return gather(base_->gathered->template rows<float>(table, width, which));
   const kernels::Mirror<std::int32_t> rows(on, which);
-  if (base_->frozen != nullptr)
-    visit(base_->frozen->matrix(table), rows.data());
+  if (base_->narrow != nullptr)
+    visit(base_->narrow->matrix(table), rows.data());
   else
     visit(base_->parameters.data() + table, rows.data());
 }

@@ -12,6 +12,7 @@
 #include "core/experiment/deployment.h"
 #include "core/experiment/writer.h"
 #include "core/stages/calibrate.h"
+#include "core/stages/precision.h"
 #include "core/stages/shuffle.h"
 #include "core/stages/trainee.h"
 #include "core/stages/training.h"
@@ -104,11 +105,11 @@ std::string alignment_fingerprint(const Run& run, const Problem& problem,
   fingerprint.add(experiment::section_yaml(experiment, "inference"));
   fingerprint.add(experiment.calibration.mode).add(experiment.alignment.objective);
   fingerprint.add(to_text(variant.lora));
-  return fingerprint.hex();
+  return with_policy_storage(fingerprint.hex(), experiment, variant.lora);
 }
 
-std::span<const float> align_variant(Run& run, Problem& problem, const alignment::Calibration& calibration,
-                                     const experiment::Variant& variant) {
+void align_variant(Run& run, Problem& problem, const alignment::Calibration& calibration,
+                   const experiment::Variant& variant) {
   const auto& experiment = run.experiment;
   const auto& settings = experiment.alignment;
   const auto n = settings.samples_per_prompt;
@@ -117,15 +118,13 @@ std::span<const float> align_variant(Run& run, Problem& problem, const alignment
   const double samples_per_step = static_cast<double>(settings.prompts_per_step * n);
 
   problem.choose_policies(variant);
-  const std::span<float> parameters = problem.room();
-  problem.start(parameters);
   Training training(
       run,
       {"align", variant.name, settings.steps, variant.optimizer, experiment.checkpoint_folder(variant.name),
        alignment_fingerprint(run, problem, variant), settings.max_skipped_steps,
        micro_batch_count(settings.prompts_per_step, experiment.distributed.micro_batch_prompts),
        problem.shards_policies(), problem.gradient_parts()},
-      problem.tensors(), parameters);
+      problem.tensors(), problem.trainable());
   TransformedReward transformed_reward(deployment, variant, calibration.rollouts(), n);
   const TrainingWinRate training_win_rate(deployment, calibration.rollouts(), n);
   alignment::KlController controller(transformed_reward.initial_beta(calibration),
@@ -137,7 +136,7 @@ std::span<const float> align_variant(Run& run, Problem& problem, const alignment
   double step_kl = 0;
   const auto step_gradients = [&](std::int64_t step) {
     transformed_reward.set_beta(beta());
-    problem.set_policy(parameters);
+    problem.set_policy();
     const auto prompts = shuffled_batch(experiment.seed, problem.prompt_count(Split::kTrain),
                                         settings.prompts_per_step, step - 1);
     const auto batches = micro_batches(prompts, experiment.distributed.micro_batch_prompts);
@@ -226,7 +225,6 @@ std::span<const float> align_variant(Run& run, Problem& problem, const alignment
     const double value = beta();
     training.state()["beta"] = to_text(std::span(&value, 1));
   });
-  return parameters;
 }
 
 storage::CheckpointReader open_aligned(const Run& run, Problem& problem, const experiment::Variant& variant) {
@@ -244,16 +242,12 @@ storage::CheckpointReader open_aligned(const Run& run, Problem& problem, const e
   return reader;
 }
 
-std::span<const float> load_aligned(const Run& run, Problem& problem, const experiment::Variant& variant,
-                                    double* beta) {
+double load_aligned(const Run& run, Problem& problem, const experiment::Variant& variant) {
   const auto reader = open_aligned(run, problem, variant);
-  const std::span<float> parameters = problem.room();
-  const auto held = problem.held();
-  kernels::fill_by_cpu(run.on, parameters, [&](std::span<float> values) {
-    reader.read("model", problem.tensors(), {held.begin, held.end}, values);
+  problem.load_policy([&](distributed::Interval interval, std::span<float> values) {
+    reader.read("model", problem.tensors(), {interval.begin, interval.end}, values);
   });
-  if (beta != nullptr) *beta = from_text(reader.info().state.at("beta")).at(0);
-  return parameters;
+  return from_text(reader.info().state.at("beta")).at(0);
 }
 
 void align(Run& run) {

@@ -11,19 +11,17 @@
 
 namespace infalign::stages {
 
-/// Trains one variant from the reference policy. Returns the aligned policy, in the problem's room, on all
-/// ranks, each its part where policies are sharded. Errors: Stopped after a checkpoint on request;
-/// std::runtime_error for a sampler-trainer gap over the limit.
-std::span<const float> align_variant(Run& run, Problem& problem, const alignment::Calibration& calibration,
-                                     const experiment::Variant& variant);
+/// Trains one variant from the reference policy; it is the problem's afterwards. Errors: Stopped after a
+/// checkpoint on request; std::runtime_error for a sampler-trainer gap over the limit.
+void align_variant(Run& run, Problem& problem, const alignment::Calibration& calibration,
+                   const experiment::Variant& variant);
 
 /// What decides an aligned variant: a changed fingerprint trains it anew.
 std::string alignment_fingerprint(const Run& run, const Problem& problem, const experiment::Variant& variant);
 
-/// The parameters of a finished variant, whose policies are chosen, from its last checkpoint, as above.
-/// Errors: InputError when it is not there or not of this run. `beta` receives the KL weight at the end.
-std::span<const float> load_aligned(const Run& run, Problem& problem, const experiment::Variant& variant,
-                                    double* beta = nullptr);
+/// Makes a finished variant the problem's policy, from its last checkpoint. Returns the KL weight at the end.
+/// Errors: InputError when it is not there or not of this run.
+double load_aligned(const Run& run, Problem& problem, const experiment::Variant& variant);
 /// The last checkpoint of a finished variant, whose policies are chosen. Errors: as above.
 storage::CheckpointReader open_aligned(const Run& run, Problem& problem, const experiment::Variant& variant);
 

@@ -302,8 +302,7 @@ void evaluate(Run& run) {
   double largest_kl = 1;
   for (const auto& variant : variants) {
     run.at("stage evaluate (variant " + variant.name + ")");
-    double beta = 0;
-    problem.set_policy(load_aligned(run, problem, variant, &beta));
+    const double beta = load_aligned(run, problem, variant);
     policies.push_back(sample_answerer(run, problem, Answerer::kPolicy, kernels::Purpose::kEvaluationPolicy));
     entries.push_back(evaluate_variant(run, variant, beta, policies.back(), reference, previous));
     previous.push_back(&policies.back());

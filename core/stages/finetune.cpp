@@ -76,13 +76,12 @@ std::pair<model::PackedBatch, model::Targets> pack_sequences(const std::vector<S
 }
 
 /// Mean negative log-likelihood of a token, nats; summed in micro-batch order.
-double mean_nll(Run& run, const ModelFolder& folder, const std::vector<Sequence>& sequences) {
-  const auto& transformer = folder.transformer;
+double mean_nll(Run& run, const model::Transformer& transformer, const model::Weights& weights,
+                const std::vector<Sequence>& sequences) {
   std::vector<std::int64_t> all(sequences.size());
   std::iota(all.begin(), all.end(), 0);
   model::Activations activations;
   model::TokenLogProbabilities log_probabilities;
-  const auto weights = folder.prepare(run.on, kernels::Use::kScoring, precision(run.experiment));
   std::vector<double> sums;
   const auto per_batch = run.experiment.distributed.micro_batch_prompts;
   for_own_micro_batches(run, all, per_batch, [&](std::span<const std::int64_t> which, std::int64_t) {
@@ -109,15 +108,14 @@ void finetune(Run& run) {
                     ? ModelFolder::fresh(settings.initial, run.experiment.seed, shards.get())
                     : ModelFolder::load(settings.initial, {}, shards.get());
   const auto& transformer = folder.transformer;
-  Trainee trainee("finetune.lora", run.on, folder, settings.lora, run.experiment.seed,
-                  precision(run.experiment));
+  Trainee trainee(run, "finetune.lora", folder, settings.lora, run.experiment.seed, shards.get());
   if (settings.sequence_length > transformer.config().max_positions)
     throw ConfigurationError("finetune.sequence_length: " + std::to_string(settings.sequence_length) +
                              " exceeds the model's context of " +
                              std::to_string(transformer.config().max_positions));
 
-  storage::Fingerprint fingerprint;
-  fingerprint.add(with_dtype(fingerprint_folder(settings.initial), run.experiment))
+  storage::Fingerprint inputs;
+  inputs.add(with_dtype(fingerprint_folder(settings.initial), run.experiment))
       .add_file(settings.text)
       .add(to_text(settings.optimizer))
       .add(to_text(settings.lora));
@@ -128,9 +126,11 @@ void finetune(Run& run) {
                                        static_cast<double>(settings.sequence_length),
                                        settings.heldout_fraction,
                                        static_cast<double>(run.experiment.distributed.micro_batch_prompts)};
-  fingerprint.add(to_text(numbers));
+  inputs.add(to_text(numbers));
+  const auto fingerprint = with_policy_storage(inputs.hex(), run.experiment, settings.lora);
+  const auto checkpoints = run.experiment.output / "checkpoints" / ".finetune";
   const auto target = run.experiment.finetuned_folder();
-  if (run.is_done("finetune", fingerprint.hex(), target)) {
+  if (run.is_done("finetune", fingerprint, target)) {
     log_line(run, "finetune: done before, kept");
     return;
   }
@@ -149,12 +149,11 @@ void finetune(Run& run) {
 
   Training training(
       run,
-      {"finetune", "", settings.steps, settings.optimizer,
-       run.experiment.output / "checkpoints" / ".finetune", fingerprint.hex(),
+      {"finetune", "", settings.steps, settings.optimizer, checkpoints, fingerprint,
        TrainingPlan().max_skipped_steps,
        micro_batch_count(settings.sequences_per_step, run.experiment.distributed.micro_batch_prompts),
        trainee.is_sharded(), trainee.gradient_parts()},
-      trainee.tensors(), trainee.parameters());
+      trainee.tensors(), trainee.trainable());
   model::Activations activations;
   model::TokenLogProbabilities log_probabilities;
   kernels::Buffer<float> d_hidden;
@@ -191,14 +190,13 @@ void finetune(Run& run) {
     return StepReport{{{"tokens", static_cast<std::int64_t>(tokens)}, {"loss", loss}}, note};
   });
 
-  trainee.finish();
+  const double nll = mean_nll(run, transformer, trainee.prepare(), heldout_sequences);
+  const auto values = trainee.finish(checkpoints);
   run.ranks.barrier();
-  const double nll = mean_nll(run, folder, heldout_sequences);
   log_line(run, "finetune: " + std::to_string(nll) + " nats a token on " + std::to_string(heldout.size()) +
                     " held-out documents -> " + target.string());
-  if (run.root())
-    save_model_folder(settings.initial, target, transformer, folder.values(run.on), folder.data_type);
-  run.mark_done("finetune", fingerprint.hex());
+  if (run.root()) save_model_folder(settings.initial, target, transformer, values, folder.data_type);
+  run.mark_done("finetune", fingerprint);
 }
 
 }  // namespace infalign::stages

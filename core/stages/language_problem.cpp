@@ -51,6 +51,8 @@ LanguageProblem::LanguageProblem(const experiment::Experiment& experiment, const
       has_adapters_(std::ranges::any_of(experiment.alignment.variants,
                                         [](const auto& variant) { return variant.lora.enabled(); })),
       seed_(experiment.seed),
+      rounding_seed_(rounding_seed(experiment)),
+      in_bfloat16_(stored_in(experiment.memory.policy) == kernels::Precision::kBfloat16),
       tensors_(tensor_places(reference_.transformer.layout().views())),
       generator_(reference_.transformer) {
   const auto source = [&](const std::string& name, const experiment::RewardChoice& choice,
@@ -101,17 +103,25 @@ const model::Weights& LanguageProblem::reference_weights(kernels::Use use) {
 }
 
 void LanguageProblem::choose_policies(const experiment::Variant& variant) {
-  policy_weights_ = {};
-  policy_ = {};
-  sharded_policy_ = {};
+  give_back_policy();
   adapter_ = make_adapter("alignment.lora", reference_.transformer.config(), variant.lora);
   tensors_ = tensor_places(adapter_ ? adapter_->views() : reference_.transformer.layout().views());
 }
 
-std::span<float> LanguageProblem::room() {
-  policy_ = {};  // first given back
+void LanguageProblem::give_back_policy() {
+  policy_weights_ = {};
+  narrow_policy_.reset();
+  policy_ = {};
   sharded_policy_ = {};
   may_be_gathered_ = false;
+}
+
+std::span<float> LanguageProblem::make_room() {
+  give_back_policy();
+  if (in_bfloat16_ && !adapter_) {
+    narrow_policy_.emplace(on_, reference_.transformer, shards_.get());
+    return {};
+  }
   if (shards_policies()) {
     sharded_policy_ = shards_->hold<float>(parameter_count());
     return sharded_policy_.own<float>();
@@ -120,18 +130,43 @@ std::span<float> LanguageProblem::room() {
   return policy_.span();
 }
 
-void LanguageProblem::start(std::span<float> parameters) const {
-  if (!adapter_) return reference_.copy_to(on_, parameters);
-  kernels::fill_by_cpu(on_, parameters,
-                       [this](std::span<float> values) { model::initialise(*adapter_, seed_, {}, values); });
+Trainable LanguageProblem::trainable() {
+  const std::span<float> parameters = make_room();
+  if (narrow_policy_)
+    return {{},
+            narrow_policy_->copy(rounding_seed_),
+            [this](distributed::Interval interval, std::span<float> to) {
+              reference_.copy_to(on_, interval, to);
+            }};
+  if (adapter_)
+    kernels::fill_by_cpu(on_, parameters, [this](std::span<float> values) {
+      model::initialise(*adapter_, seed_, {}, values);
+    });
+  else
+    reference_.copy_to(on_, parameters);
+  return {parameters};
 }
 
-void LanguageProblem::set_policy(std::span<const float> parameters) {
+void LanguageProblem::load_policy(const ReadParameters& read) {
+  const std::span<float> parameters = make_room();
+  if (narrow_policy_) {
+    narrow_policy_->read(read);
+  } else {
+    const auto held =
+        shards_policies() ? shards_->held(parameter_count()) : distributed::Interval{0, parameter_count()};
+    kernels::fill_by_cpu(on_, parameters, [&](std::span<float> values) { read(held, values); });
+  }
+  set_policy();
+}
+
+void LanguageProblem::set_policy() {
   const kernels::Span span("prepare weights");
   if (adapter_)
-    policy_weights_.adapt(on_, reference_weights(kernels::Use::kTraining), *adapter_, parameters);
+    policy_weights_.adapt(on_, reference_weights(kernels::Use::kTraining), *adapter_, policy_.span());
+  else if (narrow_policy_)
+    narrow_policy_->prepare(precision_, policy_weights_);
   else if (!shards_)
-    reference_.transformer.prepare(on_, parameters, kernels::Use::kTraining, precision_, policy_weights_);
+    reference_.transformer.prepare(on_, policy_.span(), kernels::Use::kTraining, precision_, policy_weights_);
   else {
     if (!std::exchange(may_be_gathered_, true)) shards_->meet();
     policy_weights_ =

@@ -12,6 +12,7 @@
 #include "core/experiment/experiment.h"
 #include "core/stages/answers.h"
 #include "core/stages/model_folder.h"
+#include "core/stages/narrow_model.h"
 #include "core/stages/problem.h"
 #include "core/stages/prompt_set.h"
 #include "core/stages/reward_source.h"
@@ -34,21 +35,18 @@ class LanguageProblem final : public Problem {
   const std::vector<storage::TensorPlace>& tensors() const override { return tensors_; }
   void choose_policies(const experiment::Variant& variant) override;
   bool shards_policies() const override { return shards_ && !adapter_; }
-  distributed::Interval held() const override {
-    return shards_policies() ? shards_->held(parameter_count()) : Problem::held();
-  }
   std::vector<distributed::GradientPart> gradient_parts() const override {
     if (adapter_) return {};
     return stages::gradient_parts(reference_.transformer.layout());
   }
-  std::span<float> room() override;
-  void start(std::span<float> parameters) const override;
+  Trainable trainable() override;
+  void load_policy(const ReadParameters& read) override;
   std::int64_t prompt_count(Split split) const override;
   std::vector<std::string> notes() const override { return prompts_.notes; }
   std::string prompt_text(Split split, std::int64_t prompt) const override;
   std::uint64_t prompt_id(Split split, std::int64_t prompt) const override;
   std::string response_text(const model::Response& response) const override;
-  void set_policy(std::span<const float> parameters) override;
+  void set_policy() override;
   Rollouts sample(Answerer answerer, Split split, std::span<const std::int64_t> prompts, std::int64_t n,
                   kernels::RandomKey key, std::uint32_t first_sample) override;
   void score(Rollouts& rollouts, bool judge) override;
@@ -74,6 +72,9 @@ class LanguageProblem final : public Problem {
     return split == Split::kTrain ? prompts_.train : prompts_.heldout;
   }
   Packed pack(const Rollouts& rollouts) const;
+  void give_back_policy();
+  /// Memory for a policy, on this rank all of it or its part: one in bfloat16, or what is returned.
+  std::span<float> make_room();
   /// The reference's weights for one use, prepared when first asked for. Policies that are adapters stand on
   /// them, so that where there are such all uses share what is prepared for training.
   const model::Weights& reference_weights(kernels::Use use);
@@ -90,9 +91,12 @@ class LanguageProblem final : public Problem {
   std::uint64_t seed_;
   std::optional<model::AdapterLayout> adapter_;
   model::Weights policy_weights_;
-  kernels::Buffer<float> policy_;    // the policy's parameters, unless ...
-  model::Gathering sharded_policy_;  // ... they are sharded
-  bool may_be_gathered_ = false;     // of these: all ranks have written what they hold
+  std::optional<std::uint64_t> rounding_seed_;  // of policies in bfloat16
+  bool in_bfloat16_;                            // so policies are read that are no adapters
+  std::optional<NarrowModel> narrow_policy_;    // the policy's parameters: these, or ...
+  kernels::Buffer<float> policy_;               // ... these, unless ...
+  model::Gathering sharded_policy_;             // ... they are sharded
+  bool may_be_gathered_ = false;                // of these: all ranks have written what they hold
   std::vector<storage::TensorPlace> tensors_;
   std::unique_ptr<RewardSource> reward_, judge_, reranker_;  // judge and reranker may be null
   std::optional<Answers> answers_;

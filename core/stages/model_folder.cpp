@@ -97,12 +97,12 @@ void ModelFolder::shard(ParameterShards* shards) {
                     all.subspan(static_cast<std::size_t>(held.begin), static_cast<std::size_t>(held.size())),
                     gathering.own<T>().data());
   };
-  if (frozen.empty())
+  if (narrow.empty())
     divide(std::as_const(parameters).span());
   else
-    divide(std::as_const(frozen).matrices());
+    divide(std::as_const(narrow).matrices());
   parameters = {};
-  frozen.drop_matrices();
+  narrow.drop_matrices();
   shards->meet();
 }
 
@@ -129,7 +129,7 @@ ModelFolder ModelFolder::load(const std::filesystem::path& path, const std::file
 
 void ModelFolder::move_to(const kernels::Stream& on) {
   parameters = kernels::moved_to(on, std::move(parameters));
-  frozen.move_to(on);
+  narrow.move_to(on);
 }
 
 ModelFolder ModelFolder::load_frozen(const std::filesystem::path& path, kernels::Precision stored,
@@ -143,9 +143,9 @@ ModelFolder ModelFolder::load_frozen(const std::filesystem::path& path, kernels:
   if (is_adapter_folder(path) || !adapter.empty()) {
     auto folder = load(path, adapter);
     const auto& layout = folder.transformer.layout();
-    folder.frozen = model::FrozenParameters(layout);
+    folder.narrow = model::NarrowParameters(layout);
     for (const auto& view : layout.views())
-      folder.frozen.set({}, view,
+      folder.narrow.set({}, view,
                         folder.parameters.span().subspan(static_cast<std::size_t>(view.offset),
                                                          static_cast<std::size_t>(view.size)));
     folder.parameters = {};
@@ -154,11 +154,11 @@ ModelFolder ModelFolder::load_frozen(const std::filesystem::path& path, kernels:
     return folder;
   }
   model::Transformer transformer(read_model_config(path));
-  model::FrozenParameters frozen(transformer.layout());
+  model::NarrowParameters narrow(transformer.layout());
   const auto type = fill_held(
-      holders, frozen.matrices(), own_part(holders.shards, transformer),
-      [&](const auto& part) { return read_weights(path, transformer, Require::kAll, frozen, part); });
-  ModelFolder folder{path, std::move(transformer), {}, text::Tokenizer::load(path), type, std::move(frozen)};
+      holders, narrow.matrices(), own_part(holders.shards, transformer),
+      [&](const auto& part) { return read_weights(path, transformer, Require::kAll, narrow, part); });
+  ModelFolder folder{path, std::move(transformer), {}, text::Tokenizer::load(path), type, std::move(narrow)};
   folder.shard(holders.shards);
   folder.move_to(on);
   return folder;
@@ -175,14 +175,14 @@ void ModelFolder::prepare(const kernels::Stream& on, kernels::Use use, kernels::
                           model::Weights& weights) const {
   const auto& layout = transformer.layout();
   const auto& config = transformer.config();
-  if (is_sharded() && frozen.empty())
+  if (is_sharded() && narrow.empty())
     weights.prepare(on, layout, config, gathering, use, precision);
   else if (is_sharded())
-    weights.prepare(on, layout, config, frozen, gathering, use, precision);
-  else if (frozen.empty())
+    weights.prepare(on, layout, config, narrow, gathering, use, precision);
+  else if (narrow.empty())
     weights.prepare(on, layout, config, parameters.span(), use, precision);
   else
-    weights.prepare(on, layout, config, frozen, use, precision);
+    weights.prepare(on, layout, config, narrow, use, precision);
 }
 
 void ModelFolder::merge(const kernels::Stream& on, const model::AdapterLayout& adapter,
@@ -191,26 +191,28 @@ void ModelFolder::merge(const kernels::Stream& on, const model::AdapterLayout& a
   if (is_sharded()) on.synchronise();  // before ranks meet
 }
 
-void ModelFolder::copy_to(const kernels::Stream& on, std::span<float> to) const {
-  if (frozen.empty())
-    kernels::copy(on, part().size, own().data(), to.data());
-  else
-    frozen.copy_to(on, transformer.layout(), part(),
-                   is_sharded() ? gathering.own<kernels::Bfloat16>() : frozen.matrices(), to);
+void ModelFolder::copy_to(const kernels::Stream& on, distributed::Interval interval,
+                          std::span<float> to) const {
+  const auto first = static_cast<std::size_t>(interval.begin - part().offset),
+             size = static_cast<std::size_t>(interval.size());
+  if (narrow.empty()) return kernels::copy(on, interval.size(), own().subspan(first, size).data(), to.data());
+  const auto matrices = is_sharded() ? gathering.own<kernels::Bfloat16>() : narrow.matrices();
+  narrow.copy_to(on, transformer.layout(), {interval.begin, interval.size()}, matrices.subspan(first, size),
+                 to);
 }
 
 void ModelFolder::gather_to(const kernels::Stream& on, std::span<float> all) const {
   if (!is_sharded()) return copy_to(on, all);
   const auto& layout = transformer.layout();
-  if (frozen.empty()) return gather(gathering, {0, layout.size()}, all);
+  if (narrow.empty()) return gather(gathering, {0, layout.size()}, all);
   kernels::Buffer<kernels::Bfloat16> matrix;  // a tensor at a time
   for (const auto& view : layout.views()) {
     const auto size = static_cast<std::size_t>(view.size);
-    if (model::FrozenParameters::is_narrow(view)) {
+    if (model::NarrowParameters::is_narrow(view)) {
       matrix.reserve(on, size);
       gather(gathering, {view.offset, view.offset + view.size}, matrix.span().first(size));
     }
-    frozen.copy_to(on, view, matrix.span(), all.subspan(static_cast<std::size_t>(view.offset), size));
+    narrow.copy_to(on, view, matrix.span(), all.subspan(static_cast<std::size_t>(view.offset), size));
   }
 }
 

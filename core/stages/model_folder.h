@@ -26,7 +26,7 @@ struct ModelFolder {
   kernels::Buffer<float> parameters;  // [transformer.layout().size()]; none where they are sharded
   text::Tokenizer tokenizer;
   storage::DataType data_type = storage::DataType::kFloat32;  // in which the files store the weights
-  model::FrozenParameters frozen = {};  // in the place of `parameters` where they are held in bfloat16
+  model::NarrowParameters narrow = {};  // in the place of `parameters` where they are held in bfloat16
   // Where they are sharded, this rank's interval of them (of matrices in bfloat16, or of all in float32), and
   // how the rest is gathered; else empty.
   model::Gathering gathering = {};
@@ -55,6 +55,13 @@ struct ModelFolder {
   static ModelFolder fresh(const std::filesystem::path& path, std::uint64_t seed,
                            ParameterShards* shards = nullptr);
 
+  /// Gives the weights back; what is left is what the folder says beside them.
+  void give_back() {
+    parameters = {};
+    narrow = {};
+    gathering = {};
+  }
+
   bool is_sharded() const { return gathering.source != nullptr; }
   /// What this rank holds, all where they are not sharded.
   model::ParameterRange part() const {
@@ -71,8 +78,11 @@ struct ModelFolder {
                model::Weights& weights) const;
   /// Adds an adapter to what is held of float32 parameters.
   void merge(const kernels::Stream& on, const model::AdapterLayout& adapter, std::span<const float> values);
-  /// What is held of the parameters, as float32, to `to` [part().size].
-  void copy_to(const kernels::Stream& on, std::span<float> to) const;
+  /// What is held of the parameters, as float32, to `to` [part().size], or an interval of it.
+  void copy_to(const kernels::Stream& on, std::span<float> to) const {
+    copy_to(on, {part().offset, part().offset + part().size}, to);
+  }
+  void copy_to(const kernels::Stream& on, distributed::Interval interval, std::span<float> to) const;
   /// All parameters, gathered where they are sharded, into memory of the device.
   void gather_to(const kernels::Stream& on, std::span<float> all) const;
   /// The values of float32 parameters one tensor after another, whoever holds them, for the CPU.

@@ -113,11 +113,11 @@ storage::DataType read_weights(const std::filesystem::path& folder, const model:
 }
 
 storage::DataType read_weights(const std::filesystem::path& folder, const model::Transformer& transformer,
-                               Require require, model::FrozenParameters& parameters,
+                               Require require, model::NarrowParameters& parameters,
                                std::optional<distributed::Interval> part) {
   return read_each(folder, transformer, require, [&](const auto& reader, const auto& name, const auto& view) {
     const auto size = static_cast<std::size_t>(view.size);
-    if (!model::FrozenParameters::is_narrow(view))
+    if (!model::NarrowParameters::is_narrow(view))
       return read_tensor(reader, name, view, std::span(parameters.vector(view.offset), size));
     if (is_left_out(view, part)) return reader.require(name, shape_in_file(view));
     if (!view.transposed)

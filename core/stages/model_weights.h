@@ -29,10 +29,10 @@ storage::DataType read_weights(const std::filesystem::path& folder, const model:
                                Require require, std::span<float> parameters,
                                std::optional<distributed::Interval> part = std::nullopt);
 
-/// The same into parameters that are never trained; matrices are rounded to bfloat16 as they are read.
+/// The same into parameters in bfloat16; matrices are rounded to bfloat16 as they are read.
 /// Vectors are read in any case.
 storage::DataType read_weights(const std::filesystem::path& folder, const model::Transformer& transformer,
-                               Require require, model::FrozenParameters& parameters,
+                               Require require, model::NarrowParameters& parameters,
                                std::optional<distributed::Interval> part = std::nullopt);
 
 /// Gives the values [view.size] of a tensor, which stay until the next are asked for.

@@ -261,6 +261,8 @@ class Planner {
     memory.parts.push_back(
         {e_.distributed.sharding > 0 ? "optimizer moments of the shard" : "optimizer moments",
          bytes.moments});
+    if (!trained.adapter && read_in() == kernels::Precision::kBfloat16)
+      memory.parts.push_back({"float32 parameters of the shard", bytes.moments / 2});
     on_cpu(memory).push_back({"snapshot for checkpoints", 3 * ceil_divide(count, plan_.ranks) * kFloat});
     if (bytes.exchange > 0 && !on_gpu())
       memory.parts.push_back({"MPI's copies of what it sums", bytes.exchange});
@@ -310,11 +312,11 @@ class Planner {
     if (with_policy) {
       const auto policy = largest_policy();
       memory.parts.push_back(
-          {"parameters: policy", (policy.adapter ? policy.count : share(policy.count)) * kFloat});
+          {"parameters: policy", policy.adapter ? policy.count * kFloat : stored_bytes(policy_, read_in())});
       if (policy.adapter)
         prepared += policy.prepared;
       else
-        add_prepared(prepared, policy_, Use::kTraining);
+        add_prepared(prepared, policy_, Use::kTraining, read_in());
     }
     add_prepared_part(memory, prepared);
   }
@@ -335,12 +337,14 @@ class Planner {
                               kernels::Precision stored = kernels::Precision::kFloat32) const {
     return model::Weights::bytes(config, use, precision(e_), stored, plan_.device);
   }
+  /// In what passes read a model that is trained whole.
+  kernels::Precision read_in() const { return stored_in(e_.memory.policy); }
   std::int64_t stored_bytes(const model::ModelConfig& config, kernels::Precision stored) const {
     const model::ParameterLayout layout(config);
     if (stored == kernels::Precision::kFloat32) return share(layout.size()) * kFloat;
     const auto of_others =
         (layout.size() - share(layout.size())) * static_cast<std::int64_t>(sizeof(kernels::Bfloat16));
-    return model::FrozenParameters::bytes(layout) - of_others;
+    return model::NarrowParameters::bytes(layout) - of_others;
   }
 
   void add_sampling(StageMemory& memory, const PromptLoad& load, std::int64_t n, bool judges) const {
@@ -421,7 +425,7 @@ class Planner {
                                const experiment::Lora& lora) const {
     if (const auto adapter = make_adapter(path, config, lora))
       return {adapter->size(), adapter->prepared_bytes(plan_.device), true};
-    TrainedParameters all{parameters(config), prepared_bytes(config, Use::kTraining)};
+    TrainedParameters all{parameters(config), prepared_bytes(config, Use::kTraining, read_in())};
     if (on_gpu()) all.gradient_parts = gradient_parts(model::ParameterLayout(config));
     return all;
   }
@@ -429,12 +433,13 @@ class Planner {
   /// Of a stage that trains one model: parameters, optimizer, prepared matrices.
   void add_trained(StageMemory& memory, const std::string& what, const model::ModelConfig& config,
                    const TrainedParameters& trained) const {
-    memory.parts.push_back({"parameters: " + what, share(parameters(config)) * kFloat});
+    const auto stored = trained.adapter ? kernels::Precision::kFloat32 : read_in();
+    memory.parts.push_back({"parameters: " + what, stored_bytes(config, stored)});
     add_reading(memory, share(parameters(config)) * kFloat);
     if (trained.adapter) memory.parts.push_back({"parameters: adapter", trained.count * kFloat});
     add_optimizer(memory, trained);
     std::int64_t prepared = trained.adapter ? trained.prepared : 0;
-    add_prepared(prepared, config, Use::kTraining);
+    add_prepared(prepared, config, Use::kTraining, stored);
     add_prepared_part(memory, prepared);
   }
 

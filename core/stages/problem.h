@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -13,6 +14,7 @@
 #include "core/experiment/experiment.h"
 #include "core/model/generation.h"
 #include "core/model/transformer.h"
+#include "core/stages/trainable.h"
 #include "core/storage/checkpoint.h"
 #include "distributed/communicator.h"
 #include "distributed/gradient_sum.h"
@@ -51,6 +53,8 @@ struct Rollouts {
   double log_ratio(std::size_t i) const;
 };
 
+using ReadParameters = std::function<void(distributed::Interval interval, std::span<float> values)>;
+
 /// Parameters and gradients are memory of the device that the run computes on.
 class Problem {
  public:
@@ -64,15 +68,14 @@ class Problem {
   std::int64_t parameter_count() const { return tensors().back().offset + tensors().back().size; }
   /// Whether of that buffer each rank holds its interval (stage 3 of sharding).
   virtual bool shards_policies() const { return false; }
-  /// What this rank holds of the buffer.
-  virtual distributed::Interval held() const { return {0, parameter_count()}; }
-  /// Memory for that, [held().size()], zero at first, until other policies are chosen or it is asked for
-  /// again. Collective where policies are sharded.
-  virtual std::span<float> room() = 0;
   /// The parts in which passes compute their gradient; none where it is all one.
   virtual std::vector<distributed::GradientPart> gradient_parts() const { return {}; }
-  /// The parameters [held().size()] with which the policy is pi_ref, where training starts.
-  virtual void start(std::span<float> parameters) const = 0;
+  /// A policy to be trained, which starts as pi_ref, until other policies are chosen or another is asked for.
+  /// Collective where policies are sharded.
+  virtual Trainable trainable() = 0;
+  /// The policy is from here on that of parameters which are not trained further: read(interval, values)
+  /// gives those of an interval of the buffer, on the CPU. Collective where policies are sharded.
+  virtual void load_policy(const ReadParameters& read) = 0;
 
   virtual std::int64_t prompt_count(Split split) const = 0;
   /// What a person should know about the prompts, such as how many were left out; a line each.
@@ -82,9 +85,9 @@ class Problem {
   virtual std::uint64_t prompt_id(Split split, std::int64_t prompt) const = 0;
   virtual std::string response_text(const model::Response& response) const = 0;
 
-  /// `parameters`, in the room that was asked for, are the policy from here on; to be called again whenever
-  /// they change. Collective where policies are sharded.
-  virtual void set_policy(std::span<const float> parameters) = 0;
+  /// The policy is from here on the trainable one as it is now; to be called again whenever it has changed.
+  /// Collective where policies are sharded.
+  virtual void set_policy() = 0;
 
   /// n samples of each prompt, without rewards.
   virtual Rollouts sample(Answerer answerer, Split split, std::span<const std::int64_t> prompts,

@@ -62,8 +62,8 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
   run.at("stage reward (" + name + ")");
   const auto backbone = run.experiment.backbone(settings);
   const auto seed = run.experiment.seed + settings.seed_offset;
-  storage::Fingerprint fingerprint;
-  fingerprint.add(with_dtype(fingerprint_folder(backbone), run.experiment))
+  storage::Fingerprint inputs;
+  inputs.add(with_dtype(fingerprint_folder(backbone), run.experiment))
       .add_file(settings.preferences)
       .add(settings.part)
       .add(settings.too_long)
@@ -80,8 +80,10 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
                                        settings.centre_rewards,
                                        settings.heldout_fraction,
                                        static_cast<double>(run.experiment.distributed.micro_batch_prompts)};
-  fingerprint.add(to_text(numbers));
-  if (run.is_done(name, fingerprint.hex(), target)) {
+  inputs.add(to_text(numbers));
+  const auto fingerprint = with_policy_storage(inputs.hex(), run.experiment, settings.lora);
+  const auto checkpoints = run.experiment.output / "checkpoints" / ("." + name);
+  if (run.is_done(name, fingerprint, target)) {
     log_line(run, name + ": trained before, kept");
     return;
   }
@@ -89,7 +91,7 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
   const auto shards = make_shards(run);
   auto folder = load_as_reward_model(backbone, seed, settings.layers, shards.get());
   const auto& transformer = folder.transformer;
-  Trainee trainee(name + ".lora", run.on, folder, settings.lora, seed, precision(run.experiment));
+  Trainee trainee(run, name + ".lora", folder, settings.lora, seed, shards.get());
   const auto described = description_folder(backbone);
   const auto data = read_preference_pairs(
       settings, folder.tokenizer, closing_token(described, folder.tokenizer, settings.read_at),
@@ -103,10 +105,9 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
   const auto steps = reward_steps(settings, static_cast<std::int64_t>(train_pairs.size()));
   Training training(
       run,
-      {name, "", steps, settings.optimizer, run.experiment.output / "checkpoints" / ("." + name),
-       fingerprint.hex(), TrainingPlan().max_skipped_steps,
+      {name, "", steps, settings.optimizer, checkpoints, fingerprint, TrainingPlan().max_skipped_steps,
        micro_batch_count(settings.pairs_per_step, per_batch), trainee.is_sharded(), trainee.gradient_parts()},
-      trainee.tensors(), trainee.parameters());
+      trainee.tensors(), trainee.trainable());
   model::Activations activations;
   kernels::Buffer<float> d_hidden;
   training.run([&](std::int64_t step) {
@@ -158,14 +159,13 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
                               transformer.score(run.on, weights, packed.batch, packed.rows, activations)));
                         });
   const auto total = gathered_sums(run, sums);
-  trainee.finish();
+  const auto values = trainee.finish(checkpoints);
   run.ranks.barrier();
   const auto count = static_cast<double>(heldout_pairs.size());
   const bool measured = !heldout_pairs.empty();
   const auto accuracy = measured ? alignment::share_of(total.correct, count) : alignment::Interval95{};
   if (run.root()) {
-    save_model_folder(backbone, target, transformer, folder.values(run.on), folder.data_type,
-                      settings.read_at);
+    save_model_folder(backbone, target, transformer, values, folder.data_type, settings.read_at);
     OrderedJson summary{{"training_pairs", train_pairs.size()},
                         {"heldout_pairs", heldout_pairs.size()},
                         {"truncated_pairs", data.truncated},
@@ -184,7 +184,7 @@ void train(Run& run, const experiment::Reward& settings, const std::string& name
                   ": %.1f %% [%.1f, %.1f] of %zu held-out pairs ranked as the annotator did, ",
                   100 * accuracy.value, 100 * accuracy.low, 100 * accuracy.high, heldout_pairs.size());
   log_line(run, name + line + std::to_string(train_pairs.size()) + " learned from -> " + target.string());
-  run.mark_done(name, fingerprint.hex());
+  run.mark_done(name, fingerprint);
 }
 
 }  // namespace

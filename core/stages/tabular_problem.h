@@ -29,12 +29,12 @@ class TabularProblem : public Problem {
       : TabularProblem(Tables{std::move(rewards), {}}) {}
 
   const std::vector<storage::TensorPlace>& tensors() const override { return tensors_; }
-  std::span<float> room() override {
-    room_ = kernels::Buffer<float>(reference_.size());
-    return room_.span();
+  Trainable trainable() override {
+    policy_ = reference_;
+    return {policy_};
   }
-  void start(std::span<float> parameters) const override {
-    std::copy(reference_.begin(), reference_.end(), parameters.begin());
+  void load_policy(const ReadParameters& read) override {
+    read({0, parameter_count()}, trainable().parameters);
   }
   std::int64_t prompt_count(Split) const override { return static_cast<std::int64_t>(tables_.reward.size()); }
   std::string prompt_text(Split, std::int64_t prompt) const override {
@@ -46,7 +46,9 @@ class TabularProblem : public Problem {
   std::string response_text(const model::Response& response) const override {
     return std::to_string(response.tokens.at(0));
   }
-  void set_policy(std::span<const float> parameters) override { policy_ = parameters; }
+  void set_policy() override {}
+  /// Its logits [prompts, responses].
+  std::span<const float> policy() const { return policy_; }
   Rollouts sample(Answerer answerer, Split split, std::span<const std::int64_t> prompts, std::int64_t n,
                   kernels::RandomKey key, std::uint32_t first_sample) override;
   void score(Rollouts& rollouts, bool judge) override;
@@ -67,8 +69,7 @@ class TabularProblem : public Problem {
   std::string fingerprint_;
   std::vector<storage::TensorPlace> tensors_;
   std::vector<float> reference_;  // logits [prompts, responses], all zero
-  kernels::Buffer<float> room_;
-  std::span<const float> policy_;
+  std::vector<float> policy_;
 };
 
 }  // namespace infalign::stages

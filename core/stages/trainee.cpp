@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include "core/error.h"
+#include "core/stages/precision.h"
 #include "core/stages/training.h"
 
 namespace infalign::stages {
@@ -23,12 +24,18 @@ std::string to_text(const experiment::Lora& lora) {
   return text + " " + to_text(std::vector{static_cast<double>(lora.rank), lora.alpha.value_or(0)});
 }
 
-Trainee::Trainee(const std::string& path, const kernels::Stream& on, ModelFolder& folder,
-                 const experiment::Lora& lora, std::uint64_t seed, kernels::Precision precision)
-    : on_(on),
+Trainee::Trainee(const Run& run, const std::string& path, ModelFolder& folder, const experiment::Lora& lora,
+                 std::uint64_t seed, ParameterShards* shards)
+    : on_(run.on),
       folder_(folder),
-      precision_(precision),
-      adapter_(make_adapter(path, folder.transformer.config(), lora)) {
+      precision_(precision(run.experiment)),
+      adapter_(make_adapter(path, folder.transformer.config(), lora)),
+      rounding_seed_(rounding_seed(run.experiment)),
+      is_sharded_(folder.is_sharded() && !adapter_) {
+  if (!adapter_ && stored_in(run.experiment.memory.policy) == kernels::Precision::kBfloat16) {
+    narrow_.emplace(on_, folder_.transformer, shards);
+    return;
+  }
   folder_.move_to(on_);
   if (!adapter_) return;
   const auto& layout = folder_.transformer.layout();
@@ -49,19 +56,44 @@ std::vector<distributed::GradientPart> Trainee::gradient_parts() const {
   return stages::gradient_parts(folder_.transformer.layout());
 }
 
-std::span<float> Trainee::parameters() { return adapter_ ? values_.span() : folder_.own(); }
+Trainable Trainee::trainable() {
+  if (!narrow_) return {adapter_ ? values_.span() : folder_.own()};
+  const auto start = [this](distributed::Interval interval, std::span<float> to) {
+    const auto from = std::as_const(folder_).own().subspan(
+        static_cast<std::size_t>(interval.begin - folder_.part().offset), to.size());
+    if (is_sharded_)
+      kernels::copy(on_, interval.size(), from.data(), to.data());
+    else
+      kernels::upload(on_, from, to.data());
+    on_.synchronise();
+    folder_.give_back();  // nobody reads it from here on
+  };
+  return {{}, narrow_->copy(rounding_seed_), start};
+}
 
 const model::Weights& Trainee::prepare() {
-  if (adapter_)
+  if (narrow_)
+    narrow_->prepare(precision_, weights_);
+  else if (adapter_)
     weights_.adapt(on_, base_, *adapter_, values_.span());
   else
     folder_.prepare(on_, kernels::Use::kTraining, precision_, weights_);
   return weights_;
 }
 
-void Trainee::finish() {
-  if (adapter_) folder_.merge(on_, *adapter_, values_.span());
-  adapter_.reset();
+ValuesOf Trainee::finish(const std::filesystem::path& checkpoints) {
+  if (!narrow_) {
+    if (adapter_) folder_.merge(on_, *adapter_, values_.span());
+    adapter_.reset();
+    return folder_.values(on_);
+  }
+  return [tensors = tensors(), checkpoints,
+          values = std::vector<float>()](const model::ParameterView& view) mutable {
+    values.resize(static_cast<std::size_t>(view.size));
+    const storage::CheckpointReader reader(storage::list_checkpoints(checkpoints).back());
+    reader.read("model", tensors, {view.offset, view.offset + view.size}, values);
+    return std::span<const float>(values);
+  };
 }
 
 }  // namespace infalign::stages

@@ -60,19 +60,26 @@ std::string to_text(const experiment::OptimizerSettings& settings) {
 }
 
 Training::Training(Run& run, TrainingPlan plan, std::vector<storage::TensorPlace> tensors,
-                   std::span<float> parameters)
+                   const Trainable& trained)
     : run_(run),
       plan_(std::move(plan)),
       tensors_(std::move(tensors)),
-      parameters_(parameters),
       optimizer_(run.groups.owners(), tensors_.back().offset + tensors_.back().size,
                  run.experiment.distributed.reproducible ? distributed::SumMode::kReproducible
                                                          : distributed::SumMode::kFast,
                  decayed_intervals(tensors_), sharding(run, plan_), distributed::kBucket,
                  {run.on, run.collectives, run.of_copies}, plan_.sharded ? run.groups.copies() : nullptr,
-                 plan_.gradient_parts),
+                 plan_.gradient_parts, trained.copy),
+      parameters_(trained.parameters),
       checkpoints_(run, plan_.checkpoints, tensors_, own_intervals(run, optimizer_)) {
+  if (trained.copy) {
+    const auto held = optimizer_.held_parameters();
+    own_parameters_ = kernels::Buffer<float>(run.on, static_cast<std::size_t>(held.size()));
+    parameters_ = own_parameters_.span();
+    trained.start(held, parameters_);
+  }
   resume();
+  if (trained.copy) optimizer_.publish(parameters_);
 }
 
 void Training::resume() {

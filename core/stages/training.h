@@ -16,6 +16,7 @@
 #include "core/model/transformer.h"
 #include "core/stages/background_checkpoints.h"
 #include "core/stages/run.h"
+#include "core/stages/trainable.h"
 #include "core/storage/checkpoint.h"
 #include "distributed/sharded_optimizer.h"
 
@@ -48,11 +49,9 @@ std::string to_text(const experiment::OptimizerSettings& settings);
 
 class Training {
  public:
-  /// `parameters`, on the run's device, are the starting point, on all ranks alike or, where they are
-  /// sharded, what each holds of it; they are replaced by the newest checkpoint of the same fingerprint, if
-  /// any.
-  Training(Run& run, TrainingPlan plan, std::vector<storage::TensorPlace> tensors,
-           std::span<float> parameters);
+  /// `trained` begins with the starting point, on all ranks alike or, where parameters are sharded, with what
+  /// each holds of it; the newest checkpoint of the same fingerprint replaces it, if there is one.
+  Training(Run& run, TrainingPlan plan, std::vector<storage::TensorPlace> tensors, const Trainable& trained);
 
   /// Small things that go into checkpoints beside parameters and moments, as text.
   std::map<std::string, std::string>& state() { return state_; }
@@ -94,8 +93,9 @@ class Training {
   Run& run_;
   TrainingPlan plan_;
   std::vector<storage::TensorPlace> tensors_;
-  std::span<float> parameters_;
   distributed::ShardedOptimizer optimizer_;
+  kernels::Buffer<float> own_parameters_;  // where passes read a copy
+  std::span<float> parameters_;            // these, or those that passes read
   BackgroundCheckpoints checkpoints_;
   std::map<std::string, std::string> state_;
   std::int64_t steps_done_ = 0;

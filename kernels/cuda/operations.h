@@ -30,20 +30,21 @@
 #include "kernels/swiglu/swiglu.h"
 
 /// The one list of operations that run on a GPU. (A macro, as no template declares names.)
-#define INFALIGN_CUDA_OPERATIONS(row)                                                                        \
-  row(adamw) row(attention_forward) row(attention_backward) row(bias_forward) row(bias_backward)             \
-      row(calibration_lookup) row(sketch_counts) row(cache_store) row(decode_attention)                      \
-          row(embedding_forward) row(embedding_add) row(embedding_scale) row(embedding_backward)             \
-              row(gelu_forward) row(gelu_backward) row(geglu_forward) row(geglu_backward)                    \
-                  row(log_probability_rows) row(log_probability_rows_backward) row(add_layer_norm_forward)   \
-                      row(layer_norm_backward) row(round_to_bfloat16) row(widen_bfloat16)                    \
-                          row(linear_forward) row(linear_backward_input) row(linear_backward_weight)         \
-                              row(matmul) row(qk_norm_forward) row(qk_norm_backward) row(add_fixed_point)    \
-                                  row(add_sums) row(from_fixed_point) row(sum_of_squares)                    \
-                                      row(add_rms_norm_forward) row(rms_norm_backward) row(rotary)           \
-                                          row(sample_tokens) row(score_forward) row(score_backward)          \
-                                              row(softcap_forward) row(softcap_backward) row(swiglu_forward) \
-                                                  row(swiglu_backward)
+#define INFALIGN_CUDA_OPERATIONS(row)                                                                      \
+  row(adamw) row(attention_forward) row(attention_backward) row(bias_forward) row(bias_backward)           \
+      row(calibration_lookup) row(sketch_counts) row(cache_store) row(decode_attention)                    \
+          row(embedding_forward) row(embedding_add) row(embedding_scale) row(embedding_backward)           \
+              row(gelu_forward) row(gelu_backward) row(geglu_forward) row(geglu_backward)                  \
+                  row(log_probability_rows) row(log_probability_rows_backward) row(add_layer_norm_forward) \
+                      row(layer_norm_backward) row(round_to_bfloat16) row(round_at_random)                 \
+                          row(widen_bfloat16) row(linear_forward) row(linear_backward_input)               \
+                              row(linear_backward_weight) row(matmul) row(qk_norm_forward)                 \
+                                  row(qk_norm_backward) row(add_fixed_point) row(add_sums)                 \
+                                      row(from_fixed_point) row(sum_of_squares) row(add_rms_norm_forward)  \
+                                          row(rms_norm_backward) row(rotary) row(sample_tokens)            \
+                                              row(score_forward) row(score_backward) row(softcap_forward)  \
+                                                  row(softcap_backward) row(swiglu_forward)                \
+                                                      row(swiglu_backward)
 
 namespace infalign::kernels {
 

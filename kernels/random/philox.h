@@ -38,6 +38,7 @@ enum class Purpose : std::uint32_t {
   kSubsets = 10,
   kChoice = 11,
   kAdapter = 12,
+  kRounding = 13,
 };
 
 /// What names a stream of draws.

@@ -345,6 +345,7 @@ inline constexpr std::array kCollectiveCases{
     CollectiveCase{"reduce_scatter_int64", reduce_scatter<std::int64_t>},
     CollectiveCase{"all_gather_float32", all_gather<float>},
     CollectiveCase{"all_gather_float64", all_gather<double>},
+    CollectiveCase{"all_gather_bfloat16", all_gather<std::uint16_t>},
     CollectiveCase{"gather_byte_strings", gather_byte_strings},
     CollectiveCase{"concatenate_vectors", concatenate_vectors},
     CollectiveCase{"split_ranks", split_ranks},

@@ -30,6 +30,10 @@ void check_optimizer(Communicator& ranks) {
       const testing::OptimizerRun sharded{.parameters = parameters, .sharding = stage, .in_layers = true};
       testing::expect(ranks, testing::whole_run(ranks, sharded) == alone,
                       "stage " + std::to_string(static_cast<int>(stage)) + " gives the bits of one rank");
+      testing::OptimizerRun narrow = sharded;
+      narrow.narrow = true;
+      testing::expect(ranks, testing::whole_run(ranks, narrow) == testing::whole_run(*make_local(), narrow),
+                      "so it does where passes read a copy in bfloat16");
     }
     if (ranks.size() % 2 == 0) {
       const testing::OptimizerRun hybrid{

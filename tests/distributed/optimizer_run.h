@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <vector>
@@ -39,6 +40,9 @@ struct OptimizerRun {
   double max_norm = 20;    // below the norm of most of these gradients
   kernels::AdamWStep hyper{.learning_rate = 0.01f, .weight_decay = 0.1f};
   std::vector<Interval> decayed{{0, 700}, {1500, 1501}, {2047, 4099}};
+  bool narrow = false;  // passes read a copy in bfloat16
+  std::optional<std::uint64_t> rounding_seed = std::nullopt;
+  std::vector<Interval> vectors{{5, 6}, {690, 1100}, {2040, 2050}, {3070, 4990}};  // of the copy
 
   float gradient(std::int64_t step, std::int64_t micro_batch, std::int64_t i) const {
     const float spread = std::exp2(static_cast<float>(i % 24) - 20);  // entries of very different size
@@ -47,9 +51,13 @@ struct OptimizerRun {
   }
   float start(std::int64_t i) const { return scattered(99, 99, static_cast<std::uint64_t>(i)); }
 
-  std::vector<Interval> decayed_here() const {
+  std::vector<Interval> decayed_here() const { return here(decayed); }
+  std::vector<Interval> vectors_here() const { return here(vectors); }
+
+ private:
+  std::vector<Interval> here(const std::vector<Interval>& intervals) const {
     std::vector<Interval> result;
-    for (const Interval& interval : decayed)
+    for (const Interval& interval : intervals)
       if (interval.end <= parameters) result.push_back(interval);
     return result;
   }
@@ -68,6 +76,7 @@ inline std::vector<GradientPart> gradient_parts(std::int64_t parameters) {
 /// What a run leaves: everything whole, as a checkpoint would hold it.
 struct OptimizerState {
   std::vector<float> parameters, first_moment, second_moment;
+  std::vector<float> copy;  // what passes read, if not the parameters
   std::vector<double> norms;
   std::int64_t steps = 0;
   bool operator==(const OptimizerState&) const = default;
@@ -84,6 +93,27 @@ inline OptimizerState fresh_state(const OptimizerRun& run) {
 /// May change gradient() of a micro-batch before it is added.
 using Meddle = std::function<void(std::int64_t step, std::int64_t micro_batch, std::span<float> gradient)>;
 
+/// What passes read of a copy, whole.
+inline std::vector<float> read_copy(const ShardGroups& groups, const OptimizerRun& run, const Interval& read,
+                                    const kernels::Stream& on,
+                                    const kernels::Buffer<kernels::Bfloat16>& matrices,
+                                    const kernels::Buffer<float>& vectors) {
+  std::vector<kernels::Bfloat16> narrow(matrices.size());
+  kernels::download<kernels::Bfloat16>(on, matrices.data(), narrow);
+  std::vector<float> copy(static_cast<std::size_t>(run.parameters)), of_vectors(vectors.size());
+  for (std::size_t i = 0; i < narrow.size(); ++i)
+    copy[static_cast<std::size_t>(read.begin) + i] = kernels::from_bfloat16(narrow[i]);
+  if (run.sharding == Sharding::kParameters)
+    groups.group().all_gather(std::span(copy), groups.shares(run.parameters));
+  kernels::download<float>(on, vectors.data(), of_vectors);
+  auto from = of_vectors.begin();
+  for (const Interval& interval : run.vectors_here()) {
+    std::copy_n(from, interval.size(), copy.begin() + interval.begin);
+    from += interval.size();
+  }
+  return copy;
+}
+
 /// Goes on from `state` to `run.steps` steps in all, with contiguous shares of micro-batches, and gives back
 /// the same on all ranks. A rank begins with its own part of what is not replicated, and is wrong elsewhere.
 inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, OptimizerState state,
@@ -96,9 +126,18 @@ inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, Optimi
     place.collectives = (of_owners = make_nccl(groups.owners(), kLimit)).get();
     place.of_copies = (of_copies = make_nccl(*groups.copies(), kLimit)).get();
   }
+  const auto read = run.sharding == Sharding::kParameters
+                        ? groups.shares(run.parameters)[static_cast<std::size_t>(groups.group().rank())]
+                        : Interval{0, run.parameters};
+  kernels::Buffer<kernels::Bfloat16> matrices(place.on, static_cast<std::size_t>(read.size()));
+  std::int64_t in_vectors = 0;
+  for (const Interval& interval : run.vectors_here()) in_vectors += interval.size();
+  kernels::Buffer<float> vectors(place.on, static_cast<std::size_t>(in_vectors));
+  const NarrowCopy narrow_copy{matrices.span(), vectors.span(), run.vectors_here(), run.rounding_seed};
   ShardedOptimizer optimizer(groups.owners(), run.parameters, run.mode, run.decayed_here(), run.sharding,
                              kSmallBucket, place, groups.copies(),
-                             run.in_layers ? gradient_parts(run.parameters) : std::vector<GradientPart>());
+                             run.in_layers ? gradient_parts(run.parameters) : std::vector<GradientPart>(),
+                             run.narrow ? std::optional(narrow_copy) : std::nullopt);
   const Interval own = optimizer.own(), held = optimizer.held(), kept = optimizer.held_parameters();
   const auto part = [](std::vector<float>& values, const Interval& interval) {
     return std::span(values).subspan(static_cast<std::size_t>(interval.begin),
@@ -109,6 +148,7 @@ inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, Optimi
   kernels::Buffer<float> parameters(place.on, static_cast<std::size_t>(kept.size()));
   kernels::upload<float>(place.on, part(state.parameters, kept), parameters.data());
   optimizer.set_steps(state.steps);
+  if (run.narrow) optimizer.publish(parameters.span());
   const bool told = run.in_layers || run.sharding >= Sharding::kGradients;
   const Interval mine = shares(run.micro_batches, ranks.size())[static_cast<std::size_t>(ranks.rank())];
   for (std::int64_t step = state.steps; step < run.steps; ++step) {
@@ -140,7 +180,10 @@ inline OptimizerState go_on(Communicator& ranks, const OptimizerRun& run, Optimi
     kernels::download<float>(place.on, values.data() + own.begin - begin, of_rank);
     return all_gather_concatenated(groups.owners(), std::span<const float>(of_rank));
   };
-  if (run.sharding == Sharding::kParameters) {  // every copy is of the same values
+  if (run.narrow) {
+    state.parameters = whole(parameters.span(), kept.begin);
+    state.copy = read_copy(groups, run, read, place.on, matrices, vectors);
+  } else if (run.sharding == Sharding::kParameters) {  // every copy is of the same values
     const auto shares = groups.shares(run.parameters);
     std::vector<float> copy = state.parameters;
     groups.group().all_gather(std::span(copy), shares);

@@ -29,7 +29,10 @@ OptimizerState on_threads(int size, const OptimizerRun& run, const OptimizerStat
   run_threads(size, [&](Communicator& ranks) {
     states[static_cast<std::size_t>(ranks.rank())] = go_on(ranks, run, from, meddle);
   });
-  for (const OptimizerState& state : states) EXPECT_EQ(state.parameters, states[0].parameters);
+  for (const OptimizerState& state : states) {
+    EXPECT_EQ(state.parameters, states[0].parameters);
+    EXPECT_EQ(state.copy, states[0].copy);
+  }
   return states[0];
 }
 
@@ -131,6 +134,60 @@ TEST(Reproducible, GivesTheSameBitsWithACopyOfTheParametersInEachGroup) {
       EXPECT_EQ(on_threads(size, run), alone) << n << " parameters, groups of " << group << " of " << size;
     }
   }
+}
+
+/// What passes are to read of a copy.
+std::vector<float> rounded(const OptimizerRun& run, const OptimizerState& state) {
+  std::vector<float> read;
+  for (std::size_t i = 0; i < state.parameters.size(); ++i) {
+    const auto number = static_cast<std::int64_t>(i);
+    const auto step = static_cast<std::uint32_t>(state.steps);
+    read.push_back(kernels::from_bfloat16(
+        run.rounding_seed && step > 0
+            ? kernels::to_bfloat16(
+                  state.parameters[i],
+                  kernels::rounding_bits(kernels::rounding_draw(*run.rounding_seed, step, number), number))
+            : kernels::to_bfloat16(state.parameters[i])));
+  }
+  for (const Interval& vector : run.vectors_here())
+    std::copy(state.parameters.begin() + vector.begin, state.parameters.begin() + vector.end,
+              read.begin() + vector.begin);
+  return read;
+}
+
+TEST(NarrowCopy, IsOfTheSameParametersInEveryStageOnAnyNumberOfRanks) {
+  struct Ranks {
+    int size, group;
+  };
+  for (const std::int64_t n : kUneven) {
+    const OptimizerState plain = on_threads(1, {.parameters = n});
+    for (const auto seed : {std::optional<std::uint64_t>(), std::optional<std::uint64_t>(5)}) {
+      for (const Sharding stage : kStages) {
+        for (const auto& [size, group] : {Ranks{1, 0}, {2, 0}, {3, 0}, {7, 0}, {4, 2}, {6, 3}}) {
+          const OptimizerRun run{.parameters = n,
+                                 .sharding = stage,
+                                 .group = stage == Sharding::kParameters ? group : 0,
+                                 .in_layers = true,
+                                 .narrow = true,
+                                 .rounding_seed = seed};
+          OptimizerState expected = plain;
+          expected.copy = rounded(run, plain);
+          EXPECT_EQ(on_threads(size, run), expected)
+              << n << " parameters, stage " << static_cast<int>(stage) << ", " << size << " ranks";
+        }
+      }
+    }
+  }
+}
+
+TEST(NarrowCopy, IsMadeAgainWithTheBitsOfTheStepBefore) {
+  OptimizerRun run{.steps = 3, .narrow = true, .rounding_seed = 5};
+  const OptimizerState before = on_threads(2, run);
+  for (const int size : {1, 3}) EXPECT_EQ(on_threads(size, run, before), before);
+  EXPECT_NE(before.copy, rounded({}, before)) << "rounding at random is not rounding to the nearest";
+  const OptimizerState start = fresh_state(run);
+  run.steps = 0;
+  EXPECT_EQ(on_threads(2, run).copy, rounded({}, start)) << "what training starts from is not disturbed";
 }
 
 TEST(Fast, StaysWithinRoundingOfOneRankInEveryStage) {
@@ -366,6 +423,20 @@ TEST(ShardedOptimizer, RefusesWhatContradictsItself) {
   EXPECT_THROW(optimizer.step({}, 0, parameters), std::invalid_argument);
   optimizer.end_micro_batch(2);
   EXPECT_THROW(optimizer.end_micro_batch(3), std::logic_error);
+}
+
+TEST(ShardedOptimizer, RefusesACopyThatDoesNotFit) {
+  const auto local = make_local();
+  std::vector<kernels::Bfloat16> matrices(100);
+  std::vector<float> vectors(10);
+  const auto with = [&](std::size_t size, std::vector<Interval> at) {
+    return ShardedOptimizer(*local, 100, SumMode::kFast, {}, Sharding::kOptimizer, kBucket, {}, nullptr, {},
+                            NarrowCopy{std::span(matrices).first(size), vectors, std::move(at)});
+  };
+  EXPECT_NO_THROW(with(100, {{20, 30}}));
+  EXPECT_THROW(with(99, {{20, 30}}), std::invalid_argument);
+  EXPECT_THROW(with(100, {{20, 31}}), std::invalid_argument);
+  EXPECT_THROW(with(100, {{20, 25}, {24, 29}}), std::invalid_argument);
 }
 
 TEST(ShardedOptimizer, RefusesMoreMicroBatchesThanItsShare) {

@@ -1,4 +1,4 @@
-"""Every stage of sharding gives the bits of one rank, adapters and models in bfloat16 too; so does one run's life on 1, 4, 2 and 3 ranks in
+"""Every stage of sharding gives the bits of one rank, adapters, and models and policies in bfloat16 too; so does one run's life on 1, 4, 2 and 3 ranks in
 stages 0, 3, 1, 2 and 3, and with copies of the parameters. The timeline shows buckets reduced, and parameters fetched, while the rank computes."""
 import array
 
@@ -54,8 +54,9 @@ text = SCRATCH / "small" / "text.txt"
 text.write_text("\n\n".join(json.loads(line)["chosen"] for line in (ROOT / "data" / "preferences.jsonl").read_text().splitlines()[:60]))
 tuning = {"stages": "[finetune]", "finetune.initial": ROOT / "data" / "storyteller", "finetune.text": text, "finetune.steps": 3, "finetune.sequences_per_step": 8,
           "finetune.sequence_length": 32}
+policy = {"memory.reference": "bfloat16", "memory.policy": "bfloat16", "memory.stochastic_rounding": "true"}
 cases = {"narrow": ({**settings, **narrow}, files)}
-for name, more in (("tuned", {}), ("from_scratch", {"finetune.from_scratch": "true"}), ("tuned_adapter", {"finetune.lora.rank": 4})):
+for name, more in (("tuned", {}), ("from_scratch", {"finetune.from_scratch": "true"}), ("tuned_adapter", {"finetune.lora.rank": 4}), ("tuned_in_bfloat16", policy)):
     cases[name] = ({**settings, **tuning, **more}, ["models/finetuned/model.safetensors"])
 for name, (changes, made) in cases.items():
     alone, sharded = fresh(name), fresh(f"{name}_sharded")
@@ -65,6 +66,28 @@ for name, (changes, made) in cases.items():
     nll = [[line.split(" nats")[0].split()[-1] for line in lines.splitlines() if "nats a token" in line] for lines in (said, also)]
     check(nll[0] == nll[1], f"{name}: {nll}")
     print(f"{name} in stage 3 on 3 ranks: same bits")
+
+
+# A policy, and a reward model in training, that passes read in bfloat16: on any ranks, and stopped in between.
+in_bfloat16 = {**settings, **policy, "alignment.variants": "[{name: infalign}]"}
+alone = fresh("policy")
+run(command(config, alone, in_bfloat16), timeout=300)
+made = {file: digest(alone / file) for file in files}
+for ranks, stage, group in ((2, 0, 0), (3, 1, 0), (3, 2, 0), (2, 3, 0), (4, 3, 2)):
+    output = fresh(f"policy_{stage}_{group}")
+    run(command(config, output, {**in_bfloat16, "distributed.sharding": stage, "distributed.shard_ranks": group}, ranks), timeout=300)
+    require_same(made, {file: digest(output / file) for file in files}, f"a policy in bfloat16 in stage {stage} on {ranks} ranks")
+output = shutil.copytree(SCRATCH / "policy_1_0", SCRATCH / "policy_1_to_3", dirs_exist_ok=True)
+shutil.rmtree(output / "checkpoints" / "infalign" / "step_000006")
+for done in ("evaluation.json", ".stages/evaluate.json", ".stages/export-infalign.json"):
+    (output / done).unlink()
+said = run(command(config, output, {**in_bfloat16, "distributed.sharding": 3}, 2), timeout=300).stderr
+check("infalign/step_000004" in said and "resuming from" in said, f"nothing was gone on with:\n{said}")
+require_same(made, {file: digest(output / file) for file in files}, "a policy in bfloat16, gone on with in stage 3")
+nearest = fresh("policy_to_the_nearest")
+run(command(config, nearest, {**in_bfloat16, "memory.stochastic_rounding": "false"}), timeout=300)
+check(digest(nearest / files[-1]) != made[files[-1]], "rounding at random makes no difference")
+print("a policy in bfloat16: same bits")
 
 
 def values(file):

@@ -299,10 +299,14 @@ TEST_F(Checks, WhatIsHardlyMeantIsWarnedOf) {
               ElementsAre());
 }
 
-TEST_F(Checks, WhatIsTrainedKeepsFloat32) {
-  EXPECT_THAT(refusal(good("memory: {policy: bfloat16}\n")),
-              HasSubstr("memory.policy: what is trained keeps float32"));
-  EXPECT_EQ(refusal(good("memory: {reference: bfloat16}\n")), "");
+TEST_F(Checks, PoliciesInBfloat16StandBesideSuchReferences) {
+  EXPECT_THAT(warnings(good("memory: {policy: bfloat16, reference: bfloat16, stochastic_rounding: true}\n")),
+              ElementsAre());
+  EXPECT_THAT(
+      warnings(good("memory: {policy: bfloat16}\n")),
+      ElementsAre(HasSubstr("memory.policy: the policy starts rounded to bfloat16 and the reference")));
+  EXPECT_THAT(warnings(good("memory: {stochastic_rounding: true}\n")),
+              ElementsAre(HasSubstr("memory.stochastic_rounding: has no effect")));
 }
 
 TEST_F(Checks, AdaptersNeedAModelAndAreExportedIfThereAreAny) {

@@ -67,7 +67,7 @@ alignment:
     - {name: b.2, transform: zscore, target_kl: 0.7, learning_rate: 123456789012345680.0, schedule: linear}
 evaluation: {samples_per_prompt: 12, examples: 0}
 export: {lora: adapter}
-memory: {recompute_activations: true, reference: bfloat16, reward: bfloat16, judge: bfloat16, reranker: bfloat16}
+memory: {recompute_activations: true, reference: bfloat16, reward: bfloat16, judge: bfloat16, reranker: bfloat16, policy: bfloat16, stochastic_rounding: true}
 distributed: {sharding: 3, shard_ranks: 4, reproducible: false, micro_batch_prompts: 5, threads: 2, watchdog_seconds: 7.5}
 checkpoint: {every: 3, keep: 9, keep_every: 6, use_older: true, time_limit: 90}
 )";
@@ -131,11 +131,11 @@ TEST_F(Writer, TheUnusualExperimentLeavesFewDefaults) {
     return key.starts_with("finetune.") || key.starts_with("reward.") || key.starts_with("judge.");
   });
   EXPECT_THAT(same, testing::UnorderedElementsAre(
-                        "prompts.heldout", "sampling.top_p", "memory.policy", "calibration.fresh",
-                        "alignment.objective", "alignment.exponent", "alignment.target_kl",
-                        "alignment.schedule", "alignment.final_learning_rate_fraction",
-                        "alignment.warmup_steps", "alignment.beta1", "alignment.beta2", "alignment.epsilon",
-                        "alignment.weight_decay", "alignment.max_gradient_norm"));
+                        "prompts.heldout", "sampling.top_p", "calibration.fresh", "alignment.objective",
+                        "alignment.exponent", "alignment.target_kl", "alignment.schedule",
+                        "alignment.final_learning_rate_fraction", "alignment.warmup_steps", "alignment.beta1",
+                        "alignment.beta2", "alignment.epsilon", "alignment.weight_decay",
+                        "alignment.max_gradient_norm"));
 }
 
 TEST_F(Writer, SaysEveryKeyAndLeavesOutWhatIsInherited) {

@@ -108,7 +108,7 @@ TEST_P(Gathered, SamplesWhatTheWholeDoes) {
 }
 
 TEST_P(Gathered, FrozenOnesToo) {
-  const FrozenParameters frozen = frozen_of(model);
+  const NarrowParameters frozen = frozen_of(model);
   const auto from = gathering(frozen.matrix(0));
   for (const Use use : {Use::kScoring, Use::kSampling})
     EXPECT_EQ(log_probabilities(transformer, transformer.prepare(kStream, frozen, from, use)),
@@ -129,7 +129,7 @@ TEST_P(Gathered, AnAdapterOnItHasTheSameGradient) {
 
 TEST_P(Gathered, ARewardModelScoresWhatTheWholeDoes) {
   const Model reward = testing::random_model(testing::with_score_head(GetParam().config), 8);
-  const FrozenParameters frozen = frozen_of(reward);
+  const NarrowParameters frozen = frozen_of(reward);
   const Task task;
   const auto scores = [&](const Weights& weights) {
     Activations activations;

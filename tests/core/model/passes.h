@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/model/frozen_parameters.h"
+#include "core/model/narrow_parameters.h"
 #include "core/model/test_models.h"
 #include "core/model/transformer.h"
 
@@ -19,9 +19,9 @@ namespace infalign::model::testing {
 
 inline const kernels::Stream kStream;
 
-inline FrozenParameters frozen_of(const Model& model) {
+inline NarrowParameters frozen_of(const Model& model) {
   const ParameterLayout& layout = model.transformer.layout();
-  FrozenParameters frozen(layout);
+  NarrowParameters frozen(layout);
   for (const ParameterView& view : layout.views())
     frozen.set(kStream, view,
                std::span(model.parameters)

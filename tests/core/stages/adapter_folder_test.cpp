@@ -73,7 +73,7 @@ TEST_F(AdapterFolder, IsAddedBeforeTheModelIsRoundedToBeFrozen) {
   const auto model = ModelFolder::load(kStoryteller);
   const auto merged = save(model, {"q_proj"});
   const auto& layout = model.transformer.layout();
-  model::FrozenParameters frozen(layout);
+  model::NarrowParameters frozen(layout);
   for (const auto& view : layout.views())
     frozen.set({}, view,
                std::span(merged).subspan(static_cast<std::size_t>(view.offset),

@@ -107,9 +107,8 @@ std::vector<float> train(const experiment::Experiment& experiment, distributed::
                          TabularProblem& problem) {
   stages::Run run{experiment, communicator};
   run.progress = false;
-  const auto parameters =
-      align_variant(run, problem, exact_calibration(reward_tables()), experiment.alignment.variants.front());
-  return {parameters.begin(), parameters.end()};
+  align_variant(run, problem, exact_calibration(reward_tables()), experiment.alignment.variants.front());
+  return {problem.policy().begin(), problem.policy().end()};
 }
 
 experiment::Inference drawn_by(const std::string& procedure, std::int64_t n = 1) {

@@ -218,7 +218,7 @@ TEST(FrozenFolder, HoldsItsMatricesRoundedAndAllElseAsItIs) {
   const auto model = ModelFolder::load(kStoryteller);
   const auto frozen = ModelFolder::load_frozen(kStoryteller, kernels::Precision::kBfloat16);
   EXPECT_EQ(frozen.parameters.size(), 0u) << "no float32 copy is left";
-  EXPECT_EQ(ModelFolder::load_frozen(kStoryteller, kernels::Precision::kFloat32).frozen.empty(), true);
+  EXPECT_EQ(ModelFolder::load_frozen(kStoryteller, kernels::Precision::kFloat32).narrow.empty(), true);
   std::vector<float> held(model.parameters.size());
   frozen.copy_to({}, held);
   for (const auto& view : model.transformer.layout().views())

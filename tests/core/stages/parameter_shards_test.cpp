@@ -57,7 +57,7 @@ TEST_P(ShardedFolder, IsHeldInPartAndHadWhole) {
           part, std::span(expected).subspan(static_cast<std::size_t>(folder.held.begin), part.size())));
       const std::size_t width = GetParam() == kernels::Precision::kFloat32 ? 4 : 2;
       EXPECT_EQ(folder.gathering.held.size(), part.size() * width);
-      EXPECT_EQ(folder.parameters.size() + folder.frozen.matrices().size(), 0u)
+      EXPECT_EQ(folder.parameters.size() + folder.narrow.matrices().size(), 0u)
           << "more than its part is held";
       ranks.barrier();
     });

@@ -275,7 +275,7 @@ TEST_F(QuickstartPlan, KnowsWhatIsComputedAgainAndWhatIsHeldInBfloat16) {
   EXPECT_LT(part(less, "reward", activations), part(all, "reward", activations));
   EXPECT_GT(less.work[2].operations, all.work[2].operations);
   const model::ParameterLayout layout(all.models[0].config);
-  EXPECT_EQ(part(less, "align", "parameters: reference"), model::FrozenParameters::bytes(layout));
+  EXPECT_EQ(part(less, "align", "parameters: reference"), model::NarrowParameters::bytes(layout));
   EXPECT_LT(part(less, "align", "parameters: reward model"),
             part(all, "align", "parameters: reward model") * 6 / 10);
   EXPECT_EQ(part(less, "align", "parameters: policy"), part(all, "align", "parameters: policy"));
@@ -319,7 +319,7 @@ TEST_F(QuickstartPlan, ShardedParametersOfAllModelsAreDivided) {
   for (const std::string of : {"reference", "policy"})
     EXPECT_EQ(part(plan, "align", "parameters: " + of), 4 * share(layout)) << of;
   EXPECT_EQ(part(plan, "align", "parameters: reward model"),
-            model::FrozenParameters::bytes(reward) - 2 * (reward.size() - share(reward)));
+            model::NarrowParameters::bytes(reward) - 2 * (reward.size() - share(reward)));
   EXPECT_EQ(part(plan, "align", "parameters: policy"), part(plan, "align", "parameters: reference"));
   EXPECT_EQ(part(plan, "align", "layers gathered and prepared"),
             model::GatheredParameters::bytes(plan.models[0].config, kernels::Use::kTraining,

@@ -331,6 +331,10 @@ std::vector<Operation> product_rows() {
           {"round_to_bfloat16", 0, for_lengths([](Trial& t, std::int64_t n) {
              round_to_bfloat16(t.on, n, t.in(normal(n, 1)),
                                t.out("rounded", std::vector<Bfloat16>(static_cast<std::size_t>(n))));
+           })},
+          {"round_at_random", 0, for_lengths([](Trial& t, std::int64_t n) {
+             round_at_random(t.on, 7, 3, 5 * n, n, t.in(normal(n, 1)),
+                             t.out("rounded", std::vector<Bfloat16>(static_cast<std::size_t>(n))));
            })}};
 }
 

@@ -64,11 +64,22 @@ int error = ncclSuccess;
 int grouped = 0;
 
 MPI_Datatype type_of(ncclDataType_t type) {
-  return type == ncclFloat32 ? MPI_FLOAT : type == ncclInt64 ? MPI_INT64_T : MPI_UINT64_T;
+  switch (type) {
+    case ncclBfloat16:  // carried only
+      return MPI_UINT16_T;
+    case ncclFloat32:
+      return MPI_FLOAT;
+    case ncclInt64:
+      return MPI_INT64_T;
+    default:
+      return MPI_UINT64_T;
+  }
 }
-std::size_t size_of(ncclDataType_t type) { return type == ncclFloat32 ? 4 : 8; }
+std::size_t size_of(ncclDataType_t type) { return type == ncclBfloat16 ? 2 : type == ncclFloat32 ? 4 : 8; }
 
-bool known(ncclDataType_t type) { return type == ncclFloat32 || type == ncclInt64 || type == ncclUint64; }
+bool known(ncclDataType_t type) {
+  return type == ncclBfloat16 || type == ncclFloat32 || type == ncclInt64 || type == ncclUint64;
+}
 
 ncclResult_t begun(ncclComm_t communicator) {
   if (communicator->blocking) return ncclSuccess;

@@ -1,6 +1,6 @@
 // Parameters held in bfloat16 compute what the same rounded parameters in float32 do, in every family and
 // every pass, with and without an adapter on them.
-#include "core/model/frozen_parameters.h"
+#include "core/model/narrow_parameters.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -32,7 +32,7 @@ class FrozenFamily : public ::testing::TestWithParam<testing::NamedConfig> {
  protected:
   const Model model = testing::random_model(GetParam().config, 7);
   const Model as_float32 = rounded(model);
-  const FrozenParameters frozen = frozen_of(model);
+  const NarrowParameters frozen = frozen_of(model);
   const Transformer& transformer = model.transformer;
 };
 INSTANTIATE_TEST_SUITE_P(Family, FrozenFamily, ::testing::ValuesIn(testing::every_model(0)),
@@ -75,8 +75,8 @@ TEST_P(FrozenFamily, TakesWhatItSays) {
   const ParameterLayout& layout = transformer.layout();
   std::int64_t matrices = 0, vectors = 0;
   for (const ParameterView& view : layout.views())
-    (FrozenParameters::is_narrow(view) ? matrices : vectors) += view.size;
-  EXPECT_EQ(FrozenParameters::bytes(layout), 2 * (matrices + vectors) + 4 * vectors);
+    (NarrowParameters::is_narrow(view) ? matrices : vectors) += view.size;
+  EXPECT_EQ(NarrowParameters::bytes(layout), 2 * (matrices + vectors) + 4 * vectors);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
-// Parameters that are never trained, in half the memory: matrices and tables in bfloat16, the little that is
-// neither in float32. What is trained keeps float32: an update smaller than a bfloat16's last digit would be
-// lost.
+// Parameters as passes read them, in half the memory: matrices and tables in bfloat16, the little that is
+// neither in float32. What is trained keeps float32 beside them (core/stages/narrow_model.h): an update
+// smaller than a bfloat16's last digit would be lost.
 #pragma once
 
 #include <cstdint>
@@ -13,11 +13,13 @@
 
 namespace infalign::model {
 
-class FrozenParameters {
+class NarrowParameters {
  public:
-  FrozenParameters() = default;
-  /// Room for the parameters of a layout, all 0.
-  explicit FrozenParameters(const ParameterLayout& layout);
+  NarrowParameters() = default;
+  /// Room for the parameters of a layout, all 0, on a device; of the vectors only, where matrices are held
+  /// elsewhere.
+  explicit NarrowParameters(const ParameterLayout& layout, const kernels::Stream& on = {},
+                            bool with_matrices = true);
 
   bool empty() const { return vectors_.size() == 0; }
 
@@ -42,6 +44,8 @@ class FrozenParameters {
   /// A tensor as float32; where it is a matrix, of these values, which may come from elsewhere.
   void copy_to(const kernels::Stream& on, const ParameterView& view,
                std::span<const kernels::Bfloat16> matrix, std::span<float> to) const;
+  /// All vectors, one after another in the order of the layout.
+  std::span<float> vectors() { return vectors_.span(); }
   /// What holds the matrices, [layout.size()].
   std::span<kernels::Bfloat16> matrices() { return matrices_.span(); }
   std::span<const kernels::Bfloat16> matrices() const { return matrices_.span(); }
